@@ -1,0 +1,192 @@
+//! What crosses the border between host and policy: ABI 1, JSON.
+//!
+//! The host asks a *question*, the policy answers with a *verdict*. Fields are only ever added, always
+//! with a default, so one policy file serves hosts of different minors. Collections are arrays whose
+//! items carry their id; the host sorts them by id, so the same situation is always the same bytes.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// What the host knows of a node when it asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeFacts {
+    /// Corosync node id.
+    pub id: u32,
+    /// Name of the node, as in the ledger.
+    pub name: String,
+    /// Status as people see it ("Leader", "Member", "Suspect", ...).
+    pub status: String,
+    /// Memory that HA VMs may use, in MiB (host memory less what is kept for the host; source: libvirt).
+    pub memory_mib: u64,
+    /// Memory that no VM is configured to use, in MiB.
+    pub memory_free_mib: u64,
+    /// CPUs of the node (source: libvirt).
+    pub vcpus: u32,
+    /// Virtual CPUs that VMs on it are configured with.
+    pub vcpus_used: u32,
+    /// Load average over one minute, per thousand of a CPU (source: /proc/loadavg).
+    pub load_permille: u32,
+    /// Duration of its last complete storage cycle, in milliseconds.
+    pub storage_latency_ms: u64,
+    /// Age of its network evidence (majority echo), in milliseconds.
+    pub network_age_ms: u64,
+    /// How often it left and came back within the flap window.
+    pub flaps: u32,
+    /// Risk score of proactive HA, 0 (healthy) to 1000 (failing).
+    pub risk: u16,
+    /// The operator asked not to use it for new work.
+    pub cordoned: bool,
+    /// Labels from its configuration, e.g. `rack = "a"`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What the host knows of a VM when it asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmFacts {
+    /// The VM's UUID.
+    pub id: String,
+    /// Its libvirt name.
+    pub name: String,
+    /// Configured memory in MiB.
+    pub memory_mib: u64,
+    /// Configured virtual CPUs.
+    pub vcpus: u32,
+    /// Restart priority, 0 (last) to 1000 (first).
+    pub priority: u16,
+    /// Labels given at enrolment, e.g. `group = "db"`.
+    pub labels: BTreeMap<String, String>,
+    /// The node that owned it until now.
+    pub last_node: Option<u32>,
+}
+
+/// A VM that stays where it is, for policies that keep VMs apart or together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resident {
+    /// The VM's UUID.
+    pub vm: String,
+    /// Its owner.
+    pub node: u32,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One reason of a score; the terms of a score sum to its value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Term {
+    /// What was looked at, in the operator's words ("free memory").
+    pub name: String,
+    /// What it adds to the score.
+    pub value: i64,
+}
+
+/// A number that explains itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Score {
+    /// Higher is better (for risk: higher is worse). Range: -1_000_000_000..=1_000_000_000.
+    pub value: i64,
+    /// Its reasons.
+    pub terms: Vec<Term>,
+}
+
+/// `node_priority`: how well would this node lead? Each elector asks about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodePriorityQuestion {
+    /// The asking node's own time in milliseconds. For arithmetic, not for people.
+    pub now_ms: u64,
+    /// Digest of the rest of the question: the only source of chance a policy may use.
+    pub seed: u64,
+    /// The node asked about.
+    pub node: NodeFacts,
+}
+
+/// Verdict of `node_priority`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodePriorityVerdict {
+    /// Priority of the node; the highest leads, the lowest node id breaks ties.
+    pub score: Score,
+}
+
+/// `placement`: in which order do these VMs start, and where?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlacementQuestion {
+    /// The leader's own time in milliseconds.
+    pub now_ms: u64,
+    /// Digest of the rest of the question.
+    pub seed: u64,
+    /// Nodes that may take VMs now, by id. Hard constraints are the host's and come after the verdict.
+    pub nodes: Vec<NodeFacts>,
+    /// VMs that need a place, by id.
+    pub vms: Vec<VmFacts>,
+    /// VMs that stay where they are.
+    pub residents: Vec<Resident>,
+}
+
+/// One node in a VM's ranking.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RankedNode {
+    /// Node id; must be one of the question's.
+    pub node: u32,
+    /// Why it stands here.
+    pub score: Score,
+}
+
+/// One VM in the order of starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RankedVm {
+    /// VM UUID; must be one of the question's.
+    pub vm: String,
+    /// Candidate nodes, best first. A node left out is not used for this VM.
+    pub nodes: Vec<RankedNode>,
+}
+
+/// Verdict of `placement`. A VM left out waits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlacementVerdict {
+    /// VMs in the order in which they shall start.
+    pub vms: Vec<RankedVm>,
+}
+
+/// One reading of a node's equipment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reading {
+    /// Source and name, e.g. `smart.sda.reallocated`, `psi.memory.some_avg60_permille`.
+    pub name: String,
+    /// The value, as an integer in the unit its name ends in.
+    pub value: i64,
+    /// Age in milliseconds.
+    pub age_ms: u64,
+}
+
+/// `risk`: how likely is this node to fail soon?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RiskQuestion {
+    /// The asking node's own time in milliseconds.
+    pub now_ms: u64,
+    /// Digest of the rest of the question.
+    pub seed: u64,
+    /// The node asked about.
+    pub node: NodeFacts,
+    /// Its equipment telemetry, by name.
+    pub telemetry: Vec<Reading>,
+}
+
+/// Verdict of `risk`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RiskVerdict {
+    /// 0 (healthy) to 1000 (failing); its terms are the reasons.
+    pub score: Score,
+}
