@@ -5,6 +5,9 @@ use crate::ledger::Ledger;
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeSet, string::String};
 use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::{
+    NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
+};
 
 /// PROTOCOL section 9. All in milliseconds of own time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +119,17 @@ pub struct Config {
     pub inherited: Option<Inherited>,
     /// Own name.
     pub name: String,
+    /// Answers when no policy does in time.
+    pub builtin: Builtin,
+}
+
+/// The default policies' native twins: what counts when a policy is missing, late or wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Builtin {
+    /// Twin of the default node-priority policy.
+    pub node_priority: fn(&NodePriorityQuestion) -> NodePriorityVerdict,
+    /// Twin of the default placement policy.
+    pub placement: fn(&PlacementQuestion) -> PlacementVerdict,
 }
 
 /// What outlives an incarnation within a boot (source: tmpfs record).

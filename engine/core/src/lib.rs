@@ -9,6 +9,7 @@ pub mod event;
 pub mod guest;
 pub mod ids;
 pub mod ledger;
+pub mod machine;
 pub mod message;
 pub mod page;
 pub mod snapshot;
