@@ -249,6 +249,7 @@ impl Recovery {
             }
             entry.owner = node;
             entry.since = stamp;
+            entry.acknowledged = true;
             changed = true;
         }
         changed
