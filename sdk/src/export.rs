@@ -16,7 +16,12 @@
 /// ```
 #[macro_export]
 macro_rules! export_policy {
-    ($policy:ty: $first:ident $(+ $kind:ident)*, name = $name:literal, about = $about:literal $(,)?) => {
+    (
+        $policy:ty: $first:ident $(+ $kind:ident)*,
+        name = $name:literal,
+        about = $about:literal
+        $(, feature = $feature:literal)? $(,)?
+    ) => {
         /// What this policy says of itself to the host.
         pub const MANIFEST: $crate::manifest::Source = $crate::manifest::Source {
             name: $name,
@@ -26,27 +31,29 @@ macro_rules! export_policy {
             parameters: <$policy as $crate::params::Parameters>::PARAMETERS,
         };
 
+        const _: () = {
+            $crate::__implements!($first, $policy);
+            $($crate::__implements!($kind, $policy);)*
+        };
+
         #[allow(unsafe_code)]
+        #[cfg(all(target_arch = "wasm32" $(, feature = $feature)?))]
         const _: () = {
             const LEN: usize = MANIFEST.len();
-            #[cfg_attr(target_arch = "wasm32", unsafe(link_section = "steadfast:manifest"))]
+            #[unsafe(link_section = "steadfast:manifest")]
             #[allow(dead_code)]
             static SECTION: [u8; LEN] = MANIFEST.json::<LEN>();
 
-            #[cfg(target_arch = "wasm32")]
             static POLICY: $crate::guest::Slot<$policy> = $crate::guest::Slot::new();
 
-            #[cfg(target_arch = "wasm32")]
             #[unsafe(no_mangle)]
             extern "C" fn steadfast_policy_abi_1() {}
 
-            #[cfg(target_arch = "wasm32")]
             #[unsafe(no_mangle)]
             extern "C" fn steadfast_alloc(len: usize) -> *mut u8 {
                 $crate::guest::alloc(len)
             }
 
-            #[cfg(target_arch = "wasm32")]
             #[unsafe(no_mangle)]
             unsafe extern "C" fn steadfast_init(ptr: *mut u8, len: usize) -> u64 {
                 // SAFETY: the host calls with what `steadfast_alloc` returned.
@@ -75,6 +82,15 @@ macro_rules! __kind {
 
 #[doc(hidden)]
 #[macro_export]
+macro_rules! __implements {
+    ($kind:ident, $policy:ty) => {{
+        const fn implements<P: $crate::kinds::$kind>() {}
+        implements::<$policy>();
+    }};
+}
+
+#[doc(hidden)]
+#[macro_export]
 macro_rules! __export {
     (NodePriority, $policy:ty) => {
         $crate::__export!(NodePriority, node_priority, steadfast_node_priority, $policy);
@@ -86,16 +102,10 @@ macro_rules! __export {
         $crate::__export!(Risk, assess, steadfast_risk, $policy);
     };
     ($trait:ident, $method:ident, $export:ident, $policy:ty) => {
-        #[cfg(target_arch = "wasm32")]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $export(ptr: *mut u8, len: usize) -> u64 {
             // SAFETY: the host calls with what `steadfast_alloc` returned.
             unsafe { POLICY.answer(ptr, len, <$policy as $crate::kinds::$trait>::$method) }
         }
-        #[cfg(not(target_arch = "wasm32"))]
-        const _: () = {
-            const fn implements<P: $crate::kinds::$trait>() {}
-            implements::<$policy>();
-        };
     };
 }

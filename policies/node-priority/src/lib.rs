@@ -63,11 +63,11 @@ fn free_permille(node: &NodeFacts) -> i64 {
     permille(node.memory_free_mib, node.memory_mib).min(1000)
 }
 
-#[cfg(feature = "module")]
-steadfast_sdk::export_policy! {
+export_policy! {
     NodePriorityDefault: NodePriority,
     name = "steadfast.default.node_priority",
     about = "Healthy, stable, quick and idle nodes lead; cordoned and flapping ones last.",
+    feature = "module",
 }
 
 #[cfg(test)]

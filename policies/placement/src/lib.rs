@@ -99,11 +99,11 @@ pub fn builtin(question: &PlacementQuestion) -> PlacementVerdict {
     PlacementDefault::default().placement(question)
 }
 
-#[cfg(feature = "module")]
-steadfast_sdk::export_policy! {
+export_policy! {
     PlacementDefault: Placement,
     name = "steadfast.default.placement",
     about = "By priority, onto the node with the most room; headroom kept, groups spread.",
+    feature = "module",
 }
 
 #[cfg(test)]

@@ -111,11 +111,11 @@ pub fn builtin(question: &RiskQuestion) -> RiskVerdict {
     RiskDefault::default().assess(question)
 }
 
-#[cfg(feature = "module")]
-steadfast_sdk::export_policy! {
+export_policy! {
     RiskDefault: Risk,
     name = "steadfast.default.risk",
     about = "Thresholds on disks, memory, heat, power, links, pressure and the kernel's log.",
+    feature = "module",
 }
 
 #[cfg(test)]
