@@ -8,7 +8,10 @@ use steadfast_core::event::Event;
 
 pub mod clock;
 pub mod corosync;
+pub mod enrol;
 pub mod fence;
+pub mod guests;
+pub mod libvirt;
 pub mod pages;
 pub mod policy;
 pub mod record;
