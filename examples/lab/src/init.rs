@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
@@ -23,6 +24,7 @@ const NONE: Option<&str> = None;
 /// Runs as process 1 of a node's PID namespace. Never returns unless the node cannot start.
 pub fn run(lab: &Lab, node: Node) -> Result<()> {
     let home = lab.home(node);
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make the node's mount namespace")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("cannot make the node's mounts private")?;
     bind(&home.join("etc"), Path::new("/etc"))?;

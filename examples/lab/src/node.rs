@@ -159,15 +159,11 @@ pub fn boot(lab: &Lab, node: Node) -> Result<()> {
     let network = format!("/run/netns/{}", lab.namespace(node));
     let network = File::open(&network).with_context(|| format!("cannot open {network}"))?;
     setns(network, CloneFlags::CLONE_NEWNET).context("cannot enter the node's network")?;
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC,
-    )
-    .context("cannot make the node's namespaces: the lab needs root")?;
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)
+        .context("cannot make the node's namespaces: the lab needs root")?;
     nix::unistd::setsid().context("cannot leave the caller's session")?;
-    // The PID namespace holds for children only: the first one is its process 1.
+    // The PID namespace holds for children only: the first one is its process 1. It makes the
+    // mount namespace itself, for its /proc would hide it from us in a common one.
     let child = Command::new(std::env::current_exe()?)
         .args(["node-init", &node.to_string(), "--run"])
         .arg(&lab.run)
