@@ -77,7 +77,7 @@ impl<'a> Progress<'a> {
         if self.on_terminal {
             eprint!("\r  … {} {seconds} s", self.what);
             let _ = std::io::stderr().flush();
-        } else if seconds == 1 || seconds % 10 == 0 {
+        } else if seconds == 1 || seconds.is_multiple_of(10) {
             eprintln!("  … {} {seconds} s", self.what);
         }
         self.shown = seconds;
