@@ -179,7 +179,10 @@ fn user_command(run: &Path, command: Command) -> Result<()> {
 
 fn on_running_lab(lab: &Lab, command: Command) -> Result<()> {
     match command {
-        Command::Status => status::print(lab),
+        Command::Status => {
+            sys::end_on_broken_pipe()?;
+            status::print(lab)
+        }
         Command::Kill { node } => lab.kill(node),
         Command::Stall { node, seconds } => {
             lab.stall(node, Duration::try_from_secs_f64(seconds).context("bad number of seconds")?)
@@ -204,6 +207,7 @@ fn on_running_lab(lab: &Lab, command: Command) -> Result<()> {
             if ha { lab.enable_ha(&name, node) } else { Ok(()) }
         }
         Command::ProbeGuests => {
+            sys::end_on_broken_pipe()?;
             for guest in lab.guests() {
                 let console = lab.console(&guest.name, guest.node);
                 let last = console.rsplit("GUEST-UP").next().unwrap_or_default().trim();
@@ -240,6 +244,9 @@ fn start(run: &Path, options: UpOptions) -> Result<Lab> {
             policies: options.policies,
         },
     )?;
+    if Lab::load(run).is_ok() {
+        println!("removing the lab that was here before");
+    }
     println!("starting {} nodes", lab.options.nodes);
     lab.up()?;
     Ok(lab)

@@ -35,6 +35,15 @@ pub fn catch_interrupts() -> Result<()> {
     Ok(())
 }
 
+/// For commands that have nothing to clean up: `lab status | head` ends without complaint.
+pub fn end_on_broken_pipe() -> Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours.
+    #[allow(unsafe_code)]
+    unsafe { sigaction(Signal::SIGPIPE, &action) }.context("cannot reset SIGPIPE")?;
+    Ok(())
+}
+
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
