@@ -6,4 +6,5 @@ pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod journal;
+pub mod policy;
 pub mod telemetry;
