@@ -29,7 +29,8 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     let hidden = path.with_extension("new");
     let _ = std::fs::remove_file(&hidden);
     let listener = UnixListener::bind(&hidden).with_context(describe)?;
-    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).with_context(describe)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))
+        .with_context(describe)?;
     std::fs::rename(&hidden, path).with_context(describe)?;
     Ok(listener)
 }

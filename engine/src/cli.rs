@@ -20,12 +20,7 @@ pub use client::{Client, Failure};
 #[command(name = "steadfast", version, about)]
 struct Cli {
     /// The agent's socket.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        default_value = "/run/steadfast/api.sock"
-    )]
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/steadfast/api.sock")]
     socket: PathBuf,
     /// Print the agent's answer as JSON.
     #[arg(long, global = true)]

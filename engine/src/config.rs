@@ -156,7 +156,8 @@ impl Config {
         let resolved = file::resolve(file, &mut problems);
         if let Some(config) = &resolved {
             // Corosync's part is not known yet; 0 leaves every other inequality to be checked.
-            problems.extend(config.timing(Millis(0)).err().map(|found| found.0).unwrap_or_default());
+            problems
+                .extend(config.timing(Millis(0)).err().map(|found| found.0).unwrap_or_default());
         }
         match resolved {
             Some(config) if problems.is_empty() => Ok(config),

@@ -16,12 +16,13 @@ mod start;
 
 use crate::api;
 use crate::clock::Clock;
-use crate::config::{Config, Problems};
+use crate::config::Config;
 use crate::journal::Journal;
 use anyhow::Context;
 use decisions::Taken;
 use hands::Hands;
 use inbox::Input;
+use start::Failure;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -117,7 +118,7 @@ enum End {
     /// It was asked to.
     Signal,
     /// The lease path ended by itself.
-    LeasePath(Result<(), Problems>),
+    LeasePath(Result<(), Failure>),
     /// The lease path panicked: another incarnation must take over at once.
     Panic,
 }
@@ -158,10 +159,11 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
             Ok(0)
         }
         End::LeasePath(Ok(())) => Ok(0),
-        End::LeasePath(Err(problems)) => {
+        End::LeasePath(Err(Failure::Configuration(problems))) => {
             tracing::error!(%problems, "wrong configuration");
             Ok(2)
         }
+        End::LeasePath(Err(Failure::Broken(error))) => Err(error),
         End::Panic => {
             tracing::error!("alarm: the lease path panicked; restarting takes over its guests");
             Ok(1)
@@ -169,7 +171,7 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
     }
 }
 
-type LeasePath = oneshot::Receiver<Result<(), Problems>>;
+type LeasePath = oneshot::Receiver<Result<(), Failure>>;
 
 fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
     let (tell, told) = oneshot::channel();

@@ -1,13 +1,30 @@
 //! The HA agent around the machine of `steadfast-core`: adapters on real parts, the loop that drives it, the API
 //! and the command line.
+//!
+//! Adapters are thin. They never block their caller: each works on threads of its own and answers with
+//! [`Event`](steadfast_core::event::Event)s.
+
+use std::sync::Arc;
+use steadfast_core::event::Event;
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod corosync;
 pub mod driver;
 pub mod enrol;
+pub mod fence;
 pub mod guests;
 pub mod journal;
 pub mod libvirt;
+pub mod pages;
 pub mod policy;
+pub mod record;
+pub mod reset;
 pub mod telemetry;
+pub mod verify_ip;
+pub mod watchdog;
+
+/// Where adapters put their events. Must not block: it is called on the threads that own the devices.
+pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;

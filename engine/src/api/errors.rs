@@ -26,17 +26,18 @@ impl Refusal {
     }
 
     /// The agent waits for something before it can do anything.
-    pub(super) fn not_ready(waits_for: impl Into<String>) -> Self {
+    pub(crate) fn not_ready(waits_for: impl Into<String>) -> Self {
         let kind = ("not_ready", "the agent is not ready yet");
         let remedy = "it goes on by itself once this is there; steadfastd's log has the details";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, waits_for, remedy)
     }
 
     /// The lease path did not answer in time.
-    pub(super) fn busy() -> Self {
+    pub(crate) fn busy() -> Self {
         let kind = ("no_answer", "the machine did not answer in time");
         let detail = "the lease path was busy for longer than 2 s";
-        let remedy = "try again; if it stays so, send the journal in the run directory to the authors";
+        let remedy =
+            "try again; if it stays so, send the journal in the run directory to the authors";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail, remedy)
     }
 
@@ -76,8 +77,10 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self { status, kind, title, detail, remedy } = self;
         let kind = format!("urn:steadfast:{kind}");
-        let problem = Problem { kind, title: title.into(), status: status.as_u16(), detail, remedy };
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+        let problem =
+            Problem { kind, title: title.into(), status: status.as_u16(), detail, remedy };
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem))
+            .into_response()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::enrol;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub(super) async fn enable(State(agent): Shared, body: Bytes) -> Answer {
     let worker = Arc::clone(&live);
     let shared_paths = agent.config.shared_paths.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&worker, wanted, &shared_paths));
-    let ended = |error: tokio::task::JoinError| Refusal::unavailable(error.to_string(), "report it");
+    let ended =
+        |error: tokio::task::JoinError| Refusal::unavailable(error.to_string(), "report it");
     let (spec, notes) = prepared.await.map_err(ended)??;
     let (name, id) = (spec.name.clone(), spec.id.clone());
     let spec = Box::new(spec);
@@ -77,9 +79,30 @@ fn prepare(
     Ok((spec, notes))
 }
 
+/// Warnings, if it can be HA.
 fn check(xml: &str, shared_paths: &[PathBuf]) -> Result<Vec<String>, Refusal> {
-    let _ = (xml, shared_paths, enrol::check);
-    Ok(Vec::new())
+    let is_local = |path: &std::path::Path| is_local(path, shared_paths);
+    enrol::check(xml, shared_paths, is_local).map(|enrolled| enrolled.warnings).map_err(|found| {
+        let whats: Vec<String> = found.iter().map(ToString::to_string).collect();
+        Refusal::refused(whats.join("; "), "nothing was changed; ask again when this is done")
+    })
+}
+
+/// Why `path` does not really lead to shared storage.
+fn is_local(path: &std::path::Path, shared_paths: &[PathBuf]) -> Option<String> {
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) => return Some(format!("cannot be looked at: {error}")),
+    };
+    let is_below = |shared: &PathBuf| shared.canonicalize().is_ok_and(|top| real.starts_with(top));
+    if !shared_paths.iter().any(is_below) {
+        return Some(format!("is really {}", real.display()));
+    }
+    let device = |path: &std::path::Path| path.metadata().map(|found| found.dev()).ok();
+    if device(&real) == device(std::path::Path::new("/")) {
+        return Some("is on this node's root file system: shared storage is not mounted".into());
+    }
+    None
 }
 
 async fn change(live: &Live, event: impl FnOnce(u64) -> Event) -> Result<Stamp, Refusal> {

@@ -60,7 +60,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Unreachable { socket, error }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 write!(f, "may not talk to steadfastd at {}: try again as root", socket.display())
             }
             Self::Unreachable { socket, .. } => write!(

@@ -46,7 +46,10 @@ impl Lines {
         let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') else { return vec![] };
         let complete: Vec<u8> = self.0.drain(..=end).collect();
         let text = String::from_utf8_lossy(&complete).into_owned();
-        text.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.trim().into()).collect()
+        text.lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .map(|data| data.trim().into())
+            .collect()
     }
 }
 

@@ -66,7 +66,9 @@ fn explain_node(node: &NodeView, decisions: &[DecisionReport]) -> String {
         age(node.lease_left)
     );
     if !node.armed {
-        text.push_str("Its watchdog is not armed: only a fence agent or itself can free its VMs.\n");
+        text.push_str(
+            "Its watchdog is not armed: only a fence agent or itself can free its VMs.\n",
+        );
     }
     if let Some(eviction) = &node.eviction {
         let _ = writeln!(text, "It is evicted: {eviction}.");
@@ -116,9 +118,8 @@ fn placement(record: &PlacementRecord, report: &DecisionReport) -> String {
     for failure in &decider.failures {
         let _ = writeln!(text, "    not by a better policy: {failure}");
     }
-    let is_told = |vm: &&steadfast_sdk::wire::RankedVm| {
-        report.vm_id.as_ref().is_none_or(|id| id.0 == vm.vm)
-    };
+    let is_told =
+        |vm: &&steadfast_sdk::wire::RankedVm| report.vm_id.as_ref().is_none_or(|id| id.0 == vm.vm);
     for vm in record.verdict.vms.iter().filter(is_told) {
         text.push_str(&ranking(record, &vm.nodes));
     }

@@ -146,7 +146,8 @@ fn descend(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
 }
 
 fn problem(text: &str, error: &toml::de::Error) -> Problem {
-    let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    let line =
+        error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
     let message = error.message().replace('\n', " ");
     let (what, remedy) = match message.split_once(", expected ") {
         Some((what, expected)) => {
@@ -214,10 +215,16 @@ fn resolve_quorum(raw: &Verification, problems: &mut Vec<Problem>) -> usize {
 fn resolve_fence(raw: RawFence, problems: &mut Vec<Problem>) -> Option<Fence> {
     let RawFence { node, agent, timeout_ms, options } = raw;
     let (Some(node), Some(agent)) = (node, agent) else {
-        problems.push(missing("fence.node or fence.agent", "node = \"n2\", agent = \"fence_ipmilan\""));
+        problems
+            .push(missing("fence.node or fence.agent", "node = \"n2\", agent = \"fence_ipmilan\""));
         return None;
     };
-    Some(Fence { node, agent, timeout: Duration::from_millis(timeout_ms.unwrap_or(30_000)), options })
+    Some(Fence {
+        node,
+        agent,
+        timeout: Duration::from_millis(timeout_ms.unwrap_or(30_000)),
+        options,
+    })
 }
 
 fn check_fence(fence: &[Fence], problems: &mut Vec<Problem>) {

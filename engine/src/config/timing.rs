@@ -215,7 +215,8 @@ fn bound(failure: &str, leads: bool, fence_agent: bool, terms: Terms, timing: &T
     terms.push(("eviction's commit", timing.beat));
     terms.push(("policy deadline", timing.policy_deadline));
     terms.push(("placement's commit", timing.beat));
-    let words: Vec<String> = terms.iter().map(|(name, length)| format!("{name} {length}")).collect();
+    let words: Vec<String> =
+        terms.iter().map(|(name, length)| format!("{name} {length}")).collect();
     Bound {
         failure: failure.into(),
         role: if leads { "leader" } else { "member" }.into(),

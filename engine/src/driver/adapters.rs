@@ -1,14 +1,16 @@
 //! Each adapter, started from the configuration.
 
-use crate::Sink;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Fence};
+use crate::fence::{FenceAgents, FenceConfig};
 use crate::libvirt::{Hypervisor, Settings};
 use crate::pages::ClusterFile;
 use crate::policy::{Kind, Limits, PolicyStatus, PolicyStore};
 use crate::record::RunRecord;
 use crate::watchdog::Watchdog;
+use crate::{Sink, verify_ip};
 use anyhow::{Context, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use steadfast_core::config::Timing;
@@ -64,4 +66,25 @@ pub(super) fn watchdog(
     };
     let device = device.to_str().context("[watchdog] device is not UTF-8")?;
     Watchdog::start(device, timing.watchdog, record.clone(), Clock, Arc::clone(events)).map(Some)
+}
+
+pub(super) fn fence(config: &Config, stored: &ClusterFile, events: &Sink) -> FenceAgents {
+    let known = |fence: &Fence| {
+        let node = stored.nodes.iter().find(|node| node.name == fence.node)?.id;
+        let (agent, options) = (PathBuf::from(&fence.agent), fence.options.clone());
+        Some(FenceConfig { node, agent, options, timeout: fence.timeout })
+    };
+    FenceAgents::new(config.fence.iter().filter_map(known).collect(), Arc::clone(events))
+}
+
+/// Without an answer nobody calls a node's network isolated: the rest of the agent goes on.
+pub(super) fn verification(config: &Config, events: &Sink) {
+    if config.verification.is_empty() {
+        return;
+    }
+    let quorum = Some(config.verification_quorum);
+    let started = verify_ip::start(config.verification.clone(), quorum, Arc::clone(events));
+    if let Err(error) = started {
+        tracing::warn!(error = format!("{error:#}"), "verification IPs are not asked");
+    }
 }

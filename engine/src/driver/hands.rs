@@ -13,6 +13,7 @@ use std::sync::Arc;
 use steadfast_core::action::Action;
 use steadfast_core::event::Event;
 use steadfast_core::ids::{Digest, VmId};
+use steadfast_core::message::Message;
 use steadfast_core::time::Instant;
 
 /// All adapters.
@@ -31,7 +32,7 @@ impl Hands {
     /// Hands over one action.
     pub(super) fn act(&self, action: &Action) {
         match action {
-            Action::Send(message) => self.corosync.send(message),
+            Action::Send(message) => self.corosync.send(Message::clone(message)),
             Action::FeedWatchdog { basis, not_after } => self.feed(*basis, *not_after),
             Action::ResetNode { reason } => reset_node(&self.sysrq, reason),
             Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),

@@ -37,6 +37,21 @@ const CMAP_PATIENCE: Duration = Duration::from_secs(2);
 /// which node it is, and keeps its guests on the storage lease.
 const CLUSTER_CACHE: &str = "corosync.json";
 
+/// Why the lease path did not begin.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The operator has to change the configuration.
+    Configuration(Problems),
+    /// The system lacks something basic; another incarnation may have more luck.
+    Broken(anyhow::Error),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
 /// What the machine is made of.
 struct Parts {
     boot: BootId,
@@ -49,8 +64,8 @@ struct Parts {
 /// Brings everything up, then keeps the lease until the shutdown is requested.
 ///
 /// # Errors
-/// Plain mistakes in the configuration; everything else is waited for.
-pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Problems> {
+/// Plain mistakes in the configuration, or a system that gives no threads; everything else is waited for.
+pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
     let inbox = Arc::new(Inbox::default());
     let events: Sink = {
         let inbox = Arc::clone(&inbox);
@@ -58,8 +73,8 @@ pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Problems> {
     };
     let parts = gather(agent, &events)?;
     let name = check_cluster(&agent.config, parts.pages.cluster(), parts.me)?;
-    let running = wait(agent, || assemble(agent, &parts, &inbox, &events, &name));
-    let (driver, first, now) = running;
+    let assembled = assemble(agent, &parts, &inbox, &events, &name);
+    let (driver, first, now) = assembled.map_err(Failure::Broken)?;
     driver.run(first, now);
     Ok(())
 }
@@ -167,7 +182,7 @@ fn assemble(
     let policies = adapters::policies(config, events)?;
     let hands = Hands {
         watchdog: adapters::watchdog(config, &parts.timing, &parts.record, events)?,
-        fence: adapters::fence(config, parts.pages.cluster(), events)?,
+        fence: adapters::fence(config, parts.pages.cluster(), events),
         questions: Questions::start(Arc::clone(&policies), Arc::clone(events))?,
         corosync: corosync::Corosync::start("steadfast", Arc::clone(events))?,
         pages: Arc::clone(&parts.pages),
@@ -175,7 +190,7 @@ fn assemble(
         sysrq: config.sysrq.clone(),
         events: Arc::clone(events),
     };
-    adapters::verification(config, events)?;
+    adapters::verification(config, events);
     let labels = config.labels.clone();
     let named = telemetry::Named { id: me.node, name: name.into(), labels };
     telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
