@@ -87,10 +87,10 @@ impl Decisions {
 
     fn record_all(&self, taken: &Receiver<Taken>, inbox: &Inbox) {
         while let Ok(taken) = taken.recv() {
-            if !self.knows(&taken.decision) {
-                if let Some(snapshot) = inbox.snapshot(PATIENCE) {
-                    self.learn(&snapshot);
-                }
+            if !self.knows(&taken.decision)
+                && let Some(snapshot) = inbox.snapshot(PATIENCE)
+            {
+                self.learn(&snapshot);
             }
             self.record(self.report(taken));
         }
