@@ -78,10 +78,11 @@ fn rank<P: Placement + ?Sized>(policy: &P, vm: &VmFacts, now: &Situation<'_>) ->
         policy.score(vm, node, now).map(|score| RankedNode { node: node.id, score })
     };
     let mut ranked: Vec<RankedNode> = now.nodes().iter().filter_map(candidate).collect();
-    ranked.sort_by_key(|ranked| (Reverse(ranked.score.value), ranked.node));
+    ranked.sort_unstable_by_key(|ranked| (Reverse(ranked.score.value), ranked.node));
     ranked.truncate((RANKED_PAIRS / vms).max(FEWEST_RANKED));
+    ranked.shrink_to_fit();
     if vms.saturating_mul(nodes) > EXPLAIN_ALL {
-        ranked.iter_mut().skip(EXPLAINED).for_each(|ranked| ranked.score.terms.clear());
+        ranked.iter_mut().skip(EXPLAINED).for_each(|ranked| ranked.score.terms = Vec::new());
     }
     ranked
 }

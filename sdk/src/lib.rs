@@ -42,6 +42,8 @@ pub mod abi;
 mod export;
 #[cfg(target_arch = "wasm32")]
 pub mod guest;
+#[cfg(target_arch = "wasm32")]
+mod heap;
 pub mod kinds;
 pub mod log;
 pub mod manifest;

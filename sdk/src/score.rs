@@ -1,6 +1,6 @@
 //! Scores that explain themselves: the value is always the sum of its terms.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::Cow, vec::Vec};
 
 use crate::wire::{Score, Term};
 
@@ -24,8 +24,14 @@ impl Score {
     /// assert_eq!((score.value, score.terms.len()), (25, 2));
     /// ```
     #[must_use]
-    pub fn term(self, name: &str, value: i64) -> Self {
-        self.bounded(name, value, Self::MIN, Self::MAX)
+    pub fn term(mut self, name: impl Into<Cow<'static, str>>, value: i64) -> Self {
+        let sum = self.value.saturating_add(value).clamp(Self::MIN, Self::MAX);
+        let added = sum.saturating_sub(self.value);
+        if added != 0 {
+            self.value = sum;
+            self.terms.push(Term { name: name.into(), value: added });
+        }
+        self
     }
 
     /// Cuts the value to `low..=high` by a last term that says so.
@@ -41,15 +47,5 @@ impl Score {
         let sum = self.terms.iter().fold(0_i64, |sum, term| sum.saturating_add(term.value));
         (Self::MIN..=Self::MAX).contains(&self.value)
             && (self.terms.is_empty() || sum == self.value)
-    }
-
-    fn bounded(mut self, name: &str, value: i64, low: i64, high: i64) -> Self {
-        let sum = self.value.saturating_add(value).clamp(low, high);
-        let added = sum.saturating_sub(self.value);
-        if added != 0 {
-            self.value = sum;
-            self.terms.push(Term { name: String::from(name), value: added });
-        }
-        self
     }
 }

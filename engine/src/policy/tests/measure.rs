@@ -49,7 +49,8 @@ fn measure() {
         folder.drop_file(&format!("{name}.wasm"), bytes);
     }
     let begin = Instant::now();
-    let store = folder.start();
+    let limits = Limits { fuel: 10_000_000_000, wall_ms: 20_000, ..Limits::default() };
+    let store = folder.start_with(limits);
     println!("three modules loaded in {:?}", begin.elapsed());
     for status in store.status().iter().filter(|status| !status.stages.is_empty()) {
         let stages = status.stages.iter().map(|it| format!("{} {}us", it.stage, it.micros));
