@@ -15,6 +15,8 @@ use crate::wait;
 
 pub const DAEMON: &str = "steadfastd";
 const CONFIG: &str = "/etc/steadfast/steadfastd.toml";
+/// What every node starts with. The build also makes the examples, which are for tests to drop.
+const SHIPPED_POLICIES: [&str; 3] = ["node-priority.wasm", "placement.wasm", "risk.wasm"];
 /// Present when the shared storage was given its empty pages and ledger.
 const INITIALISED: &str = "storage.initialised";
 
@@ -23,16 +25,11 @@ pub fn configure(lab: &Lab, node: Node) -> Result<()> {
     sys::make_dir(&folder.join("policies"))?;
     sys::write(&folder.join("steadfastd.toml"), configuration(lab, node))?;
     let Some(policies) = &lab.options.policies else { return Ok(()) };
-    let files = fs::read_dir(policies).with_context(|| {
-        format!("cannot read {}: build the policies with policies/build", policies.display())
-    })?;
-    for file in files {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            let name = path.file_name().unwrap_or_default();
-            fs::copy(&path, folder.join("policies").join(name))
-                .with_context(|| format!("cannot copy {}", path.display()))?;
-        }
+    for name in SHIPPED_POLICIES {
+        let file = policies.join(name);
+        fs::copy(&file, folder.join("policies").join(name)).with_context(|| {
+            format!("cannot copy {}: build the policies with policies/build", file.display())
+        })?;
     }
     Ok(())
 }
