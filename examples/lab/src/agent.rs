@@ -14,7 +14,7 @@ use crate::sys;
 use crate::wait;
 
 pub const DAEMON: &str = "steadfastd";
-const CONFIG: &str = "/etc/steadfast/steadfastd.toml";
+const CONFIG: &str = "/etc/steadfast/steadfast.toml";
 /// What every node starts with. The build also makes the examples, which are for tests to drop.
 const SHIPPED_POLICIES: [&str; 3] = ["node-priority.wasm", "placement.wasm", "risk.wasm"];
 /// Present when the shared storage was given its empty pages and ledger.
@@ -23,7 +23,7 @@ const INITIALISED: &str = "storage.initialised";
 pub fn configure(lab: &Lab, node: Node) -> Result<()> {
     let folder = lab.home(node).join("etc/steadfast");
     sys::make_dir(&folder.join("policies"))?;
-    sys::write(&folder.join("steadfastd.toml"), configuration(lab, node))?;
+    sys::write(&folder.join("steadfast.toml"), configuration(lab, node))?;
     let Some(policies) = &lab.options.policies else { return Ok(()) };
     for name in SHIPPED_POLICIES {
         let file = policies.join(name);
