@@ -200,6 +200,7 @@ impl Start {
     /// Defines it as the catalogue says; `true` if it is active already.
     fn define(&self, xml: String) -> anyhow::Result<bool> {
         let vm = self.vm.clone();
+        must_name(&vm, &xml)?;
         self.inner.connection.call("define a VM", move |connect| {
             let known = lookup(connect, &vm)?;
             if let Some(domain) = &known
@@ -321,6 +322,18 @@ impl Start {
         super::stop::kill(&self.vm, self.inner.deadline)?;
         bail!("destroyed again: a destroy was asked for while libvirt started it")
     }
+}
+
+/// Before libvirt sees it: another VM's definition would replace that one's.
+fn must_name(vm: &VmId, xml: &str) -> anyhow::Result<()> {
+    let document = roxmltree::Document::parse(xml).context("its definition is no XML")?;
+    let mut elements = document.root_element().children();
+    let got = elements.find(|element| element.has_tag_name("uuid")).and_then(|uuid| uuid.text());
+    let got = got.unwrap_or("none").trim();
+    if !got.eq_ignore_ascii_case(&vm.0) {
+        bail!("mismatched UUID in the catalogue: expected {vm}, got {got}; enable it again");
+    }
+    Ok(())
 }
 
 pub fn lookup(connect: &Connect, vm: &VmId) -> Result<Option<Domain>, Error> {
