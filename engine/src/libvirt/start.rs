@@ -1,7 +1,7 @@
 //! Starts. Until the hand-over to libvirt a start can be called off at any moment; from then on it
 //! is in flight until libvirt's word, or until no libvirtd exists that could still carry it out.
 
-use super::connection::{Link, Pending};
+use super::connection::{Pending, daemons};
 use super::{Inner, lock, thread};
 use anyhow::{Context as _, anyhow, bail};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use virt::domain::Domain;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 use virt::sys;
 
-/// libvirtd serves 5 requests of one client at a time: one is kept for everything else.
+/// QEMUs that begin at the same time; hung ones leave as many threads for everything else.
 const MAX_STARTS: usize = 4;
 /// How often a start that waits looks at the clock and whether it was called off.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -150,14 +150,14 @@ impl Start {
     fn prepare_and_create(&self, xml: Xml) -> anyhow::Result<()> {
         let xml = self.fetch(xml)?;
         let permit = self.permit()?;
-        let link = self.link()?;
+        self.wait_for_libvirt()?;
         if self.define(xml)? {
             return Ok(());
         }
         if let Some(guests) = self.inner.guests.get() {
             guests.adopt(&self.vm);
         }
-        self.hand_over(link, permit)
+        self.hand_over(permit)
     }
 
     /// Reads the definition on a thread of its own: dead storage must not keep a start in flight.
@@ -187,14 +187,12 @@ impl Start {
         Ok(Permit(self.inner.clone()))
     }
 
-    fn link(&self) -> anyhow::Result<Arc<Link>> {
-        loop {
-            match self.inner.connection.link() {
-                Ok(link) => return Ok(link),
-                Err(error) => self.may_go_on("waiting for libvirt").context(error)?,
-            }
+    fn wait_for_libvirt(&self) -> anyhow::Result<()> {
+        while let Err(reason) = self.inner.connection.healthy() {
+            self.may_go_on("waiting for libvirt").context(reason)?;
             std::thread::sleep(LOOK_AGAIN);
         }
+        Ok(())
     }
 
     /// Defines it as the catalogue says; `true` if it is active already.
@@ -223,15 +221,11 @@ impl Start {
         })
     }
 
-    fn hand_over(&self, link: Arc<Link>, permit: Permit) -> anyhow::Result<()> {
-        let inner = &self.inner;
-        inner.records.add(&self.vm, &link.daemons, (inner.clock)())?;
+    fn hand_over(&self, permit: Permit) -> anyhow::Result<()> {
         let worker = self.clone();
-        let create = move |link: &Link| worker.create(link, permit);
-        let outcome = inner
-            .connection
-            .begin(link, "start a VM", create)
-            .and_then(|pending| self.outcome(&pending));
+        let create = move |connect: &Connect| worker.create(connect, permit);
+        let pending = self.inner.connection.begin("start a VM", create);
+        let outcome = pending.and_then(|pending| self.outcome(&pending));
         let result = match outcome {
             Ok(Outcome::Running) => Ok(()),
             Ok(Outcome::Failed(error)) => Err(error),
@@ -239,7 +233,7 @@ impl Start {
             Err(error) if self.handed_over.load(Ordering::Acquire) => self.doubt(error),
             Err(error) => Err(error),
         };
-        inner.records.remove(&self.vm);
+        self.inner.records.remove(&self.vm);
         self.destroy_if_called_off()?;
         result
     }
@@ -257,14 +251,16 @@ impl Start {
     }
 
     /// On the calling thread: the last look at the clock, then the point of no return.
-    fn create(&self, link: &Link, _permit: Permit) -> anyhow::Result<Outcome> {
-        let domain = lookup(link.connect(), &self.vm)?.context("its definition vanished")?;
+    fn create(&self, connect: &Connect, _permit: Permit) -> anyhow::Result<Outcome> {
+        let domain = lookup(connect, &self.vm)?.context("its definition vanished")?;
+        // After the look-up: the daemon that answered it is among them, or the call will fail.
+        self.inner.records.add(&self.vm, &daemons()?, (self.inner.clock)())?;
         self.may_go_on("handing it to libvirt")?;
         self.pass_the_point_of_no_return()?;
         // A memory image saved here in the past must never meet disks that ran elsewhere since.
         match domain.create_with_flags(sys::VIR_DOMAIN_START_FORCE_BOOT) {
             Ok(_) => Ok(Outcome::Running),
-            Err(error) if link.is_lost() || is_transport(&error) => {
+            Err(error) if !connect.is_alive().unwrap_or(false) || is_transport(&error) => {
                 Ok(Outcome::Unknown(error.into()))
             }
             Err(error) => {
@@ -308,7 +304,7 @@ impl Start {
             self.inner.scan();
             std::thread::sleep(DOUBT_AGAIN);
         }
-        if super::stop::is_present(&self.vm)? {
+        if super::stop::is_present(&self.inner, &self.vm)? {
             return Ok(());
         }
         Err(error.context("the connection to libvirt died during the start, and no QEMU came"))
@@ -319,7 +315,7 @@ impl Start {
         if phase != Some(Phase::CalledOff) || !self.handed_over.load(Ordering::Acquire) {
             return Ok(());
         }
-        super::stop::kill(&self.vm, self.inner.deadline)?;
+        super::stop::kill(&self.inner, &self.vm)?;
         bail!("destroyed again: a destroy was asked for while libvirt started it")
     }
 }
