@@ -258,11 +258,6 @@ impl<T> Pending<T> {
         }
     }
 
-    /// The result, however long it takes.
-    pub fn wait_for_ever(&self) -> anyhow::Result<T> {
-        self.result.recv().unwrap_or_else(|_| Err(self.died()))
-    }
-
     fn died(&self) -> anyhow::Error {
         anyhow!("the thread of a libvirt call ({}) died; this is a bug of steadfast", self.what)
     }

@@ -3,6 +3,7 @@
 
 use super::connection::{Pending, daemons};
 use super::{Inner, lock, thread};
+use crate::guests::ProcessId;
 use anyhow::{Context as _, anyhow, bail};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +65,8 @@ struct Start {
     not_after: Instant,
     /// libvirt may have seen it: from here on an error alone ends nothing.
     handed_over: Arc<AtomicBool>,
+    /// It must not be handed over any more.
+    withdrawn: Arc<AtomicBool>,
 }
 
 pub fn start(
@@ -76,8 +79,9 @@ pub fn start(
         tracing::info!(%vm, "a start of this VM is under way already; it answers for both");
         return;
     }
-    let handed_over = Arc::default();
-    let start = Start { inner: inner.clone(), vm: vm.clone(), not_after, handed_over };
+    let (handed_over, withdrawn) = (Arc::default(), Arc::default());
+    let inner_too = inner.clone();
+    let start = Start { inner: inner_too, vm: vm.clone(), not_after, handed_over, withdrawn };
     if let Err(error) = thread("libvirt-start", move || start.run(Box::new(xml))) {
         end(inner, vm, Err(error));
     }
@@ -233,30 +237,50 @@ impl Start {
             Err(error) if self.handed_over.load(Ordering::Acquire) => self.doubt(error),
             Err(error) => Err(error),
         };
-        self.inner.records.remove(&self.vm);
-        self.destroy_if_called_off()?;
+        if self.handed_over.load(Ordering::Acquire) {
+            self.inner.records.remove(&self.vm);
+            self.destroy_if_called_off()?;
+        }
         result
     }
 
     fn outcome(&self, pending: &Pending<Outcome>) -> anyhow::Result<Outcome> {
-        pending.wait(self.inner.deadline).unwrap_or_else(|| {
-            tracing::warn!(
-                vm = %self.vm,
-                deadline_ms = self.inner.deadline.as_millis(),
-                "a start is overdue inside libvirt and counts as in flight; is storage or \
-                 libvirtd hung?"
-            );
-            pending.wait_for_ever()
-        })
+        let mut warned = false;
+        loop {
+            // Until the hand-over it can be withdrawn, however long libvirt keeps it waiting.
+            let is_handed_over = self.handed_over.load(Ordering::Acquire);
+            let patience = if is_handed_over { self.inner.deadline } else { LOOK_AGAIN };
+            if let Some(result) = pending.wait(patience) {
+                return result;
+            }
+            if !is_handed_over {
+                self.may_go_on("waiting for libvirt").or_else(|error| self.withdraw(error))?;
+            } else if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(
+                    vm = %self.vm,
+                    deadline_ms = self.inner.deadline.as_millis(),
+                    "a start is overdue inside libvirt and counts as in flight; is storage or \
+                     libvirtd hung?"
+                );
+            }
+        }
+    }
+
+    /// Fails with `error`, unless the hand-over was quicker.
+    fn withdraw(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        let _state = lock(&self.inner.starting.state);
+        if self.handed_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.withdrawn.store(true, Ordering::Release);
+        Err(error)
     }
 
     /// On the calling thread: the last look at the clock, then the point of no return.
     fn create(&self, connect: &Connect, _permit: Permit) -> anyhow::Result<Outcome> {
         let domain = lookup(connect, &self.vm)?.context("its definition vanished")?;
         // After the look-up: the daemon that answered it is among them, or the call will fail.
-        self.inner.records.add(&self.vm, &daemons()?, (self.inner.clock)())?;
-        self.may_go_on("handing it to libvirt")?;
-        self.pass_the_point_of_no_return()?;
+        self.pass_the_point_of_no_return(&daemons()?)?;
         // A memory image saved here in the past must never meet disks that ran elsewhere since.
         match domain.create_with_flags(sys::VIR_DOMAIN_START_FORCE_BOOT) {
             Ok(_) => Ok(Outcome::Running),
@@ -282,18 +306,23 @@ impl Start {
         }
     }
 
-    fn pass_the_point_of_no_return(&self) -> anyhow::Result<()> {
-        let mut state = lock(&self.inner.starting.state);
-        // The clock once more, under the lock: nothing slow comes between it and the call.
-        let (now, not_after) = ((self.inner.clock)(), self.not_after);
-        match state.phases.get_mut(&self.vm) {
-            Some(phase) if *phase == Phase::Preparing && now <= not_after => {
-                *phase = Phase::HandedOver;
-                self.handed_over.store(true, Ordering::Release);
-                Ok(())
-            }
-            _ => bail!("too late, or called off, in the last moment before libvirt"),
+    /// Records the start and looks at the clock for the last time: nothing slow comes after it.
+    fn pass_the_point_of_no_return(&self, daemons: &[ProcessId]) -> anyhow::Result<()> {
+        self.may_go_on("handing it to libvirt")?;
+        let (inner, vm) = (&self.inner, &self.vm);
+        let mut state = lock(&inner.starting.state);
+        let phase = state.phases.get_mut(vm).filter(|phase| **phase == Phase::Preparing);
+        let Some(phase) = phase.filter(|_| !self.withdrawn.load(Ordering::Acquire)) else {
+            bail!("withdrawn in the last moment before libvirt");
+        };
+        inner.records.add(vm, daemons, (inner.clock)())?;
+        if (inner.clock)() > self.not_after {
+            inner.records.remove(vm);
+            bail!("too late in the last moment before libvirt: the lease allows no start any more");
         }
+        *phase = Phase::HandedOver;
+        self.handed_over.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The connection died in mid-call. Only a scan tells: QEMU is there, or no libvirtd is left
@@ -312,7 +341,7 @@ impl Start {
 
     fn destroy_if_called_off(&self) -> anyhow::Result<()> {
         let phase = lock(&self.inner.starting.state).phases.get(&self.vm).copied();
-        if phase != Some(Phase::CalledOff) || !self.handed_over.load(Ordering::Acquire) {
+        if phase != Some(Phase::CalledOff) {
             return Ok(());
         }
         super::stop::kill(&self.inner, &self.vm)?;
