@@ -146,6 +146,7 @@ impl Connection {
                     tracing::info!(uri = self.uri, "libvirt connected");
                     self.set(Some(link.clone()), String::new());
                     changed();
+                    self.warm_up();
                     self.wait_until_lost(&link);
                     self.set(None, format!("the connection to libvirt ({}) was lost", self.uri));
                     tracing::info!(uri = self.uri, "libvirt connection lost; reconnecting");
@@ -157,6 +158,15 @@ impl Connection {
                     std::thread::sleep(RETRY);
                 }
             }
+        }
+    }
+
+    /// libvirtd asks QEMU what it can do when it first needs to know, which takes seconds: let it
+    /// not be in the middle of a failover.
+    fn warm_up(&self) {
+        let asked = self.begin("ask for capabilities", |connect| Ok(connect.get_capabilities()?));
+        if let Err(error) = asked {
+            tracing::debug!(error = format!("{error:#}"), "libvirt was not warmed up");
         }
     }
 
