@@ -1,0 +1,33 @@
+//! The pure HA machine (see the walk in `machine.rs`).
+#![no_std]
+extern crate alloc;
+
+pub mod action;
+mod beats;
+pub mod config;
+pub mod decision;
+mod duty;
+mod election;
+mod enrolment;
+pub mod event;
+mod eviction;
+pub mod guest;
+mod heartbeat;
+pub mod ids;
+mod lead;
+mod lease;
+pub mod ledger;
+mod liveness;
+pub mod machine;
+pub mod message;
+mod outbox;
+pub mod page;
+mod placement;
+mod plan;
+mod recovery;
+mod register;
+mod report;
+pub mod snapshot;
+pub mod step;
+pub mod time;
+mod view;

@@ -1,0 +1,119 @@
+//! Every output of the machine. Imperative: do it, then answer with the event named here.
+
+use crate::decision::Decision;
+use crate::ids::{Digest, NodeId, Stamp, VmId};
+use crate::message::{Message, Reply};
+use crate::page::Page;
+use crate::time::Instant;
+use alloc::{boxed::Box, string::String, sync::Arc};
+use serde::Serialize;
+use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion};
+
+/// Names a write until it ends.
+pub type WriteId = u64;
+/// Names a read until it ends.
+pub type ReadId = u64;
+/// Names a question until it is answered.
+pub type QuestionId = u64;
+
+/// An output. Actions of one step are done in order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Action {
+    /// Multicast to the group. Self-delivery confirms it.
+    Send(Box<Message>),
+    /// Write own page -> `WriteEnded`. Never two writes in flight.
+    WritePage {
+        /// Names the write.
+        id: WriteId,
+        /// The page.
+        page: Box<Page>,
+    },
+    /// Write a body into one of the own slots -> `WriteEnded`.
+    WriteBody {
+        /// Names the write.
+        id: WriteId,
+        /// Own slot, 0 or 1.
+        slot: u8,
+        /// The body.
+        bytes: Arc<[u8]>,
+    },
+    /// Read every node's page -> `PagesRead`.
+    ReadPages {
+        /// Names the read.
+        id: ReadId,
+    },
+    /// Read a body -> `BodyRead`.
+    ReadBody {
+        /// Names the read.
+        id: ReadId,
+        /// Whose.
+        node: NodeId,
+        /// Which slot.
+        slot: u8,
+    },
+    /// Feed (or open) the watchdog -> `WatchdogFed`. Not after `not_after`: then answer nothing and wake the machine.
+    FeedWatchdog {
+        /// Basis of the lease, recorded on tmpfs with the boot id before the feed.
+        basis: Option<Instant>,
+        /// The feed must not begin after this instant.
+        not_after: Instant,
+    },
+    /// Reset this node now: sysrq, and let the watchdog run out.
+    ResetNode {
+        /// Why, for the console and the last words.
+        reason: String,
+    },
+    /// Scan processes -> `GuestsScanned`.
+    ScanGuests,
+    /// Record on tmpfs that this start is permitted, fetch the XML, define and create -> `StartEnded`.
+    StartVm {
+        /// The VM.
+        vm: VmId,
+        /// Digest of its domain XML in the catalogue.
+        xml: Digest,
+        /// The start must not be handed to libvirt after this instant.
+        not_after: Instant,
+    },
+    /// Destroy -> `StopEnded`; its exit is seen by scan or pidfd.
+    DestroyVm {
+        /// The VM.
+        vm: VmId,
+        /// Why.
+        reason: String,
+    },
+    /// The VM belongs elsewhere: undefine its domain here if it does not run; no answer.
+    UndefineVm {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Switch autostart off and watch the process; the VM is under HA here; no answer.
+    AdoptVm {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Run the fence agent for this node -> `FenceEnded`.
+    Fence {
+        /// The node.
+        victim: NodeId,
+        /// The eviction, for the answer.
+        eviction: Stamp,
+    },
+    /// Ask the node-priority policy -> `PriorityAnswered`.
+    AskPriority {
+        /// Names the question.
+        id: QuestionId,
+        /// The question.
+        question: Box<NodePriorityQuestion>,
+    },
+    /// Ask the placement policy -> `PlacementAnswered`.
+    AskPlacement {
+        /// Names the question.
+        id: QuestionId,
+        /// The question.
+        question: Box<PlacementQuestion>,
+    },
+    /// Answer an operator's request.
+    Answer(Reply),
+    /// Record a decision, and tell it to whoever watches.
+    Record(Box<Decision>),
+}

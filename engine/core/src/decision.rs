@@ -1,0 +1,98 @@
+//! Records that explain: what happened, to whom, by which rule, on which facts.
+
+use crate::event::Decider;
+use crate::ids::{NodeId, Stamp, VmId};
+use crate::time::Instant;
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::{PlacementQuestion, PlacementVerdict};
+
+/// What kind of thing a record tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A node's status changed to a deadline or an incident.
+    Suspected,
+    /// A node's status changed, nothing is wrong.
+    Status,
+    /// An election began, or a ballot came in.
+    Election,
+    /// A leader's term stands.
+    Elected,
+    /// This node leads no more.
+    Deposed,
+    /// An eviction was committed.
+    Evicted,
+    /// A fence agent was ordered.
+    FenceOrdered,
+    /// A fence agent ended.
+    Fenced,
+    /// An evicted node is proved to run nothing.
+    Proved,
+    /// A node was admitted.
+    Admitted,
+    /// A placement was decided and committed.
+    Decided,
+    /// A VM waits: nowhere to go, or no proof yet.
+    Waiting,
+    /// A start was ordered.
+    StartOrdered,
+    /// A start was refused by the node that was ordered.
+    StartRefused,
+    /// libvirt could not start a VM.
+    StartFailed,
+    /// A VM's process exists.
+    VmRunning,
+    /// A VM's process ended.
+    VmExited,
+    /// A VM is destroyed on this node.
+    VmStopped,
+    /// This node's lease ran out, or came back.
+    Lease,
+    /// This node resets itself.
+    Reset,
+    /// HA was switched on or off for a VM, or refused.
+    Enrolment,
+    /// Something that our reasoning calls impossible, or that needs a person.
+    Alarm,
+}
+
+/// A record. Every eviction, fence, start, refusal and wait has one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decision {
+    /// Counts the records of this incarnation.
+    pub number: u64,
+    /// Own time of the node that recorded it.
+    pub at: Instant,
+    /// What it tells.
+    pub kind: Kind,
+    /// The node it is about.
+    pub node: Option<NodeId>,
+    /// The VM it is about.
+    pub vm: Option<VmId>,
+    /// The leader's term then.
+    pub term: u64,
+    /// The ledger's stamp then.
+    pub stamp: Stamp,
+    /// The sentence for people: what, why, and what happens next.
+    pub text: String,
+    /// The rule it rests on, e.g. "PROTOCOL 5.2".
+    pub rule: &'static str,
+    /// The facts it rests on.
+    pub facts: Vec<(String, String)>,
+    /// For placements: who decided, on what, and how.
+    pub placement: Option<PlacementRecord>,
+}
+
+/// A placement that can be re-executed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlacementRecord {
+    /// Who decided.
+    pub decider: Decider,
+    /// The question, to the byte.
+    pub question: PlacementQuestion,
+    /// The verdict as the policy gave it.
+    pub verdict: PlacementVerdict,
+    /// What the host did not follow, and why.
+    pub corrections: Vec<String>,
+}

@@ -1,0 +1,162 @@
+//! Every input of the machine. Past tense: it has happened.
+
+use crate::action::{QuestionId, ReadId, WriteId};
+use crate::guest::GuestScan;
+use crate::ids::{Digest, NodeId, Stamp, VmId};
+use crate::ledger::VmSpec;
+use crate::message::Message;
+use crate::page::{Pages, StorageError};
+use crate::time::Instant;
+use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::{NodeFacts, NodePriorityVerdict, PlacementVerdict};
+
+/// An input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// Time passed; nothing else happened. Late wake-ups are normal.
+    Woke,
+    /// Corosync delivered a configuration change of our group.
+    ViewChanged {
+        /// Members now.
+        members: BTreeSet<NodeId>,
+    },
+    /// Corosync is gone; there is no view until it is back.
+    CorosyncLost {
+        /// What the library said.
+        reason: String,
+    },
+    /// A message was delivered, own ones included.
+    MessageReceived {
+        /// Sender by corosync's word.
+        sender: NodeId,
+        /// The message.
+        message: Box<Message>,
+    },
+    /// A page or body write returned.
+    WriteEnded {
+        /// Which.
+        id: WriteId,
+        /// How. A failed write is repeated identically.
+        result: Result<(), StorageError>,
+    },
+    /// Every slot was read, or the read failed.
+    PagesRead {
+        /// Which read.
+        id: ReadId,
+        /// All slots, or why not.
+        result: Result<Pages, StorageError>,
+    },
+    /// A body was read, or the read failed.
+    BodyRead {
+        /// Which read.
+        id: ReadId,
+        /// The bytes. Their digest is checked by the machine.
+        result: Result<Vec<u8>, StorageError>,
+    },
+    /// The watchdog was fed.
+    WatchdogFed {
+        /// When the feed had returned.
+        ended: Instant,
+    },
+    /// The watchdog could not be opened or fed.
+    WatchdogFailed {
+        /// Why.
+        reason: String,
+    },
+    /// Processes were scanned.
+    GuestsScanned(GuestScan),
+    /// A start order's work ended (the process may or may not exist; a scan tells).
+    StartEnded {
+        /// The VM.
+        vm: VmId,
+        /// libvirt's word.
+        result: Result<(), String>,
+    },
+    /// A destroy returned. Not proof of anything.
+    StopEnded {
+        /// The VM.
+        vm: VmId,
+        /// libvirt's word.
+        result: Result<(), String>,
+    },
+    /// A QEMU process of this VM exited (source: pidfd).
+    GuestExited {
+        /// The VM.
+        vm: VmId,
+    },
+    /// A fence agent ended.
+    FenceEnded {
+        /// The node it was run for.
+        victim: NodeId,
+        /// The eviction it was run for.
+        eviction: Stamp,
+        /// Success (exit status 0), or why not.
+        result: Result<(), String>,
+    },
+    /// The verification IPs were asked.
+    VerificationChecked {
+        /// A quorum of them answered.
+        reachable: bool,
+    },
+    /// What policies shall be told of this node (source: libvirt, /proc).
+    FactsMeasured(Box<NodeFacts>),
+    /// The node-priority policy on this node changed.
+    PolicyActivated {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A node-priority policy answered.
+    PriorityAnswered {
+        /// Which question.
+        id: QuestionId,
+        /// Verdict.
+        verdict: NodePriorityVerdict,
+        /// Who decided.
+        decider: Decider,
+    },
+    /// A placement policy answered.
+    PlacementAnswered {
+        /// Which question.
+        id: QuestionId,
+        /// Verdict, not yet validated.
+        verdict: PlacementVerdict,
+        /// Who decided.
+        decider: Decider,
+    },
+    /// An operator asks for HA for a VM that is defined here.
+    EnableRequested {
+        /// Names the request in the reply.
+        id: u64,
+        /// The VM; its domain XML is in the catalogue already.
+        spec: Box<VmSpec>,
+    },
+    /// An operator takes HA away from a VM.
+    DisableRequested {
+        /// Names the request in the reply.
+        id: u64,
+        /// The VM.
+        vm: VmId,
+    },
+    /// The agent is about to stop; nothing is destroyed.
+    ShutdownRequested,
+}
+
+/// Who answered a question.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Decider {
+    /// Policy name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Digest of module and parameters.
+    pub digest: Digest,
+    /// `active`, `last_good` or `built_in`.
+    pub kind: String,
+    /// Fuel used (wasmtime's unit), 0 for the built-in.
+    pub fuel: u64,
+    /// Time used in microseconds.
+    pub micros: u64,
+    /// Why better deciders were not used.
+    pub failures: Vec<String>,
+}

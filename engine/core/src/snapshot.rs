@@ -1,0 +1,212 @@
+//! What people and the API see: the state of one machine at one instant, as values.
+
+use crate::ids::{Ballot, BootId, Digest, Incarnation, NodeId, Stamp, VmId};
+use crate::time::{Instant, Millis};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::{NodeFacts, Score};
+
+/// Status of a node, by the seed's names and ours (PROTOCOL section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Status {
+    /// The leader in its cluster.
+    Leader,
+    /// A simple member.
+    Member,
+    /// Configured and alive, not admitted yet.
+    Joining,
+    /// A deadline is running.
+    Suspect,
+    /// Out of the view, page alive, verification IPs unreachable for it.
+    #[serde(rename = "Network isolation")]
+    NetworkIsolation,
+    /// In the view, its storage cycles fail.
+    #[serde(rename = "Storage isolation")]
+    StorageIsolation,
+    /// Neither beats nor pages.
+    #[serde(rename = "Full failure")]
+    FullFailure,
+    /// Out of the view, page alive, otherwise in order.
+    #[serde(rename = "Excluded from HA cluster")]
+    Excluded,
+    /// Evicted; see the reason.
+    Evicted,
+    /// This node has no majority view: what it says of others is old.
+    #[serde(rename = "No quorum")]
+    NoQuorum,
+    /// Nobody has storage: nobody is isolated.
+    #[serde(rename = "Storage outage")]
+    StorageOutage,
+}
+
+impl Status {
+    /// The words people see.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Leader => "Leader",
+            Self::Member => "Member",
+            Self::Joining => "Joining",
+            Self::Suspect => "Suspect",
+            Self::NetworkIsolation => "Network isolation",
+            Self::StorageIsolation => "Storage isolation",
+            Self::FullFailure => "Full failure",
+            Self::Excluded => "Excluded from HA cluster",
+            Self::Evicted => "Evicted",
+            Self::NoQuorum => "No quorum",
+            Self::StorageOutage => "Storage outage",
+        }
+    }
+}
+
+/// Everything, from one node's point of view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Own time of the snapshot.
+    pub at: Instant,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The node that tells.
+    pub node: NodeName,
+    /// The leader it obeys, if any.
+    pub leader: Option<NodeName>,
+    /// Highest term seen.
+    pub term: u64,
+    /// Newest ledger body read.
+    pub ledger: LedgerView,
+    /// Members of its CPG view; empty without corosync.
+    pub view: Vec<NodeId>,
+    /// The view holds a majority of the configured nodes.
+    pub quorate: bool,
+    /// Own lease.
+    pub lease: LeaseView,
+    /// The election, running or last.
+    pub election: ElectionView,
+    /// All configured nodes.
+    pub nodes: Vec<NodeView>,
+    /// All HA VMs.
+    pub vms: Vec<VmView>,
+}
+
+/// A node, named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeName {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+}
+
+/// Newest ledger body read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Proved committed; otherwise a rumour.
+    pub proved: bool,
+    /// Highest ballot any page promised.
+    pub promised: Ballot,
+}
+
+/// Own lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// What is left; `None` without a lease.
+    pub left: Option<Millis>,
+    /// Age of the basis by network evidence.
+    pub network_age: Option<Millis>,
+    /// Age of the basis by storage evidence.
+    pub storage_age: Option<Millis>,
+    /// The watchdog is open and fed.
+    pub armed: bool,
+    /// In words: why there is no lease, or "good".
+    pub text: String,
+}
+
+/// An election.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionView {
+    /// Its round.
+    pub round: u64,
+    /// `idle`, `collecting`, `confirming`, `claiming`, `leading`, `following`, `waiting`.
+    pub phase: String,
+    /// Why it began.
+    pub reason: String,
+    /// Ballots by node.
+    pub ballots: Vec<BallotView>,
+    /// Winner of the round, once computed.
+    pub winner: Option<NodeId>,
+}
+
+/// One ballot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BallotView {
+    /// The elector.
+    pub node: NodeId,
+    /// What its policy says of it, with terms.
+    pub priority: Score,
+    /// Who computed it.
+    pub decider: String,
+    /// May it lead?
+    pub eligible: bool,
+}
+
+/// One configured node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Status.
+    pub status: Status,
+    /// The status as people read it.
+    pub status_text: String,
+    /// Why, and what happens next, if anything is wrong.
+    pub reason: String,
+    /// Boot it shows.
+    pub boot: Option<BootId>,
+    /// Incarnation it shows.
+    pub incarnation: Option<Incarnation>,
+    /// In this node's CPG view.
+    pub in_view: bool,
+    /// Factor 1, network: age of its last beat.
+    pub beat_age: Option<Millis>,
+    /// Factor 2, storage: since its page last changed.
+    pub page_age: Option<Millis>,
+    /// What is left of its lease, by its own word.
+    pub lease_left: Option<Millis>,
+    /// Watchdog open and lease enforced, by its own word.
+    pub armed: bool,
+    /// Its verification IPs answer, by its own word.
+    pub verification: Option<bool>,
+    /// What policies are told of it.
+    pub facts: NodeFacts,
+    /// Digest of its node-priority policy.
+    pub policy: Digest,
+    /// Eviction in force: stamp, reason, proof.
+    pub eviction: Option<String>,
+}
+
+/// One HA VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmView {
+    /// Its UUID.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// Its owner by the ledger.
+    pub owner: NodeName,
+    /// `running`, `starting`, `stopping`, `stopped`, `orphan`, `waiting`, `failed`, `unknown`.
+    pub state: String,
+    /// Why, and what happens next, if it does not run.
+    pub reason: String,
+    /// Restart priority.
+    pub priority: u16,
+    /// Configured memory in MiB.
+    pub memory_mib: u64,
+    /// Configured virtual CPUs.
+    pub vcpus: u32,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
