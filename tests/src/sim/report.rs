@@ -6,8 +6,9 @@ use super::node::index;
 use super::plan::{Plan, Wish};
 use super::trace::Trace;
 use super::world::{Stats, World};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use steadfast_core::action::Action;
 use steadfast_core::message::Body;
 
@@ -30,13 +31,22 @@ pub struct Outcome {
 
 thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps panics' words for the report, instead of printing them.
+/// Keeps the words of a machine's panic for the report, instead of printing them.
 pub fn catch_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        PANIC.with(|words| *words.borrow_mut() = info.to_string());
-    }));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if CATCHING.get() {
+                PANIC.with(|words| *words.borrow_mut() = info.to_string());
+            } else {
+                usual(info);
+            }
+        }));
+    });
 }
 
 /// Runs one seed. With `trace`, keeps its story; with `verbose`, every event and action.
@@ -44,7 +54,9 @@ pub fn catch_panics() {
 pub fn run(seed: u64, wish: Wish, trace: bool, verbose: bool) -> Outcome {
     let trace = Trace { on: trace, verbose, lines: Vec::new() };
     let mut world = World::new(Plan::new(seed, wish), trace);
+    CATCHING.set(true);
     let end = catch_unwind(AssertUnwindSafe(|| world.run()));
+    CATCHING.set(false);
     if end.is_err() {
         let words = PANIC.with(|words| words.borrow().clone());
         world.fail("no_panic", words.replace('\n', " "));
