@@ -1,5 +1,6 @@
 //! `cargo sim`: run one seed, or a swarm of random ones.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -83,7 +84,7 @@ fn single(seed: u64, arguments: &Arguments) -> bool {
     let plan = Plan::new(seed, arguments.wish);
     let first = run(seed, arguments.wish, arguments.trace, arguments.verbose);
     let Some(violation) = &first.violation else {
-        first.lines.iter().for_each(|line| println!("{line}"));
+        show(&first.lines);
         println!(
             "seed {seed}: {:?}, {} nodes, {} faults, {} s, {} events, up {} s after healing: clean",
             plan.class,
@@ -110,10 +111,17 @@ fn single(seed: u64, arguments: &Arguments) -> bool {
         plan.timing.stop,
         plan.timing.watchdog,
     );
-    story.lines.iter().for_each(|line| println!("{line}"));
+    show(&story.lines);
     println!("\nseed {seed} violates {}: {}", violation.rule, violation.text);
     println!("repeat: {}", command(seed, arguments.wish));
     false
+}
+
+/// Prints a story; a reader who has seen enough (`| head`) is no error.
+fn show(lines: &[String]) {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Random seeds on every core, until the time is over.

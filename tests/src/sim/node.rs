@@ -144,9 +144,12 @@ impl World {
             return;
         }
         let mut ready = std::mem::take(&mut self.nodes[n].for_node);
+        let slept = std::mem::take(&mut self.nodes[n].node_sleeps) > 0;
         if self.nodes[n].agent_sleeps <= self.now {
             ready.append(&mut self.nodes[n].for_agent);
-            self.note(n, || "runs again".into());
+            if std::mem::take(&mut self.nodes[n].agent_sleeps) > 0 || slept {
+                self.note(n, || "runs again".into());
+            }
         }
         for what in ready {
             self.queue.push(self.now, what);

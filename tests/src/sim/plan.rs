@@ -119,9 +119,10 @@ impl Plan {
         let mut at = quiet_until;
         let phase = rng.range(30, 150) * SECOND;
         self.kinds = self.draw_kinds(rng);
-        let pace = rng.pick(&[2_500 * MS, 8 * SECOND, 20 * SECOND]);
+        let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
         while !self.kinds.is_empty() {
-            at += rng.skewed(1, 2 * pace);
+            // Now and then faults come in bursts.
+            at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
             if at > quiet_until + phase {
                 break;
             }

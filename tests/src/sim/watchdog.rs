@@ -42,9 +42,9 @@ pub struct FeedRun {
 /// Stages of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedStage {
-    /// Compare `not_after` with the clock.
+    /// Compare `not_after` with the clock, write the record.
     Check,
-    /// Write the record, then the descriptor.
+    /// Write to the descriptor.
     Write,
     /// Read the clock again, and tell.
     Tell,
@@ -71,9 +71,14 @@ impl World {
                 });
                 return self.tell(n, run.epoch, Event::Woke);
             }
-            FeedStage::Check => run.stage = FeedStage::Write,
+            FeedStage::Check => {
+                if let Some(boot) = self.nodes[n].boot.as_mut() {
+                    boot.fed = Some(FeedRecord { basis: run.basis, ended: None });
+                }
+                run.stage = FeedStage::Write;
+            }
             FeedStage::Write => {
-                self.feed_now(n, run.basis);
+                self.feed_now(n);
                 run.stage = FeedStage::Tell;
             }
             FeedStage::Tell => {
@@ -87,11 +92,10 @@ impl World {
         self.queue.push(at, What::Feed(run));
     }
 
-    fn feed_now(&mut self, n: usize, basis: Option<Instant>) {
+    fn feed_now(&mut self, n: usize) {
         let (now, watchdog) = (self.now, self.plan.timing.watchdog.0);
         let number = self.nodes[n].boots;
         let Some(boot) = self.nodes[n].boot.as_mut() else { return };
-        boot.fed = Some(FeedRecord { basis, ended: None });
         let armed = boot.watchdog.replace(Watchdog { fed: now }).is_some();
         let due = now + boot.clock.span(watchdog);
         if !armed {
