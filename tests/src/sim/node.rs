@@ -228,9 +228,11 @@ impl World {
         }
         boot.incarnations += 1;
         let incarnation = boot.incarnations;
+        // Whether the descriptor is open is known by systemd's store, not by the record.
+        let open = boot.watchdog.is_some();
         let inherited = boot.fed.map(|fed| Inherited {
             basis: fed.basis,
-            last_feed_ended: Some(fed.ended.unwrap_or(now)),
+            last_feed_ended: open.then(|| fed.ended.unwrap_or(now)),
         });
         self.epochs += 1;
         let epoch = self.epochs;
