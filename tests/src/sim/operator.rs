@@ -115,8 +115,10 @@ impl World {
         let now = self.now;
         let same = |e: &&mut Enrolment| e.home == n && e.asked.0 == reply.id && !e.granted;
         let Some(enrolment) = self.enrolments.iter_mut().find(same) else { return };
-        match reply.result {
+        match &reply.result {
             Ok(_) => enrolment.granted = true,
+            // An earlier request, whose outcome was unknown, had gone through, and the VM has moved since.
+            Err(why) if why.contains("under HA already") => enrolment.granted = true,
             Err(_) => enrolment.asked.1 = now + 2 * SECOND,
         }
     }
