@@ -1,8 +1,16 @@
-//! What may execute on this node. Source of truth: processes, not libvirt's word.
+//! What may execute on this node. Source of truth: processes, not libvirt's word (PROTOCOL section 4, "none left").
 
-use crate::ids::VmId;
-use crate::time::Instant;
-use alloc::{collections::BTreeSet, string::String};
+use crate::action::Action;
+use crate::config::Config;
+use crate::ids::{Stamp, VmId};
+use crate::ledger::Ledger;
+use crate::outbox::Outbox;
+use crate::time::{Instant, Millis};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 /// A guest as its node reports it.
@@ -23,8 +31,14 @@ pub enum GuestState {
     Running,
     /// Destroy was asked for; its process exists still.
     Stopping,
-    /// It could not be started; with libvirt's words.
-    Failed(String),
+    /// Its process is gone, no start is in flight, and this incarnation will not start it under the ownership that
+    /// commit `since` gave: proof 5 of PROTOCOL section 5.
+    GivenUp {
+        /// The ownership given up.
+        since: Stamp,
+        /// libvirt's words, or what happened.
+        reason: String,
+    },
 }
 
 /// A scan of processes and of starts in flight (source: `/proc`, and the record of starts on tmpfs).
@@ -36,4 +50,217 @@ pub struct GuestScan {
     pub present: BTreeSet<VmId>,
     /// VMs for which a start that *any earlier* incarnation of this boot asked for may still be under way.
     pub unresolved: BTreeSet<VmId>,
+}
+
+/// A destroy that did not end the process is repeated after this.
+const DESTROY_AGAIN: Millis = Millis(1_000);
+/// Processes are scanned at least this often.
+const SCAN_EVERY: Millis = Millis(5_000);
+
+/// What may execute here, and what was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Guests {
+    scan: Option<GuestScan>,
+    scan_asked: Option<Instant>,
+    /// Starts permitted by this incarnation that have not ended.
+    starting: BTreeMap<VmId, Instant>,
+    /// When the last start was permitted or ended: a scan must begin after it to prove anything.
+    disturbed: Instant,
+    destroying: BTreeMap<VmId, Instant>,
+    adopted: BTreeSet<VmId>,
+    undefined: BTreeMap<VmId, Stamp>,
+    /// HA VMs by the newest ledgers read.
+    ha: BTreeSet<VmId>,
+    /// VMs that may become HA VMs at any moment: enrolment was asked for.
+    pub enrolling: BTreeSet<VmId>,
+    given_up: BTreeMap<VmId, (Stamp, String)>,
+    /// VMs that this incarnation has seen running, with the ownership under which.
+    ran: BTreeMap<VmId, Stamp>,
+    exits: BTreeMap<VmId, (u32, Instant)>,
+    ledger_known: bool,
+}
+
+impl Guests {
+    /// A body was read. A rumour only adds HA VMs; a committed body names them all.
+    pub fn on_ledger(&mut self, ledger: &Ledger, proved: bool) {
+        self.ledger_known = true;
+        if proved {
+            self.ha = ledger.vms.keys().cloned().collect();
+            self.enrolling.retain(|vm| !ledger.vms.contains_key(vm));
+            self.given_up.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
+        } else {
+            self.ha.extend(ledger.vms.keys().cloned());
+        }
+    }
+
+    pub fn on_scanned(&mut self, scan: GuestScan) {
+        self.scan_asked = None;
+        if self.scan.as_ref().is_none_or(|known| known.began <= scan.began) {
+            self.destroying.retain(|vm, _| scan.present.contains(vm));
+            self.scan = Some(scan);
+        }
+    }
+
+    /// pidfd said so: the process is gone. Anything else waits for a scan.
+    pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
+        self.adopted.remove(vm);
+        self.destroying.remove(vm);
+        if let Some(scan) = &mut self.scan {
+            scan.present.remove(vm);
+        }
+        let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
+        let recent = now.since(at) < Millis(600_000);
+        self.exits.insert(vm.clone(), (if recent { count + 1 } else { 1 }, now));
+    }
+
+    pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) {
+        self.starting.remove(vm);
+        self.disturbed = now;
+    }
+
+    /// Permits a start. The scan that proves "none left" must begin after it has ended.
+    pub fn permit(&mut self, vm: &VmId, since: Stamp, now: Instant) {
+        self.starting.insert(vm.clone(), now);
+        self.ran.insert(vm.clone(), since);
+        self.disturbed = now;
+    }
+
+    /// This incarnation will not start `vm` under the ownership `since` any more.
+    pub fn give_up(&mut self, vm: &VmId, since: Stamp, reason: String) {
+        self.given_up.insert(vm.clone(), (since, reason));
+    }
+
+    pub fn has_given_up(&self, vm: &VmId, since: Stamp) -> bool {
+        self.given_up.get(vm).is_some_and(|(given, _)| *given == since)
+    }
+
+    /// This incarnation started or saw `vm` under the ownership `since`: it may restart it without an order.
+    pub fn has_run(&self, vm: &VmId, since: Stamp) -> bool {
+        self.ran.get(vm) == Some(&since)
+    }
+
+    pub fn is_present(&self, vm: &VmId) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.present.contains(vm))
+    }
+
+    pub fn is_starting(&self, vm: &VmId) -> bool {
+        self.starting.contains_key(vm)
+    }
+
+    pub fn is_ha(&self, vm: &VmId) -> bool {
+        self.ha.contains(vm) || self.enrolling.contains(vm)
+    }
+
+    /// Unknown to have any process: no scan yet, or it may be one that an earlier incarnation asked for.
+    pub fn is_uncertain(&self, vm: &VmId) -> bool {
+        let Some(scan) = &self.scan else { return true };
+        scan.began < self.disturbed || scan.unresolved.contains(vm)
+    }
+
+    /// How long to wait after the last exit before a restart: doubled with every exit within ten minutes.
+    pub fn may_restart(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
+        self.exits.get(vm).is_none_or(|(count, at)| {
+            let factor = 1u64 << (*count).saturating_sub(1).min(5);
+            *count <= 1 || now.since(*at) >= config.timing.restart_backoff * factor
+        })
+    }
+
+    /// HA VMs with a process here.
+    pub fn present_ha(&self) -> Vec<VmId> {
+        let present = self.scan.iter().flat_map(|scan| &scan.present);
+        present.filter(|vm| self.is_ha(vm)).cloned().collect()
+    }
+
+    /// "None left": no HA VM has a process, and no start of any incarnation is in flight, by a scan that began after
+    /// the last start ended and at or after `since`.
+    pub fn none_left(&self, since: Instant) -> bool {
+        let Some(scan) = &self.scan else { return false };
+        self.ledger_known
+            && self.starting.is_empty()
+            && scan.began >= self.disturbed.max(since)
+            && scan.unresolved.is_empty()
+            && !scan.present.iter().any(|vm| self.is_ha(vm))
+    }
+
+    /// HA guests may execute: present, starting, or not known not to.
+    pub fn may_execute(&self) -> bool {
+        let unresolved = |scan: &GuestScan| !scan.unresolved.is_empty();
+        !self.starting.is_empty()
+            || self.scan.as_ref().is_some_and(|s| unresolved(s) || !self.present_ha().is_empty())
+    }
+
+    /// Asks for a scan if one is due or `wanted`.
+    pub fn scan_if(&mut self, wanted: bool, out: &mut Outbox) {
+        let due = self.scan.as_ref().is_none_or(|scan| out.now.since(scan.began) >= SCAN_EVERY);
+        let pending = self.scan_asked.is_some_and(|at| out.now.since(at) < SCAN_EVERY);
+        if (due || wanted) && !pending {
+            self.scan_asked = Some(out.now);
+            out.push(Action::ScanGuests);
+        }
+    }
+
+    /// When the newest scan began.
+    pub fn scanned(&self) -> Option<Instant> {
+        self.scan.as_ref().map(|scan| scan.began)
+    }
+
+    /// Destroys `vm` here, again and again until its process is gone.
+    pub fn destroy(&mut self, vm: &VmId, reason: &str, out: &mut Outbox) -> bool {
+        let asked = self.destroying.get(vm).copied();
+        if asked.is_some_and(|at| out.now.since(at) < DESTROY_AGAIN) {
+            return false;
+        }
+        self.destroying.insert(vm.clone(), out.now);
+        out.push(Action::DestroyVm { vm: vm.clone(), reason: reason.into() });
+        asked.is_none()
+    }
+
+    pub fn is_adopted(&self, vm: &VmId) -> bool {
+        self.adopted.contains(vm)
+    }
+
+    /// How often `vm` ended here lately.
+    pub fn exits(&self, vm: &VmId) -> u32 {
+        self.exits.get(vm).map_or(0, |(count, _)| *count)
+    }
+
+    /// Watches a guest that belongs here.
+    pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
+        self.ran.insert(vm.clone(), since);
+        if self.adopted.insert(vm.clone()) {
+            out.push(Action::AdoptVm { vm: vm.clone() });
+        }
+    }
+
+    /// The VM belongs elsewhere: its domain here is removed, once per ownership.
+    pub fn undefine(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
+        if self.undefined.insert(vm.clone(), since) != Some(since) {
+            out.push(Action::UndefineVm { vm: vm.clone() });
+        }
+    }
+
+    pub fn forget_undefined(&mut self, vm: &VmId) {
+        self.undefined.remove(vm);
+    }
+
+    /// What the beat says of guests here.
+    pub fn reports(&self) -> Vec<GuestReport> {
+        let report = |vm: &VmId| self.state(vm).map(|state| GuestReport { vm: vm.clone(), state });
+        self.ha.iter().chain(&self.enrolling).filter_map(report).collect()
+    }
+
+    fn state(&self, vm: &VmId) -> Option<GuestState> {
+        if self.destroying.contains_key(vm) {
+            Some(GuestState::Stopping)
+        } else if self.is_present(vm) {
+            Some(GuestState::Running)
+        } else if self.is_starting(vm) {
+            Some(GuestState::Starting)
+        } else if self.is_uncertain(vm) {
+            None
+        } else {
+            let (since, reason) = self.given_up.get(vm)?.clone();
+            Some(GuestState::GivenUp { since, reason })
+        }
+    }
 }

@@ -1,33 +1,499 @@
-//! The machine (interface first; being filled in).
+//! The central type. Whoever drives it (the agent's `driver.rs`, the simulator) calls
+//! [`Machine::new`] once, then [`Machine::step`] with every event, with own time read *after* the event was
+//! taken, does the actions of each [`Step`] in order, and calls again with [`Event::Woke`] at `wake_at` at the latest.
+//! Waking late is safe, not waking is what leases and watchdogs are for.
+//!
+//! Each concern has its own file and state; this file only passes events on and, after each, lets every concern do what
+//! facts and time make due ([`Machine::settle`]). Nothing here waits: "no answer yet" is a state.
 
+use crate::beats::Beats;
 use crate::config::Config;
+use crate::decision::Kind;
+use crate::election::{Ask, Election};
+use crate::enrolment::Enrolment;
 use crate::event::Event;
-use crate::snapshot::Snapshot;
+use crate::eviction::Fencing;
+use crate::guest::Guests;
+use crate::heartbeat::{Cycle, Heartbeat, Progress};
+use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
+use crate::lease::Lease;
+use crate::ledger::Ledger;
+use crate::liveness::{Liveness, facts_of};
+use crate::message::{Body, Change, Committed, Message, StartOrder};
+use crate::outbox::{Note, Outbox};
+use crate::page::Page;
+use crate::recovery::Recovery;
+use crate::register::{Outcome, Register, Wanted};
 use crate::step::Step;
-use crate::time::Instant;
+use crate::time::{Instant, Millis};
+use crate::view::View;
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
+use steadfast_sdk::wire::NodeFacts;
 
 /// One node's whole reasoning.
 #[derive(Debug)]
 pub struct Machine {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) out: Outbox,
+    pub(crate) view: View,
+    pub(crate) beats: Beats,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) register: Register,
+    pub(crate) lease: Lease,
+    pub(crate) guests: Guests,
+    pub(crate) liveness: Liveness,
+    pub(crate) election: Election,
+    pub(crate) fencing: Fencing,
+    pub(crate) recovery: Recovery,
+    pub(crate) enrolment: Enrolment,
+    /// Start orders not carried out yet.
+    pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Why each of them is refused, told once.
+    pub(crate) refused: BTreeMap<VmId, String>,
+    /// What policies are told of this node.
+    pub(crate) facts: NodeFacts,
+    pub(crate) policy: Digest,
+    pub(crate) verification: Option<bool>,
+    /// The question about this node's priority, while it is out, and its deadline.
+    pub(crate) priority_asked: Option<(u64, Instant)>,
+    /// HA guests found without any basis: since when.
+    pub(crate) unleased_since: Option<Instant>,
+    pub(crate) none_left: Option<Stamp>,
+    /// A body that the cycle under way needs.
+    wanted: Option<Wanted>,
+    stopped: bool,
 }
 
 impl Machine {
     /// A machine for one incarnation, and what it wants done first.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> (Self, Step) {
-        let machine = Self { config };
-        (machine, Step { actions: alloc::vec![], wake_at: (now, "start") })
+        let me = config.me;
+        let mut machine = Self {
+            out: Outbox::new(me, now),
+            view: View::default(),
+            beats: Beats::new(me, now),
+            heartbeat: Heartbeat::new(me, now),
+            register: Register::new(me.node, config.genesis.clone()),
+            lease: Lease::new(&config),
+            guests: Guests::default(),
+            liveness: Liveness::default(),
+            election: Election::new(me, now),
+            fencing: Fencing::default(),
+            recovery: Recovery::default(),
+            enrolment: Enrolment::default(),
+            orders: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
+            policy: Digest::default(),
+            verification: None,
+            priority_asked: None,
+            unleased_since: None,
+            none_left: None,
+            wanted: None,
+            stopped: false,
+            config,
+        };
+        let step = machine.step(Event::Woke, now);
+        (machine, step)
     }
 
     /// One event, at own time `now`.
-    pub fn step(&mut self, _event: Event, _now: Instant) -> Step {
-        unimplemented!()
+    pub fn step(&mut self, event: Event, now: Instant) -> Step {
+        // Own time never goes back; a caller that says so is not obeyed.
+        let now = now.max(self.out.now);
+        self.out.now = now;
+        let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
+        self.out.context = (self.election.highest_term, stamp);
+        if !self.stopped {
+            self.on_event(event);
+            self.settle();
+        }
+        let wake_at = self.wake_at();
+        Step { actions: core::mem::take(&mut self.out.actions), wake_at }
     }
 
-    /// The state, for people.
+    fn on_event(&mut self, event: Event) {
+        let now = self.out.now;
+        let beat = self.config.timing.beat;
+        match event {
+            Event::Woke => {}
+            Event::ViewChanged { members } => self.on_view(members),
+            Event::CorosyncLost { reason } => {
+                let text = alloc::format!("corosync is gone: {reason}; leases go on by storage");
+                self.out.record(Note::new(Kind::Alarm, "PROTOCOL 2", text).node(self.me()));
+                self.on_view([].into());
+            }
+            Event::MessageReceived { sender, message } => self.on_message(sender, *message),
+            Event::WriteEnded { id, result } => {
+                let result = result.map_err(|error| error.0);
+                let progress = self.heartbeat.on_write_ended(id, result, beat, &mut self.out);
+                self.on_progress(progress);
+            }
+            Event::PagesRead { id, result } => {
+                let result = result.map_err(|error| error.0);
+                let progress = self.heartbeat.on_pages_read(id, result, beat, now);
+                self.on_progress(progress);
+            }
+            Event::BodyRead { id, result } => {
+                let progress = self.heartbeat.on_body_read(id, result.map_err(|error| error.0));
+                self.on_progress(progress);
+            }
+            Event::WatchdogFed { ended } => self.lease.on_fed(ended),
+            Event::WatchdogFailed { reason } => self.on_watchdog_failed(reason),
+            Event::GuestsScanned(scan) => self.guests.on_scanned(scan),
+            Event::StartEnded { vm, result } => self.on_start_ended(&vm, result),
+            Event::StopEnded { .. } => self.guests.scan_if(true, &mut self.out),
+            Event::GuestExited { vm } => self.on_guest_exited(&vm),
+            Event::FenceEnded { victim, eviction, result } => {
+                self.on_fence_ended(victim, eviction, result);
+            }
+            Event::VerificationChecked { reachable } => self.verification = Some(reachable),
+            Event::FactsMeasured(facts) => self.facts = *facts,
+            Event::PolicyActivated { digest } => self.policy = digest,
+            Event::PriorityAnswered { id, verdict, decider } => {
+                if self.priority_asked.take_if(|(asked, _)| *asked == id).is_some() {
+                    self.on_priority(verdict.score, decider);
+                }
+            }
+            Event::PlacementAnswered { id, verdict, decider } => {
+                let ledger = self.register.ledger();
+                let facts = facts_of!(self, &ledger);
+                self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
+            }
+            Event::EnableRequested { id, spec } => {
+                self.guests.enrolling.insert(spec.id.clone());
+                self.enrolment.ask(id, Change::EnableVm(spec), now);
+            }
+            Event::DisableRequested { id, vm } => {
+                self.enrolment.ask(id, Change::DisableVm(vm), now);
+            }
+            Event::ShutdownRequested => self.stopped = true,
+        }
+    }
+
+    /// What facts and time make due, in the order in which it matters: own guests first, the cluster last.
+    fn settle(&mut self) {
+        self.guard_guests();
+        self.heartbeat.on_time(&mut self.out);
+        self.begin_cycle_if_due();
+        self.beat_if_due();
+        self.assess();
+        self.elect();
+        self.lead();
+        self.start_ordered();
+        let has_leader = self.election.leader.is_some();
+        self.enrolment.on_time(self.config.me, has_leader, &mut self.out);
+        // What was just decided may need the disk.
+        self.begin_cycle_if_due();
+    }
+
+    fn wake_at(&self) -> (Instant, &'static str) {
+        let now = self.out.now;
+        let mut wake = (self.beats.next, "beat");
+        let mut consider = |at: Option<Instant>, why| {
+            if let Some(at) = at.filter(|at| *at < wake.0) {
+                wake = (at, why);
+            }
+        };
+        consider(self.heartbeat.wake_at(), "storage cycle");
+        let good = self.lease.is_good(&self.config, now);
+        consider(self.lease.expires(&self.config).filter(|_| good), "lease ends");
+        let guarded = !good && self.guests.may_execute();
+        consider(guarded.then_some(now + Millis(100)), "guests to be stopped");
+        consider(self.election.wake_at(&self.config, now), "election");
+        consider(self.priority_asked.map(|(_, deadline)| deadline), "priority due");
+        consider(self.recovery.wake_at(), "placement due");
+        consider(self.enrolment.wake_at(now), "request");
+        // Never later than a beat: timers may be late, never trusted.
+        (wake.0.min(now + self.config.timing.beat).max(now), wake.1)
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.config.me.node
+    }
+
+    // --- control network -------------------------------------------------------------------------------
+
+    fn on_view(&mut self, members: alloc::collections::BTreeSet<NodeId>) {
+        let now = self.out.now;
+        let gone = self.view.on_changed(members, now);
+        let ask = self.election.on_view(&gone, now);
+        self.on_ask(ask);
+        // A new view is news: say at once who we are and whom we hear.
+        self.beats.next = now;
+    }
+
+    fn on_message(&mut self, sender: NodeId, message: Message) {
+        let from = message.from;
+        if from.node != sender || from.node == self.me() && from != self.config.me {
+            return;
+        }
+        let now = self.out.now;
+        match message.body {
+            Body::Beat(beat) => {
+                for bound in &beat.bounds {
+                    self.fencing.on_bound(from.node, bound, now);
+                }
+                self.election.on_beat(from, &beat, now);
+                self.beats.on_received(from, beat, now);
+                self.renew_by_network();
+            }
+            Body::Committed(committed) => self.on_committed_heard(from, &committed),
+            Body::Ballot(ballot) => {
+                let ask = self.election.on_ballot(from.node, &ballot, now);
+                self.on_ask(ask);
+            }
+            Body::Close { round } => {
+                let ledger = self.register.ledger();
+                self.election.on_close(round, &ledger, now, &mut self.out);
+            }
+            Body::Confirm { round, winner } => {
+                let ledger = self.register.ledger();
+                let ask = self.election.on_confirm(from.node, round, winner, &ledger, now);
+                self.on_ask(ask);
+            }
+            Body::Decline { round, reason } => {
+                let ask = self.election.on_decline(from.node, round, &reason, now);
+                self.on_ask(ask);
+            }
+            Body::Leading { term } => self.on_leading(from, term),
+            Body::StartVm(order) => self.on_start_order(order),
+            Body::Request(request) => {
+                if self.register.leading().is_some() {
+                    self.enrolment.on_request(from, request);
+                }
+            }
+            Body::Reply(reply) if reply.to == self.config.me => {
+                if let Some(refused) = self.enrolment.on_reply(&reply, &mut self.out) {
+                    self.guests.enrolling.remove(&refused);
+                }
+            }
+            Body::Reply(_) => {}
+        }
+    }
+
+    fn on_leading(&mut self, from: Identity, term: u64) {
+        let before = self.election.leader;
+        self.election.on_leading(from, term, self.out.now);
+        if self.election.leader != before {
+            let name = self.register.ledger().name(from.node);
+            let text = alloc::format!("{name} leads, term {term}");
+            self.out.record(Note::new(Kind::Elected, "PROTOCOL 6", text).node(from.node));
+        }
+    }
+
+    fn on_committed_heard(&mut self, from: Identity, committed: &Committed) {
+        self.election.highest_term = self.election.highest_term.max(committed.stamp.ballot.term);
+        for (node, eviction) in &committed.evicted {
+            self.beats.bar(*node, *eviction);
+            if *node == self.me() {
+                self.on_own_eviction(*eviction, "the leader said so");
+            }
+        }
+        self.register.on_committed_heard(committed.stamp);
+        if from != self.config.me {
+            self.heartbeat.hurry(self.out.now, Millis(0));
+        }
+        self.on_ledger(None);
+    }
+
+    pub(crate) fn renew_by_network(&mut self) {
+        let ledger = self.register.ledger();
+        let basis = self.beats.network_basis(&ledger);
+        self.lease.on_network_evidence(basis);
+    }
+
+    // --- shared storage --------------------------------------------------------------------------------
+
+    fn begin_cycle_if_due(&mut self) {
+        self.hurry_if_needed();
+        if !self.heartbeat.is_idle() || self.out.now < self.heartbeat.next {
+            return;
+        }
+        match self.register.take_body() {
+            Some((slot, bytes)) => self.heartbeat.write_body(slot, bytes, &mut self.out),
+            None => self.write_page(),
+        }
+    }
+
+    fn hurry_if_needed(&mut self) {
+        let now = self.out.now;
+        let beat = self.config.timing.beat;
+        if self.register.is_busy() {
+            self.heartbeat.hurry(now, Millis(0));
+        } else if self.register.wants_proof() {
+            self.heartbeat.hurry(now, Millis(beat.0 / 20));
+        } else if self.liveness.anyone_suspect() {
+            self.heartbeat.hurry(now, Millis(beat.0 / 4));
+        }
+    }
+
+    fn write_page(&mut self) {
+        let page = self.compose_page();
+        let beat = self.config.timing.beat;
+        self.heartbeat.write_page(page, beat, &mut self.out);
+    }
+
+    fn compose_page(&self) -> Page {
+        let view_size = u16::try_from(self.view.members.len()).unwrap_or(u16::MAX);
+        let mut page = Page {
+            writer: self.config.me,
+            sequence: 0,
+            promised: crate::ids::Ballot::default(),
+            accepted: Stamp::default(),
+            slot: 1,
+            digest: Digest::default(),
+            armed: self.lease.is_armed(&self.config, self.out.now),
+            idle: self.is_idle(),
+            none_left: self.none_left,
+            view_size,
+            verification: self.verification,
+        };
+        self.register.fill(&mut page);
+        page
+    }
+
+    fn on_progress(&mut self, progress: Progress) {
+        match progress {
+            Progress::None => {}
+            Progress::BodyWritten => {
+                self.register.on_body_written();
+                self.write_page();
+            }
+            Progress::PagesRead(cycle) => self.on_pages(cycle),
+            Progress::BodyRead(cycle, result) => self.on_body(cycle, result),
+            Progress::Hijacked(why) => {
+                self.register.resign();
+                let text = alloc::format!("storage work is ended: {why}");
+                self.out.record(Note::new(Kind::Alarm, "PROTOCOL 3", text).node(self.me()));
+            }
+        }
+    }
+
+    fn on_pages(&mut self, cycle: Cycle) {
+        if cycle.start.is_none() {
+            if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages) {
+                self.register.adopt_page(&page);
+            }
+        }
+        match self.register.wanted(&cycle.pages) {
+            Some(wanted) => {
+                self.wanted = Some(wanted);
+                self.heartbeat.read_body(wanted.node, wanted.slot, cycle, &mut self.out);
+            }
+            None => self.on_cycle(&cycle),
+        }
+    }
+
+    fn on_body(&mut self, cycle: Cycle, result: Result<alloc::vec::Vec<u8>, String>) {
+        let Some(wanted) = self.wanted.take() else { return };
+        let read = result.and_then(|bytes| {
+            let taken = self.register.on_body(wanted, &bytes, cycle.read_ended);
+            taken.map_err(|error| alloc::format!("{error}"))
+        });
+        match read {
+            Ok(()) => self.on_cycle(&cycle),
+            // Its writer may have gone on to the next body meanwhile: the cycle has not finished, read again soon.
+            Err(why) => {
+                let again = self.out.now + Millis(self.config.timing.beat.0 / 10);
+                self.heartbeat.give_up(why, cycle.start.is_none(), again);
+                self.heartbeat.next = again;
+            }
+        }
+    }
+
+    fn on_cycle(&mut self, cycle: &Cycle) {
+        self.heartbeat.finish(cycle);
+        self.beats.permit_echoes();
+        let outcome = self.register.on_cycle(cycle);
+        self.on_ledger(cycle.start);
+        self.fencing.on_cycle(cycle, &self.heartbeat, &self.config);
+        self.on_outcome(outcome);
+    }
+
+    /// Knowledge of the ledger may have changed. `start` is the cycle's that showed it.
+    fn on_ledger(&mut self, start: Option<Instant>) {
+        let Some(known) = self.register.known().cloned() else { return };
+        self.beats.on_ledger(known.stamp, &known.ledger, known.proved);
+        self.guests.on_ledger(&known.ledger, known.proved);
+        let mine = known.ledger.admission(self.me());
+        let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
+        if known.proved {
+            if let Some((_, since)) = admitted {
+                self.on_own_admission(since, start);
+            }
+            if let Some(eviction) = known.ledger.eviction(self.me()) {
+                self.on_own_eviction(eviction.since, "the ledger says so");
+            }
+        }
+        // Later leases need the same admission in the newest body, proved or not.
+        if let (Some((_, since)), Some(start)) = (admitted, start) {
+            if self.lease.admission() == Some(since) {
+                self.lease.on_storage_evidence(start);
+            }
+        }
+    }
+
+    fn on_own_admission(&mut self, since: Stamp, start: Option<Instant>) {
+        if self.lease.on_admitted(since, start) {
+            self.none_left = None;
+            self.renew_by_network();
+        }
+    }
+
+    fn on_own_eviction(&mut self, eviction: Stamp, how: &str) {
+        if self.lease.on_evicted(eviction, self.out.now) {
+            let text = alloc::format!("this node is evicted ({how}): HA VMs are stopped here");
+            self.out.record(Note::new(Kind::Lease, "PROTOCOL 4", text).node(self.me()));
+        }
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::None => {}
+            Outcome::TermStands => self.on_term_stands(),
+            Outcome::Beaten { by, led } => self.on_beaten(by, led),
+            Outcome::Committed { before } => self.on_committed(&before),
+        }
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Nothing => {}
+            Ask::Priority => self.ask_priority(),
+            Ask::Claim => self.claim(),
+            Ask::Abandon => self.register.resign(),
+        }
+    }
+
+    fn elect(&mut self) {
+        self.answer_priority_if_late();
+        let ledger = self.register.ledger();
+        let trouble = self.leader_trouble(&ledger);
+        let scene = crate::election::Scene {
+            config: &self.config,
+            ledger: &ledger,
+            view: &self.view,
+            now: self.out.now,
+            leader_trouble: trouble,
+        };
+        let ask = self.election.on_time(&scene, &mut self.out);
+        self.on_ask(ask);
+    }
+
+    /// The ledger as it is known now.
     #[must_use]
-    pub fn snapshot(&self, _now: Instant) -> Snapshot {
-        unimplemented!("{:?}", self.config.me)
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.register.ledger()
+    }
+
+    fn beat_if_due(&mut self) {
+        if self.out.now >= self.beats.next && !self.view.members.is_empty() {
+            let beat = self.compose_beat();
+            self.out.send(Body::Beat(Box::new(beat)));
+        } else if self.view.members.is_empty() {
+            self.beats.next = self.out.now + self.config.timing.beat;
+        }
     }
 }

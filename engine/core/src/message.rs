@@ -159,12 +159,14 @@ pub struct ElectionBallot {
 pub struct StartOrder {
     /// The leader's term; orders of an older term are refused.
     pub term: u64,
-    /// Ledger version at or after which `owner` is so.
+    /// The leader's ledger: the owner's read with proof must be of this stamp or a later one.
     pub stamp: Stamp,
     /// The VM.
     pub vm: VmId,
-    /// Who is to start it.
-    pub owner: NodeId,
+    /// The ownership ordered: the commit that gave it.
+    pub since: Stamp,
+    /// Who is to start it: one incarnation, so that an order never outlives what its owner has said.
+    pub to: Identity,
 }
 
 /// What a node asks of the leader.

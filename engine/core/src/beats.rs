@@ -1,0 +1,189 @@
+//! Beats and echoes: the network kind of evidence, and the promises that bound it (PROTOCOL sections 4 and 5).
+//!
+//! A beat carries, for each node, the newest beat heard of it. When a majority of the configured nodes (this one
+//! counted) have echoed the beat that this node sent at `basis`, its lease is good until `basis + L`: content counts,
+//! arrival times do not. A node whose eviction was read or heard is never echoed again, until a committed body
+//! with a higher stamp admits it.
+
+use crate::config::Config;
+use crate::ids::{Identity, NodeId, Stamp};
+use crate::ledger::Ledger;
+use crate::message::{Beat, Bound, Echo};
+use crate::time::{Instant, Millis};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+/// Beats remembered as sent. Covers a lease of 60 s at beats of 250 ms.
+const SENT_LIMIT: usize = 256;
+
+/// The newest beat of one node.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// Its boot and incarnation.
+    pub from: Identity,
+    /// What it said.
+    pub beat: Box<Beat>,
+    /// When it arrived here, in own time.
+    pub received: Instant,
+    /// When this incarnation of it was first heard.
+    pub since: Instant,
+}
+
+/// Own beats, those heard, and whom not to echo.
+#[derive(Debug)]
+pub(crate) struct Beats {
+    me: Identity,
+    started: Instant,
+    number: u64,
+    sent: VecDeque<(u64, Instant)>,
+    /// When the next own beat is due.
+    pub next: Instant,
+    heard: BTreeMap<NodeId, Heard>,
+    echoed_of_mine: BTreeMap<NodeId, u64>,
+    newest_echoed: BTreeMap<NodeId, Instant>,
+    barred: BTreeMap<NodeId, Stamp>,
+    may_echo: bool,
+}
+
+impl Beats {
+    pub fn new(me: Identity, now: Instant) -> Self {
+        Self {
+            me,
+            started: now,
+            number: 0,
+            sent: VecDeque::new(),
+            next: now,
+            heard: BTreeMap::new(),
+            echoed_of_mine: BTreeMap::new(),
+            newest_echoed: BTreeMap::new(),
+            barred: BTreeMap::new(),
+            may_echo: false,
+        }
+    }
+
+    /// One full read of the pages and of the newest body is done in this incarnation.
+    pub fn permit_echoes(&mut self) {
+        self.may_echo = true;
+    }
+
+    pub fn heard(&self, node: NodeId) -> Option<&Heard> {
+        self.heard.get(&node)
+    }
+
+    /// Time since the last beat of `node`; since the start of this incarnation if none was heard.
+    pub fn silence(&self, node: NodeId, now: Instant) -> Millis {
+        now.since(self.heard.get(&node).map_or(self.started, |heard| heard.received))
+    }
+
+    /// A beat arrived. Older ones of the same incarnation are no news.
+    pub fn on_received(&mut self, from: Identity, beat: Box<Beat>, now: Instant) {
+        let known = self.heard.get(&from.node);
+        if known.is_some_and(|heard| heard.from == from && heard.beat.number >= beat.number) {
+            return;
+        }
+        let same = known.filter(|heard| heard.from == from);
+        let since = same.map_or(now, |heard| heard.since);
+        self.count_echo(from.node, &beat);
+        self.heard.insert(from.node, Heard { from, beat, received: now, since });
+    }
+
+    fn count_echo(&mut self, by: NodeId, beat: &Beat) {
+        let mine = |echo: &&Echo| {
+            (echo.node, echo.boot, echo.incarnation)
+                == (self.me.node, self.me.boot, self.me.incarnation)
+        };
+        if let Some(echo) = beat.echoes.iter().find(mine) {
+            let newest = self.echoed_of_mine.entry(by).or_default();
+            *newest = (*newest).max(echo.beat);
+        }
+    }
+
+    /// The youngest instant at which this node sent a beat that a majority (itself counted) has echoed.
+    pub fn network_basis(&self, ledger: &Ledger) -> Option<Instant> {
+        let others_needed = ledger.majority() - 1;
+        let newest = self.sent.back()?;
+        if others_needed == 0 {
+            return Some(newest.1);
+        }
+        let mut echoed: Vec<u64> = ledger
+            .nodes
+            .keys()
+            .filter(|node| **node != self.me.node)
+            .filter_map(|node| self.echoed_of_mine.get(node).copied())
+            .collect();
+        echoed.sort_unstable_by(|a, b| b.cmp(a));
+        let number = *echoed.get(others_needed - 1)?;
+        self.sent.iter().rev().find(|(sent, _)| *sent == number).map(|(_, at)| *at)
+    }
+
+    /// Numbers the next own beat and says what it echoes. Own time is taken before it is sent: the safe side.
+    pub fn begin_beat(&mut self, config: &Config, now: Instant) -> (u64, Vec<Echo>) {
+        self.number += 1;
+        self.sent.push_back((self.number, now));
+        if self.sent.len() > SENT_LIMIT {
+            self.sent.pop_front();
+        }
+        self.next = now + config.timing.beat;
+        (self.number, self.echoes())
+    }
+
+    fn echoes(&mut self) -> Vec<Echo> {
+        if !self.may_echo {
+            return Vec::new();
+        }
+        let mut echoes = Vec::new();
+        for (node, heard) in &self.heard {
+            if *node == self.me.node || self.barred.contains_key(node) {
+                continue;
+            }
+            self.newest_echoed.insert(*node, heard.received);
+            echoes.push(Echo {
+                node: *node,
+                boot: heard.from.boot,
+                incarnation: heard.from.incarnation,
+                beat: heard.beat.number,
+            });
+        }
+        echoes
+    }
+
+    /// An eviction was read or heard, rumours included.
+    pub fn bar(&mut self, node: NodeId, eviction: Stamp) {
+        let bar = self.barred.entry(node).or_insert(eviction);
+        *bar = (*bar).max(eviction);
+    }
+
+    /// A body was read. Every body bars; only a committed one with a higher stamp than the bar restores.
+    pub fn on_ledger(&mut self, stamp: Stamp, ledger: &Ledger, proved: bool) {
+        for (node, eviction) in ledger.evictions() {
+            self.bar(node, eviction.since);
+        }
+        if proved {
+            self.barred.retain(|node, bar| stamp <= *bar || ledger.admission(*node).is_none());
+        }
+    }
+
+    /// When the newest beat of `victim` that this node ever echoed was received, or this incarnation began.
+    pub fn newest_echoed(&self, victim: NodeId) -> Instant {
+        self.newest_echoed.get(&victim).copied().unwrap_or_default().max(self.started)
+    }
+
+    /// Rule 4's answers: for every eviction known, how old the newest echoed beat is. Told only while barred.
+    pub fn bounds(&self, ledger: &Ledger, now: Instant) -> Vec<Bound> {
+        let answer = |(victim, eviction): (NodeId, &crate::ledger::Eviction)| {
+            self.barred.contains_key(&victim).then(|| Bound {
+                victim,
+                eviction: eviction.since,
+                age: now.since(self.newest_echoed(victim)),
+            })
+        };
+        ledger.evictions().filter(|(_, e)| e.proof.is_none()).filter_map(answer).collect()
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+}

@@ -1,0 +1,332 @@
+//! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
+
+use crate::action::Action;
+use crate::decision::Kind;
+use crate::event::Decider;
+use crate::ids::{Ballot, NodeId, Stamp};
+use crate::ledger::{Ledger, Standing};
+use crate::liveness::{Change, facts_of};
+use crate::machine::Machine;
+use crate::message::{Beat, Body, Committed, ElectionBallot};
+use crate::outbox::Note;
+use crate::plan;
+use crate::recovery;
+use crate::snapshot::Status;
+use crate::time::Millis;
+use alloc::{boxed::Box, string::String};
+use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
+
+impl Machine {
+    pub(crate) fn compose_beat(&mut self) -> Beat {
+        let now = self.out.now;
+        let ledger = self.register.ledger();
+        let (number, echoes) = self.beats.begin_beat(&self.config, now);
+        Beat {
+            number,
+            echoes,
+            term: self.election.highest_term,
+            leading: self.register.leading().is_some(),
+            known: self.register.known().map_or(Stamp::default(), |known| known.stamp),
+            storage_age: self.heartbeat.age(now),
+            network_age: self.lease.network_age(now),
+            lease_left: self.own_lease_left(),
+            armed: self.lease.is_armed(&self.config, now),
+            idle: self.is_idle(),
+            none_left: self.none_left,
+            verification: self.verification,
+            bounds: self.beats.bounds(&ledger, now),
+            guests: self.guests.reports(),
+            facts: self.own_facts(),
+            policy: self.policy,
+        }
+    }
+
+    /// Only an admitted node has a lease to speak of.
+    fn own_lease_left(&self) -> Option<Millis> {
+        self.lease.admission()?;
+        self.lease.left(&self.config, self.out.now)
+    }
+
+    /// What policies are told of this node.
+    pub(crate) fn own_facts(&self) -> NodeFacts {
+        let now = self.out.now;
+        let status = self.liveness.of(self.me()).map_or("", |known| known.status.words());
+        NodeFacts {
+            id: self.me().0,
+            name: self.config.name.clone(),
+            status: status.into(),
+            storage_latency_ms: self.heartbeat.latency().0,
+            network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
+            ..self.facts.clone()
+        }
+    }
+
+    /// Statuses of all nodes, and records of what changed.
+    pub(crate) fn assess(&mut self) {
+        let ledger = self.register.ledger();
+        let facts = facts_of!(self, &ledger);
+        let changes = self.liveness.assess(&facts);
+        for change in changes {
+            self.tell_status(&change, &ledger);
+        }
+    }
+
+    fn tell_status(&mut self, change: &Change, ledger: &Ledger) {
+        let name = ledger.name(change.node);
+        let (status, reason) = (change.after.status, &change.after.reason);
+        let calm = matches!(status, Status::Leader | Status::Member | Status::Joining);
+        if change.before.is_none() && !calm {
+            return;
+        }
+        let colon = if reason.is_empty() { "" } else { ": " };
+        let text = alloc::format!("{name} is {}{colon}{reason}", status.words());
+        let kind = if calm || status == Status::Evicted { Kind::Status } else { Kind::Suspected };
+        self.out.record(Note::new(kind, "PROTOCOL 5", text).node(change.node));
+    }
+
+    // --- election --------------------------------------------------------------------------------------
+
+    pub(crate) fn ask_priority(&mut self) {
+        if self.priority_asked.is_some() {
+            return;
+        }
+        let now = self.out.now;
+        let id = self.out.id();
+        let question = self.priority_question();
+        self.out.push(Action::AskPriority { id, question: Box::new(question) });
+        self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
+    }
+
+    fn priority_question(&self) -> NodePriorityQuestion {
+        let now_ms = self.out.now.0;
+        let seed = u64::from(self.me().0) << 32 | self.election.round;
+        NodePriorityQuestion { now_ms, seed, node: self.own_facts() }
+    }
+
+    /// A policy that is late loses its say, not the election.
+    pub(crate) fn answer_priority_if_late(&mut self) {
+        let now = self.out.now;
+        if self.priority_asked.take_if(|(_, deadline)| now >= *deadline).is_some() {
+            let verdict = (self.config.builtin.node_priority)(&self.priority_question());
+            let (name, kind) = ("built-in".into(), "built_in".into());
+            self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
+        }
+    }
+
+    pub(crate) fn on_priority(&mut self, priority: Score, decider: Decider) {
+        let builtin = (self.config.builtin.node_priority)(&self.priority_question()).score.value;
+        let age = self.heartbeat.age(self.out.now);
+        let ready = self.register.known().is_some() && !self.heartbeat.is_halted();
+        let ballot = ElectionBallot {
+            round: 0,
+            priority,
+            decider: decider.name,
+            policy: decider.digest,
+            builtin,
+            eligible: ready,
+            storage_ok: age.is_some_and(|age| age < self.config.timing.lease),
+            term: self.register.highest.term.max(self.election.highest_term),
+        };
+        self.election.on_priority(ballot, &mut self.out);
+    }
+
+    /// Why the known leader does not work, if it does not.
+    pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<&'static str> {
+        let leader = self.election.leader?.who;
+        let facts = facts_of!(self, ledger);
+        let timing = &self.config.timing;
+        if leader.node == self.me() {
+            return self.register.leading().is_none().then_some("this node leads no more");
+        }
+        if !self.view.contains(leader.node) {
+            return Some("the leader is not in the view");
+        }
+        if self.beats.silence(leader.node, self.out.now) >= Millis(timing.lease.0 / 2) {
+            return Some("the leader is in the view and silent");
+        }
+        let stuck = facts.storage_age(leader.node).is_some_and(|a| a >= timing.storage_isolation);
+        let others = self.view.configured(ledger).filter(|node| *node != leader.node);
+        let working =
+            others.filter(|node| facts.storage_age(*node).is_some_and(|a| a < timing.lease));
+        (stuck && working.count() >= ledger.majority()).then_some("the leader has no storage")
+    }
+
+    pub(crate) fn claim(&mut self) {
+        if self.register.known().is_none() || self.heartbeat.is_halted() {
+            let now = self.out.now;
+            self.election.decline("it has not read the ledger yet", now, &mut self.out);
+            return;
+        }
+        self.register.begin(self.election.highest_term);
+    }
+
+    pub(crate) fn on_beaten(&mut self, by: Ballot, led: bool) {
+        let now = self.out.now;
+        let highest = self.election.highest_term;
+        self.election.highest_term = highest.max(by.term);
+        if led {
+            let text = alloc::format!("this node leads no more: ballot {by} stands above its own");
+            self.out.record(Note::new(Kind::Deposed, "PROTOCOL 3", text).node(self.me()));
+            self.step_down();
+        } else {
+            self.election.decline("another node has begun a higher term", now, &mut self.out);
+        }
+    }
+
+    fn step_down(&mut self) {
+        self.register.resign();
+        self.fencing.clear();
+        self.recovery.clear();
+        self.enrolment.on_deposed();
+        self.election.on_deposed(self.out.now);
+    }
+
+    pub(crate) fn on_term_stands(&mut self) {
+        let Some(ballot) = self.register.leading() else { return };
+        self.fencing.clear();
+        self.recovery.clear();
+        self.open_cases();
+        self.out.send(Body::Leading { term: ballot.term });
+        self.announce();
+        self.beats.next = self.out.now;
+    }
+
+    fn open_cases(&mut self) {
+        let ledger = self.register.ledger();
+        if let Some(known) = self.register.known() {
+            self.beats.on_ledger(known.stamp, &known.ledger, true);
+        }
+        let now = self.out.now;
+        self.fencing.on_committed(&ledger, &self.beats, &self.heartbeat, &self.config, now);
+    }
+
+    /// Tells everybody what is committed; victims hear it here before they can read it.
+    fn announce(&mut self) {
+        let Some(known) = self.register.known() else { return };
+        let evicted = known.ledger.evictions().map(|(node, e)| (node, e.since)).collect();
+        self.out.send(Body::Committed(Committed { stamp: known.stamp, evicted }));
+    }
+
+    pub(crate) fn on_committed(&mut self, before: &Ledger) {
+        let Some(known) = self.register.known().cloned() else { return };
+        self.out.context = (known.stamp.ballot.term, known.stamp);
+        self.open_cases();
+        self.announce();
+        plan::tell(before, &known.ledger, &self.config, &mut self.out);
+        self.recovery.on_committed(before, &known.ledger, &mut self.out);
+        self.enrolment.on_committed(known.stamp, &mut self.out);
+    }
+
+    // --- leading ---------------------------------------------------------------------------------------
+
+    /// A leader acts only while it sees a majority: fewer start nothing elsewhere and evict nobody.
+    pub(crate) fn lead(&mut self) {
+        let Some(ballot) = self.register.leading() else { return };
+        if ballot.term < self.election.highest_term {
+            let text = alloc::format!("term {} stands above", self.election.highest_term);
+            self.out.record(Note::new(Kind::Deposed, "PROTOCOL 6", text).node(self.me()));
+            self.step_down();
+            return;
+        }
+        let ledger = self.register.ledger();
+        if !self.view.is_majority(&ledger) || self.resigned(&ledger) {
+            return;
+        }
+        self.order_fences(&ledger);
+        if !self.register.is_busy() {
+            self.commit_plan(&ledger);
+        }
+        let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
+        let ledger = self.register.ledger();
+        let facts = facts_of!(self, &ledger);
+        self.recovery.on_reports(&facts);
+        self.recovery.order(ballot.term, stamp, &facts, &mut self.out);
+    }
+
+    /// A leader without storage, while a majority has it, makes room.
+    fn resigned(&mut self, ledger: &Ledger) -> bool {
+        let timing = &self.config.timing;
+        let facts = facts_of!(self, ledger);
+        let stuck = facts.storage_age(self.me()).is_some_and(|a| a >= timing.storage_isolation);
+        let others = self.view.configured(ledger).filter(|node| *node != self.config.me.node);
+        let working =
+            others.filter(|node| facts.storage_age(*node).is_some_and(|a| a < timing.lease));
+        if !stuck || working.count() < ledger.majority() {
+            return false;
+        }
+        let text = "this node leads no more: it has no storage, a majority has";
+        self.out.record(Note::new(Kind::Deposed, "PROTOCOL 6", text.into()).node(self.me()));
+        self.step_down();
+        self.beats.next = self.out.now;
+        true
+    }
+
+    fn order_fences(&mut self, ledger: &Ledger) {
+        let confirmed = self.register.confirmed;
+        for node in self.fencing.order(ledger, confirmed, &mut self.out) {
+            let text = alloc::format!("the fence agent of {} is ordered: off", ledger.name(node));
+            self.out.record(Note::new(Kind::FenceOrdered, "PROTOCOL 5.2", text).node(node));
+        }
+    }
+
+    pub(crate) fn on_fence_ended(
+        &mut self,
+        victim: NodeId,
+        eviction: Stamp,
+        result: Result<(), String>,
+    ) {
+        let name = self.register.ledger().name(victim);
+        let text = match &result {
+            Ok(()) => alloc::format!("the fence agent of {name} succeeded: it is off"),
+            Err(why) => {
+                alloc::format!("the fence agent of {name} failed: {why}; tried again in 5 s")
+            }
+        };
+        self.out.record(Note::new(Kind::Fenced, "PROTOCOL 5.2", text).node(victim));
+        self.fencing.on_fence_ended(victim, eviction, result, self.out.now);
+    }
+
+    fn commit_plan(&mut self, ledger: &Ledger) {
+        let Some(stamp) = self.register.next_stamp() else { return };
+        self.ask_for_places(ledger);
+        let own = self.own_readiness(ledger);
+        let mut next = ledger.clone();
+        let facts = facts_of!(self, ledger);
+        let mut changed = plan::apply_proofs(&mut next, &self.fencing, &facts);
+        changed |= plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
+        changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
+        changed |= plan::forgive_failures(&mut next, &facts);
+        changed |= self.recovery.apply(&mut next, stamp, &facts);
+        if self.enrolment.has_work() {
+            let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
+            let good = recovery::candidates(&facts, &self.own_facts(), own_good);
+            let is_good = |node: NodeId| good.iter().any(|facts| facts.id == node.0);
+            changed |= self.enrolment.apply(&mut next, stamp, is_good, &mut self.out);
+        }
+        if changed && self.register.commit(next) {
+            self.heartbeat.hurry(self.out.now, Millis(0));
+        }
+    }
+
+    fn ask_for_places(&mut self, ledger: &Ledger) {
+        let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
+        let own = self.own_facts();
+        let facts = facts_of!(self, ledger);
+        let nodes = recovery::candidates(&facts, &own, own_good);
+        self.recovery.on_time(&facts, &mut self.out);
+        self.recovery.ask_if_due(&facts, nodes, &mut self.out);
+    }
+
+    /// The leader admits itself too, on the same conditions as everybody.
+    fn own_readiness(&self, ledger: &Ledger) -> Option<crate::ids::BootId> {
+        let now = self.out.now;
+        let armed = self.lease.is_armed(&self.config, now);
+        let said = match &ledger.nodes.get(&self.me())?.standing {
+            Standing::Evicted(eviction) if eviction.boot == self.config.me.boot => {
+                self.none_left == Some(eviction.since)
+            }
+            _ => true,
+        };
+        (armed && self.is_idle() && said).then_some(self.config.me.boot)
+    }
+}

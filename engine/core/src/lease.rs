@@ -1,0 +1,195 @@
+//! The lease: who may run HA VMs, by when (PROTOCOL section 4).
+//!
+//! Good until `basis + L`, where basis is when its youngest evidence *began*, in own time: a beat that a majority echoed, or a
+//! complete storage cycle whose newest body admits this boot. From then on HA VMs are destroyed; by `basis + L + S` none
+//! is left, or the node resets itself: by sysrq, and by the watchdog if even that hangs. `or` is deliberate: a storage
+//! stall alone costs nothing, a network outage alone costs nothing.
+//!
+//! ```text
+//!  basis          basis + L                 basis + L + S
+//!    |--- good ------|--- destroy, prove ------|  reset
+//!                    last feed + 2 W <= here --^
+//! ```
+
+use crate::action::Action;
+use crate::config::Config;
+use crate::ids::Stamp;
+use crate::outbox::Outbox;
+use crate::time::{Instant, Millis};
+use alloc::string::String;
+
+/// Evidence, admission, eviction, watchdog.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    /// The commit that admitted this boot, read with proof in this incarnation.
+    admission: Option<Stamp>,
+    /// The committed eviction that this node has learnt of, and when.
+    evicted: Option<(Stamp, Instant)>,
+    network: Option<Instant>,
+    storage: Option<Instant>,
+    inherited: Option<Instant>,
+    last_feed_ended: Option<Instant>,
+    feed_asked: Option<Instant>,
+    /// Why the watchdog does not work.
+    pub watchdog_trouble: Option<String>,
+    resetting: bool,
+}
+
+impl Lease {
+    pub fn new(config: &Config) -> Self {
+        let inherited = config.inherited;
+        Self {
+            inherited: inherited.and_then(|record| record.basis),
+            last_feed_ended: inherited.and_then(|record| record.last_feed_ended),
+            ..Self::default()
+        }
+    }
+
+    /// The begin of the youngest evidence.
+    pub fn basis(&self) -> Option<Instant> {
+        self.network.max(self.storage).max(self.inherited)
+    }
+
+    /// The lease ends here, if there is one at all.
+    pub fn expires(&self, config: &Config) -> Option<Instant> {
+        self.basis().filter(|_| self.evicted.is_none()).map(|basis| basis + config.timing.lease)
+    }
+
+    /// By then no HA VM is left, or the node is reset. Eviction does not move it: evidence only ends.
+    pub fn deadline(&self, config: &Config) -> Option<Instant> {
+        self.basis().map(|basis| basis + config.timing.lease + config.timing.stop)
+    }
+
+    /// HA VMs that run may go on.
+    pub fn is_good(&self, config: &Config, now: Instant) -> bool {
+        self.expires(config).is_some_and(|end| now < end)
+    }
+
+    /// What is left of it.
+    pub fn left(&self, config: &Config, now: Instant) -> Option<Millis> {
+        self.expires(config).filter(|end| now < *end).map(|end| end.since(now))
+    }
+
+    pub fn admission(&self) -> Option<Stamp> {
+        self.admission
+    }
+
+    pub fn evicted(&self) -> Option<(Stamp, Instant)> {
+        self.evicted
+    }
+
+    pub fn network_age(&self, now: Instant) -> Option<Millis> {
+        self.network.map(|basis| now.since(basis))
+    }
+
+    pub fn storage_age(&self, now: Instant) -> Option<Millis> {
+        self.storage.map(|basis| now.since(basis))
+    }
+
+    /// A committed body admits this boot. `start` is the cycle that proved it: the first lease of an admission.
+    pub fn on_admitted(&mut self, since: Stamp, start: Option<Instant>) -> bool {
+        let outdated = self.evicted.is_some_and(|(eviction, _)| eviction >= since);
+        if outdated || self.admission == Some(since) {
+            return false;
+        }
+        self.admission = Some(since);
+        self.evicted = None;
+        self.storage = self.storage.max(start);
+        true
+    }
+
+    /// This node learnt of its own committed eviction: it counts no further evidence.
+    pub fn on_evicted(&mut self, eviction: Stamp, now: Instant) -> bool {
+        let known = self.evicted.is_some_and(|(stamp, _)| stamp >= eviction);
+        let older = self.admission.is_some_and(|admission| admission > eviction);
+        if known || older {
+            return false;
+        }
+        self.evicted = Some((eviction, now));
+        self.admission = None;
+        true
+    }
+
+    /// A majority has echoed the beat sent at `basis`.
+    pub fn on_network_evidence(&mut self, basis: Option<Instant>) {
+        if self.admission.is_some() && self.evicted.is_none() {
+            self.network = self.network.max(basis);
+        }
+    }
+
+    /// A complete cycle began at `start`, and its newest body holds the same admission.
+    pub fn on_storage_evidence(&mut self, start: Instant) {
+        if self.admission.is_some() && self.evicted.is_none() {
+            self.storage = self.storage.max(Some(start));
+        }
+    }
+
+    /// The watchdog is open and counts.
+    pub fn is_armed(&self, config: &Config, now: Instant) -> bool {
+        self.last_feed_ended.is_some_and(|end| now.since(end) < config.timing.watchdog)
+            && self.watchdog_trouble.is_none()
+    }
+
+    pub fn on_fed(&mut self, ended: Instant) {
+        self.feed_asked = None;
+        self.watchdog_trouble = None;
+        self.last_feed_ended = self.last_feed_ended.max(Some(ended));
+    }
+
+    pub fn on_watchdog_failed(&mut self, reason: String) {
+        self.feed_asked = None;
+        self.watchdog_trouble = Some(reason);
+    }
+
+    /// `end of last feed + 2 W <= basis + L + S`: twice, because the agent can pause between this check and the feed, and
+    /// again after it.
+    fn feed_is_safe(&self, config: &Config) -> bool {
+        let (Some(last), Some(deadline)) = (self.last_feed_ended, self.deadline(config)) else {
+            return false;
+        };
+        last + config.timing.watchdog * 2 <= deadline
+    }
+
+    /// Feeds once a beat, if the rule allows or none is left (`idle`).
+    pub fn feed(&mut self, config: &Config, idle: bool, out: &mut Outbox) {
+        let beat = config.timing.beat;
+        let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
+        let fresh = self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
+        if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config)) {
+            return;
+        }
+        let last = self.last_feed_ended.unwrap_or(out.now);
+        let not_after = last.max(out.now) + Millis(config.timing.watchdog.0 / 2);
+        self.feed_asked = Some(out.now);
+        out.push(Action::FeedWatchdog { basis: self.basis(), not_after });
+    }
+
+    /// A start may be handed to libvirt until then; `None`: it may not, and why.
+    pub fn may_start(&self, config: &Config, now: Instant) -> Result<Instant, String> {
+        if self.admission.is_none() {
+            return Err("this node is not admitted (no proof read yet, or evicted)".into());
+        }
+        let margin = config.timing.start_margin;
+        let end = self.expires(config).unwrap_or_default();
+        if now + margin > end {
+            return Err(alloc::format!(
+                "lease is good for {}, a start needs {margin}",
+                end.since(now)
+            ));
+        }
+        if !self.is_armed(config, now) || !self.feed_is_safe(config) {
+            return Err("the watchdog is not open or was not fed in time".into());
+        }
+        Ok(end - margin)
+    }
+
+    /// Nothing else helped: the node must go.
+    pub fn reset(&mut self, reason: String, out: &mut Outbox) -> bool {
+        let first = !self.resetting;
+        self.resetting = true;
+        if first {
+            out.push(Action::ResetNode { reason });
+        }
+        first
+    }
+}

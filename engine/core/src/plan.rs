@@ -1,0 +1,247 @@
+//! The leader's next ledger: proofs, evictions, admissions, places and requests, derived from facts at every step and committed
+//! together. Nothing is queued that facts can tell again, so a new leader goes on where the old one was.
+
+use crate::config::Config;
+use crate::decision::Kind;
+use crate::eviction::Fencing;
+use crate::guest::GuestState;
+use crate::ids::{BootId, NodeId, Stamp};
+use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
+use crate::liveness::{Facts, Liveness, reason_words};
+use crate::outbox::{Note, Outbox};
+use alloc::{string::String, vec::Vec};
+
+/// Sets the proofs that hold now. True if any does.
+pub(crate) fn apply_proofs(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
+    let mut changed = false;
+    let nodes = facts.ledger.nodes.len();
+    for (node, entry) in &mut next.nodes {
+        let Standing::Evicted(eviction) = &mut entry.standing else { continue };
+        if eviction.proof.is_some() {
+            continue;
+        }
+        let (beats, heartbeat, config) = (facts.beats, facts.heartbeat, facts.config);
+        eviction.proof = fencing.proof(*node, eviction, beats, heartbeat, config, nodes, facts.now);
+        changed |= eviction.proof.is_some();
+    }
+    changed
+}
+
+/// Evicts who is due, and records fence orders before they are given.
+pub(crate) fn apply_evictions(
+    next: &mut Ledger,
+    stamp: Stamp,
+    liveness: &Liveness,
+    fencing: &Fencing,
+    facts: &Facts<'_>,
+) -> bool {
+    let mut due: Vec<(NodeId, EvictionReason)> = liveness.due(facts);
+    let me = facts.config.me.node;
+    due.retain(|(node, _)| *node != me);
+    for node in rebooted(facts) {
+        due.retain(|(known, _)| *known != node);
+        due.push((node, EvictionReason::Rebooted));
+    }
+    let mut changed = false;
+    for (node, reason) in due {
+        changed |= evict(next, node, reason, stamp, facts);
+    }
+    changed | record_fence_orders(next, fencing, facts)
+}
+
+/// Admitted nodes whose page shows another boot than the admitted one.
+fn rebooted(facts: &Facts<'_>) -> Vec<NodeId> {
+    let other_boot = |node: &NodeId| {
+        let shown = facts.heartbeat.seen(*node).map(|seen| seen.page.boot());
+        facts.ledger.admission(*node).is_some_and(|(boot, _)| shown.is_some_and(|s| s != boot))
+    };
+    facts.ledger.nodes.keys().copied().filter(other_boot).collect()
+}
+
+fn evict(
+    next: &mut Ledger,
+    node: NodeId,
+    reason: EvictionReason,
+    stamp: Stamp,
+    facts: &Facts<'_>,
+) -> bool {
+    let Some((boot, _)) = next.admission(node) else { return false };
+    let fence = reason == EvictionReason::FullFailure && facts.may_fence(node);
+    let eviction = Eviction {
+        boot,
+        since: stamp,
+        reason,
+        armed: was_armed(node, boot, facts),
+        fence_orders: u32::from(fence),
+        // A node that shows another boot has lost its VMs with the old kernel: proof 3 holds already.
+        proof: (reason == EvictionReason::Rebooted).then_some(Proof::BootChanged),
+    };
+    next.nodes.entry(node).and_modify(|entry| entry.standing = Standing::Evicted(eviction));
+    true
+}
+
+/// Its page or beat showed, under its admitted boot, that its watchdog is open and its lease enforced.
+fn was_armed(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
+    let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
+    let by_page = page.is_some_and(|page| page.boot() == boot && page.armed);
+    let heard = facts.beats.heard(node);
+    by_page || heard.is_some_and(|heard| heard.from.boot == boot && heard.beat.armed)
+}
+
+fn record_fence_orders(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
+    let mut changed = false;
+    for (node, entry) in &mut next.nodes {
+        let Standing::Evicted(eviction) = &mut entry.standing else { continue };
+        let open = eviction.proof.is_none() && facts.may_fence(*node);
+        let wanted = open && fencing.wants_fence(*node, eviction, facts.config, facts.now);
+        if wanted && fencing.needs_record(*node, eviction) {
+            eviction.fence_orders += 1;
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Admits who is in order: in view, cycles complete, watchdog open, and proved to run nothing.
+pub(crate) fn apply_admissions(
+    next: &mut Ledger,
+    stamp: Stamp,
+    fencing: &Fencing,
+    own: Option<BootId>,
+    facts: &Facts<'_>,
+) -> bool {
+    let mut changed = false;
+    for (node, entry) in &mut next.nodes {
+        let may = match &entry.standing {
+            Standing::Admitted { .. } => false,
+            Standing::New => true,
+            Standing::Evicted(eviction) => {
+                eviction.proof.is_some()
+                    && fencing.may_admit(*node, eviction, facts.config, facts.now)
+            }
+        };
+        if !may {
+            continue;
+        }
+        let boot =
+            if *node == facts.config.me.node { own } else { ready(*node, &entry.standing, facts) };
+        if let Some(boot) = boot {
+            entry.standing = Standing::Admitted { boot, since: stamp };
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The boot under which `node` is ready to be admitted. Its page must show it: pages are never read late.
+fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId> {
+    let heard = facts.beats.heard(node).filter(|_| facts.is_beating(node))?;
+    let page = &facts.heartbeat.seen(node)?.page;
+    let beat = &heard.beat;
+    let stored = facts.storage_age(node)? < facts.config.timing.lease;
+    let same = page.writer == heard.from;
+    let idle = beat.idle && beat.armed && page.idle && page.armed;
+    let said = match standing {
+        // Under the evicted boot only its own word for this very eviction counts.
+        Standing::Evicted(eviction) if eviction.boot == page.boot() => {
+            page.none_left == Some(eviction.since)
+        }
+        _ => true,
+    };
+    (same && idle && stored && said).then_some(page.boot())
+}
+
+/// A VM that runs has a clean sheet.
+pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
+    let mut changed = false;
+    for (vm, entry) in &mut next.vms {
+        let heard = facts.beats.heard(entry.owner);
+        let runs = heard.is_some_and(|heard| {
+            let mut reports = heard.beat.guests.iter();
+            reports.any(|report| report.vm == *vm && report.state == GuestState::Running)
+        });
+        if runs && !entry.failed_on.is_empty() {
+            entry.failed_on.clear();
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Tells what a commit changed of nodes' standing.
+pub(crate) fn tell(before: &Ledger, after: &Ledger, config: &Config, out: &mut Outbox) {
+    for (node, entry) in &after.nodes {
+        let old = before.nodes.get(node).map(|entry| &entry.standing);
+        match (&entry.standing, old) {
+            (new, Some(old)) if new == old => {}
+            (Standing::Admitted { boot, .. }, _) => {
+                let text = alloc::format!("{} is admitted under boot {boot}", entry.name);
+                out.record(Note::new(Kind::Admitted, "PROTOCOL 4", text).node(*node));
+            }
+            (Standing::Evicted(eviction), old) => {
+                let before = match old {
+                    Some(Standing::Evicted(old)) if old.since == eviction.since => Some(old),
+                    _ => None,
+                };
+                tell_eviction(*node, &entry.name, eviction, before, config, out);
+            }
+            (Standing::New, _) => {}
+        }
+    }
+}
+
+fn tell_eviction(
+    node: NodeId,
+    name: &str,
+    eviction: &Eviction,
+    before: Option<&Eviction>,
+    config: &Config,
+    out: &mut Outbox,
+) {
+    if before.is_none() {
+        let next = what_next(eviction, config);
+        let why = reason_words(eviction.reason);
+        let text = alloc::format!("{name} is evicted: {why}; {next}");
+        let note = Note::new(Kind::Evicted, "PROTOCOL 5", text).node(node);
+        out.record(note.fact("eviction", eviction.since).fact("armed", eviction.armed));
+    }
+    if let (Some(proof), None) = (eviction.proof, before.and_then(|old| old.proof)) {
+        let text = alloc::format!("{name} runs nothing: {}", proof_words(proof));
+        out.record(Note::new(Kind::Proved, rule(proof), text).node(node));
+    }
+}
+
+fn what_next(eviction: &Eviction, config: &Config) -> String {
+    if eviction.proof.is_some() {
+        return "its VMs are relocated now".into();
+    }
+    if eviction.fence_orders > 0 {
+        return "its fence agent is next".into();
+    }
+    if eviction.armed && config.never_paused {
+        let wait = config.timing.surely_dead();
+        return alloc::format!(
+            "its VMs are relocated on its own word, or {wait} after its last sign"
+        );
+    }
+    "its VMs wait for its own word, a reboot or a fence agent".into()
+}
+
+/// The proof as people read it.
+pub(crate) fn proof_words(proof: Proof) -> &'static str {
+    match proof {
+        Proof::NoneLeft => "it says so itself (none left)",
+        Proof::Fenced => "its fence agent succeeded",
+        Proof::BootChanged => "it came back under another boot",
+        Proof::TimeExpired => "its lease and its watchdog have run out",
+    }
+}
+
+fn rule(proof: Proof) -> &'static str {
+    match proof {
+        Proof::NoneLeft => "PROTOCOL 5.1",
+        Proof::Fenced => "PROTOCOL 5.2",
+        Proof::BootChanged => "PROTOCOL 5.3",
+        Proof::TimeExpired => "PROTOCOL 5.4",
+    }
+}

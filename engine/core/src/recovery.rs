@@ -1,0 +1,334 @@
+//! One path for every VM that lost its place: orphan -> asked -> placed -> committed -> ordered -> running. The leader's
+//! side; the owner's side is in `duty.rs`.
+
+use crate::action::{Action, QuestionId};
+use crate::decision::{Kind, PlacementRecord};
+use crate::event::Decider;
+use crate::guest::GuestState;
+use crate::ids::{NodeId, Stamp, VmId};
+use crate::ledger::{Ledger, VmEntry};
+use crate::liveness::Facts;
+use crate::message::{Body, StartOrder};
+use crate::outbox::{Note, Outbox};
+use crate::placement::{Admitted, Assignment, admit};
+use crate::time::{Instant, Millis};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, Resident, VmFacts};
+
+/// A VM without a place is asked about again after this, or when the nodes that could take it change.
+const ASK_AGAIN: Millis = Millis(2_000);
+/// A VM that could be started nowhere gets a fresh chance on every node after this.
+const FORGIVE_AFTER: Millis = Millis(30_000);
+
+/// A question in flight.
+#[derive(Debug)]
+struct Pending {
+    id: QuestionId,
+    question: Box<PlacementQuestion>,
+    deadline: Instant,
+}
+
+/// The leader's work on VMs without a place. Not carried over: a new leader finds them in the ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Recovery {
+    pending: Option<Pending>,
+    /// Places decided, not committed yet.
+    pub decided: Vec<Assignment>,
+    /// The record of that decision, until it is committed.
+    record: Option<PlacementRecord>,
+    /// VMs that wait, and why.
+    pub waiting: BTreeMap<VmId, String>,
+    asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
+    ordered: BTreeMap<VmId, Instant>,
+    stuck_since: BTreeMap<VmId, Instant>,
+}
+
+/// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
+pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
+    let heard = facts.beats.heard(entry.owner)?;
+    let report = heard.beat.guests.iter().find(|report| report.vm == entry.spec.id)?;
+    match &report.state {
+        GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
+        _ => None,
+    }
+}
+
+/// The VM has no place: its owner is evicted and proved (1-4), or has given it up (5).
+pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    match ledger.eviction(entry.owner) {
+        Some(eviction) => eviction.proof.is_some(),
+        None => given_up(entry, facts).is_some(),
+    }
+}
+
+/// Nodes that may take VMs now: admitted, good, and leased by their own word.
+pub(crate) fn candidates(facts: &Facts<'_>, own: &NodeFacts, own_good: bool) -> Vec<NodeFacts> {
+    let mut nodes = Vec::new();
+    for node in facts.ledger.nodes.keys() {
+        let admitted = facts.ledger.admission(*node).is_some() && facts.is_beating(*node);
+        if !admitted {
+            continue;
+        }
+        if *node == facts.config.me.node {
+            nodes.extend(own_good.then(|| own.clone()));
+            continue;
+        }
+        let Some(heard) = facts.beats.heard(*node) else { continue };
+        let margin = facts.config.timing.start_margin;
+        let leased = heard.beat.lease_left.is_some_and(|left| left > margin);
+        let stored = facts.storage_age(*node).is_some_and(|age| age < facts.config.timing.lease);
+        if leased && stored && heard.beat.armed {
+            nodes.push(heard.beat.facts.clone());
+        }
+    }
+    nodes
+}
+
+impl Recovery {
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Asks the policy where orphans go, if that is due.
+    pub fn ask_if_due(&mut self, facts: &Facts<'_>, nodes: Vec<NodeFacts>, out: &mut Outbox) {
+        let ledger = facts.ledger;
+        let orphan = |entry: &&VmEntry| is_orphan(ledger, entry, facts);
+        let orphans: Vec<&VmEntry> = ledger.vms.values().filter(orphan).collect();
+        let ids: BTreeSet<VmId> = orphans.iter().map(|entry| entry.spec.id.clone()).collect();
+        self.waiting.retain(|vm, _| ids.contains(vm));
+        self.stuck_since.retain(|vm, _| ids.contains(vm));
+        if ids.is_empty() || self.pending.is_some() || !self.decided.is_empty() {
+            return;
+        }
+        let places: BTreeSet<u32> = nodes.iter().map(|node| node.id).collect();
+        let fresh = self.asked.as_ref().is_none_or(|(at, vms, known)| {
+            out.now.since(*at) >= ASK_AGAIN || *vms != ids || *known != places
+        });
+        if !fresh {
+            return;
+        }
+        self.asked = Some((out.now, ids.clone(), places));
+        if nodes.is_empty() {
+            self.wait(
+                ids.iter().map(|vm| (vm.clone(), "no good node".into())).collect(),
+                facts,
+                out,
+            );
+            return;
+        }
+        self.ask(&orphans, nodes, facts, out);
+    }
+
+    fn ask(
+        &mut self,
+        orphans: &[&VmEntry],
+        nodes: Vec<NodeFacts>,
+        facts: &Facts<'_>,
+        out: &mut Outbox,
+    ) {
+        let ledger = facts.ledger;
+        let stays = |entry: &&VmEntry| !is_orphan(ledger, entry, facts);
+        let mut question = PlacementQuestion {
+            now_ms: out.now.0,
+            seed: 0,
+            nodes,
+            vms: orphans.iter().map(|entry| vm_facts(entry)).collect(),
+            residents: ledger.vms.values().filter(stays).map(resident).collect(),
+        };
+        question.seed = seed(&question);
+        let id = out.id();
+        let question = Box::new(question);
+        out.push(Action::AskPlacement { id, question: question.clone() });
+        let deadline = out.now + facts.config.timing.policy_deadline;
+        self.pending = Some(Pending { id, question, deadline });
+    }
+
+    /// A verdict came in.
+    pub fn on_answer(
+        &mut self,
+        id: QuestionId,
+        verdict: PlacementVerdict,
+        decider: Decider,
+        facts: &Facts<'_>,
+        out: &mut Outbox,
+    ) {
+        if let Some(pending) = self.pending.take_if(|pending| pending.id == id) {
+            self.decide(&pending.question, verdict, decider, facts, out);
+        }
+    }
+
+    /// No verdict in time: the built-in decides.
+    pub fn on_time(&mut self, facts: &Facts<'_>, out: &mut Outbox) {
+        let now = out.now;
+        let Some(late) = self.pending.take_if(|pending| now >= pending.deadline) else { return };
+        let verdict = (facts.config.builtin.placement)(&late.question);
+        let deadline = facts.config.timing.policy_deadline;
+        let decider = Decider {
+            name: "built-in".into(),
+            kind: "built_in".into(),
+            failures: [alloc::format!("the policy did not answer within {deadline}")].into(),
+            ..Decider::default()
+        };
+        self.decide(&late.question, verdict, decider, facts, out);
+    }
+
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.pending.as_ref().map(|pending| pending.deadline)
+    }
+
+    fn decide(
+        &mut self,
+        question: &PlacementQuestion,
+        verdict: PlacementVerdict,
+        decider: Decider,
+        facts: &Facts<'_>,
+        out: &mut Outbox,
+    ) {
+        let fallback = (facts.config.builtin.placement)(question);
+        let excluded = self.excluded(facts, out.now);
+        let Admitted { assignments, waiting, corrections } =
+            admit(question, &verdict, &fallback, &excluded);
+        self.decided = assignments;
+        self.wait(waiting, facts, out);
+        let question = question.clone();
+        self.record = Some(PlacementRecord { decider, question, verdict, corrections });
+    }
+
+    /// Where each VM could not be started, its present owner included if it gave up. Forgiven when nothing else is left.
+    fn excluded(&mut self, facts: &Facts<'_>, now: Instant) -> BTreeMap<VmId, BTreeSet<NodeId>> {
+        let mut excluded = BTreeMap::new();
+        for (vm, entry) in &facts.ledger.vms {
+            let mut nodes = entry.failed_on.clone();
+            if given_up(entry, facts).is_some() {
+                nodes.insert(entry.owner);
+            }
+            if nodes.is_empty() {
+                continue;
+            }
+            let since = *self.stuck_since.entry(vm.clone()).or_insert(now);
+            if now.since(since) < FORGIVE_AFTER {
+                excluded.insert(vm.clone(), nodes);
+            }
+        }
+        excluded
+    }
+
+    fn wait(&mut self, waiting: BTreeMap<VmId, String>, facts: &Facts<'_>, out: &mut Outbox) {
+        for (vm, why) in &waiting {
+            if self.waiting.get(vm) != Some(why) {
+                let name = facts.ledger.vms.get(vm).map_or("?", |entry| entry.spec.name.as_str());
+                let text =
+                    alloc::format!("{name} waits for a place: {why}; tried again on every change");
+                out.record(Note::new(Kind::Waiting, "PROTOCOL 7", text).vm(vm));
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    /// Puts decided places into the next ledger. Those that are not legal any more are dropped and asked again.
+    pub fn apply(&mut self, next: &mut Ledger, stamp: Stamp, facts: &Facts<'_>) -> bool {
+        let mut changed = false;
+        for Assignment { vm, node } in core::mem::take(&mut self.decided) {
+            let Some(entry) = next.vms.get_mut(&vm) else { continue };
+            let still = is_orphan(facts.ledger, entry, facts);
+            if !still || facts.ledger.admission(node).is_none() || !facts.is_beating(node) {
+                continue;
+            }
+            if given_up(entry, facts).is_some() {
+                entry.failed_on.insert(entry.owner);
+            }
+            entry.owner = node;
+            entry.since = stamp;
+            changed = true;
+        }
+        changed
+    }
+
+    /// The places are committed: tells why, once per VM.
+    pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
+        for (vm, entry) in &after.vms {
+            let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
+            if !moved {
+                continue;
+            }
+            self.ordered.remove(vm);
+            self.waiting.remove(vm);
+            let (name, node) = (&entry.spec.name, after.name(entry.owner));
+            let by = self.record.as_ref().map_or("?", |record| record.decider.name.as_str());
+            let text = alloc::format!("{name} goes to {node}, decided by {by}");
+            let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
+            out.record(match &self.record {
+                Some(record) => note.placement(record.clone()),
+                None => note,
+            });
+        }
+        self.asked = None;
+    }
+
+    /// Orders every owner that is good and does not run its VM to start it. Repeated until its beat says otherwise.
+    pub fn order(&mut self, term: u64, stamp: Stamp, facts: &Facts<'_>, out: &mut Outbox) {
+        let again = facts.config.timing.beat * 2;
+        for (vm, entry) in &facts.ledger.vms {
+            let Some(to) = self.idle_owner(entry, facts) else { continue };
+            if self.ordered.get(vm).is_some_and(|at| out.now.since(*at) < again) {
+                continue;
+            }
+            if self.ordered.insert(vm.clone(), out.now).is_none() {
+                let (name, node) = (&entry.spec.name, facts.ledger.name(entry.owner));
+                let text = alloc::format!("{node} is ordered to start {name}");
+                let note = Note::new(Kind::StartOrdered, "PROTOCOL 7", text);
+                out.record(note.vm(vm).node(entry.owner));
+            }
+            let (vm, since) = (vm.clone(), entry.since);
+            out.send(Body::StartVm(StartOrder { term, stamp, vm, since, to }));
+        }
+    }
+
+    /// The owner's present incarnation, if it is good and says nothing of the VM.
+    fn idle_owner(&self, entry: &VmEntry, facts: &Facts<'_>) -> Option<crate::ids::Identity> {
+        facts.ledger.admission(entry.owner)?;
+        let heard = facts.beats.heard(entry.owner).filter(|_| facts.is_beating(entry.owner))?;
+        let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
+        silent.then_some(heard.from)
+    }
+
+    /// A VM runs: the next time it is ordered is a new story.
+    pub fn on_reports(&mut self, facts: &Facts<'_>) {
+        self.ordered.retain(|vm, _| {
+            let Some(entry) = facts.ledger.vms.get(vm) else { return false };
+            let Some(heard) = facts.beats.heard(entry.owner) else { return true };
+            let runs =
+                |r: &crate::guest::GuestReport| r.vm == *vm && r.state == GuestState::Running;
+            !heard.beat.guests.iter().any(runs)
+        });
+    }
+}
+
+fn vm_facts(entry: &VmEntry) -> VmFacts {
+    VmFacts {
+        id: entry.spec.id.0.clone(),
+        name: entry.spec.name.clone(),
+        memory_mib: entry.spec.memory_mib,
+        vcpus: entry.spec.vcpus,
+        priority: entry.spec.priority,
+        labels: entry.spec.labels.clone(),
+        last_node: Some(entry.owner.0),
+    }
+}
+
+fn resident(entry: &VmEntry) -> Resident {
+    let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
+    Resident { vm, node: entry.owner.0, labels }
+}
+
+/// The only source of chance a policy may use: a digest of what it is asked.
+fn seed(question: &PlacementQuestion) -> u64 {
+    let bytes = serde_json::to_vec(question).unwrap_or_default();
+    let digest = crate::ids::Digest::of(&bytes);
+    u64::from_be_bytes(digest.0[..8].try_into().unwrap_or_default())
+}

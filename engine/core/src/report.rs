@@ -1,0 +1,183 @@
+//! The machine's state as people and the API see it.
+
+use crate::election::Phase;
+use crate::guest::GuestState;
+use crate::ids::{NodeId, Stamp};
+use crate::ledger::{Eviction, Ledger, VmEntry};
+use crate::liveness::reason_words;
+use crate::machine::Machine;
+use crate::plan::proof_words;
+use crate::snapshot::{
+    BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, Snapshot, Status, VmView,
+};
+use crate::time::Instant;
+use alloc::string::{String, ToString};
+
+impl Machine {
+    /// The state, for people. `now` is own time.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let ledger = self.register.ledger();
+        let known = self.register.known();
+        Snapshot {
+            at: now,
+            cluster: ledger.cluster.clone(),
+            node: name_of(&ledger, self.me()),
+            leader: self.election.leader.map(|leader| name_of(&ledger, leader.who.node)),
+            term: self.election.highest_term,
+            ledger: LedgerView {
+                stamp: known.map_or(Stamp::default(), |known| known.stamp),
+                proved: known.is_some_and(|known| known.proved),
+                promised: self.register.highest,
+            },
+            view: self.view.members.iter().copied().collect(),
+            quorate: self.view.is_majority(&ledger),
+            lease: self.lease_view(now),
+            election: self.election_view(),
+            nodes: ledger.nodes.keys().map(|node| self.node_view(*node, &ledger, now)).collect(),
+            vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
+        }
+    }
+
+    fn lease_view(&self, now: Instant) -> LeaseView {
+        let admitted = self.lease.admission().is_some();
+        LeaseView {
+            left: self.lease.left(&self.config, now).filter(|_| admitted),
+            network_age: self.lease.network_age(now),
+            storage_age: self.lease.storage_age(now),
+            armed: self.lease.is_armed(&self.config, now),
+            text: self.lease_text(now),
+        }
+    }
+
+    fn lease_text(&self, now: Instant) -> String {
+        if let Some(trouble) = &self.lease.watchdog_trouble {
+            return alloc::format!("the watchdog does not work: {trouble}");
+        }
+        if let Some((eviction, _)) = self.lease.evicted() {
+            return alloc::format!("evicted by {eviction}");
+        }
+        if self.lease.admission().is_none() {
+            let why = self.register.why_unproved().or_else(|| self.heartbeat.trouble.clone());
+            return why.unwrap_or_else(|| "not admitted yet".into());
+        }
+        if self.lease.is_good(&self.config, now) { "good".into() } else { "run out".into() }
+    }
+
+    fn election_view(&self) -> ElectionView {
+        let election = &self.election;
+        let ballot = |(node, ballot): (&NodeId, &crate::message::ElectionBallot)| BallotView {
+            node: *node,
+            priority: ballot.priority.clone(),
+            decider: ballot.decider.clone(),
+            eligible: ballot.eligible,
+        };
+        ElectionView {
+            round: election.round,
+            phase: self.phase_words().into(),
+            reason: election.reason.clone(),
+            ballots: election.ballots.iter().map(ballot).collect(),
+            winner: election.winner,
+        }
+    }
+
+    fn phase_words(&self) -> &'static str {
+        match self.election.phase {
+            Phase::Waiting => "waiting",
+            Phase::Collecting => "collecting",
+            Phase::Confirming => "confirming",
+            Phase::Claiming => "claiming",
+            Phase::Following if self.register.leading().is_some() => "leading",
+            Phase::Following if self.election.leader.is_some() => "following",
+            Phase::Following => "idle",
+        }
+    }
+
+    fn node_view(&self, node: NodeId, ledger: &Ledger, now: Instant) -> NodeView {
+        let heard = self.beats.heard(node);
+        let seen = self.heartbeat.seen(node);
+        let known = self.liveness.of(node);
+        let status = known.map_or(Status::Joining, |known| known.status);
+        let own = node == self.me();
+        let writer = heard.map(|heard| heard.from).or(seen.map(|seen| seen.page.writer));
+        NodeView {
+            id: node,
+            name: ledger.name(node),
+            status,
+            status_text: status.words().into(),
+            reason: known.map_or(String::new(), |known| known.reason.clone()),
+            boot: writer.map(|writer| writer.boot),
+            incarnation: writer.map(|writer| writer.incarnation),
+            in_view: self.view.contains(node),
+            beat_age: heard.map(|heard| now.since(heard.received)),
+            page_age: seen.map(|seen| now.since(seen.first_shown)),
+            lease_left: if own {
+                self.lease_view(now).left
+            } else {
+                heard.and_then(|heard| heard.beat.lease_left)
+            },
+            armed: heard.is_some_and(|heard| heard.beat.armed),
+            verification: seen.and_then(|seen| seen.page.verification),
+            facts: if own {
+                self.own_facts()
+            } else {
+                heard.map(|heard| heard.beat.facts.clone()).unwrap_or_default()
+            },
+            policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
+            eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
+        }
+    }
+
+    fn eviction_text(&self, node: NodeId, eviction: &Eviction, ledger: &Ledger) -> String {
+        let why = reason_words(eviction.reason);
+        let next = match eviction.proof {
+            Some(proof) => alloc::format!("proved: {}", proof_words(proof)),
+            None => self.fencing.waits_for(node, eviction, ledger.nodes.len()),
+        };
+        alloc::format!("{why}; {next}")
+    }
+
+    fn vm_view(&self, entry: &VmEntry, ledger: &Ledger, now: Instant) -> VmView {
+        let (state, reason) = self.vm_state(entry, ledger, now);
+        VmView {
+            id: entry.spec.id.clone(),
+            name: entry.spec.name.clone(),
+            owner: name_of(ledger, entry.owner),
+            state: state.into(),
+            reason,
+            priority: entry.spec.priority,
+            memory_mib: entry.spec.memory_mib,
+            vcpus: entry.spec.vcpus,
+            labels: entry.spec.labels.clone(),
+        }
+    }
+
+    fn vm_state(&self, entry: &VmEntry, ledger: &Ledger, now: Instant) -> (&'static str, String) {
+        let vm = &entry.spec.id;
+        if let Some(why) = self.recovery.waiting.get(vm) {
+            return ("waiting", why.clone());
+        }
+        if let Some(eviction) = ledger.eviction(entry.owner) {
+            return ("orphan", self.eviction_text(entry.owner, eviction, ledger));
+        }
+        let Some(heard) = self.beats.heard(entry.owner) else {
+            return ("unknown", "its owner was not heard of yet".into());
+        };
+        let age = now.since(heard.received);
+        if age >= self.config.timing.beat * 3 {
+            return ("unknown", alloc::format!("its owner was last heard {age} ago"));
+        }
+        let report = heard.beat.guests.iter().find(|report| report.vm == *vm);
+        match report.map(|report| &report.state) {
+            Some(GuestState::Running) => ("running", String::new()),
+            Some(GuestState::Starting) => ("starting", String::new()),
+            Some(GuestState::Stopping) => ("stopping", String::new()),
+            Some(GuestState::GivenUp { reason, .. }) => ("failed", reason.clone()),
+            None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
+        }
+    }
+}
+
+fn name_of(ledger: &Ledger, node: NodeId) -> NodeName {
+    NodeName { id: node, name: ledger.name(node) }
+}
