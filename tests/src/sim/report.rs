@@ -3,7 +3,7 @@
 use super::check::Violation;
 use super::clock::Time;
 use super::node::index;
-use super::plan::{Plan, Wish};
+use super::plan::{Class, Plan, Wish};
 use super::trace::Trace;
 use super::world::{Stats, World};
 use std::cell::{Cell, RefCell};
@@ -79,7 +79,14 @@ pub fn run(seed: u64, wish: Wish, trace: bool, verbose: bool) -> Outcome {
 pub fn command(seed: u64, wish: Wish) -> String {
     let nodes = wish.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
     let plant = wish.plant.map(|plant| format!(" --plant {plant:?}")).unwrap_or_default();
-    format!("cargo sim --seed {seed}{nodes}{plant}")
+    let class = match wish.class {
+        None => "",
+        Some(Class::Quiet) => " --class quiet",
+        Some(Class::StorageForAll) => " --class storage",
+        Some(Class::NetworkForAll) => " --class network",
+        Some(Class::Swarm) => " --class swarm",
+    };
+    format!("cargo sim --seed {seed}{nodes}{class}{plant}")
 }
 
 impl World {
