@@ -1,4 +1,66 @@
 //! Steadfast's SDK for policy authors.
+//!
+//! A policy ranks and scores what the host hands it. It never decides quorum, eviction or fencing, and
+//! it cannot break a hard constraint: the host checks every verdict. A whole policy:
+//!
+//! ```
+//! use steadfast_sdk::prelude::*;
+//!
+//! parameters! {
+//!     /// The emptiest node first.
+//!     pub struct Emptiest {
+//!         /// Points for each free MiB.
+//!         per_mib: i64 = 1,
+//!     }
+//! }
+//!
+//! impl Placement for Emptiest {
+//!     fn score(&self, _: &VmFacts, node: &NodeFacts, _: &Situation<'_>) -> Option<Score> {
+//!         Some(Score::new().term("free memory", mib(node.memory_free_mib) * self.per_mib))
+//!     }
+//! }
+//!
+//! export_policy! { Emptiest: Placement, name = "emptiest", about = "The emptiest node first." }
+//! # fn main() {}
+//! ```
+//!
+//! Build it with `cargo build --release --target wasm32-unknown-unknown` and drop the `.wasm` in the
+//! agents' policy folder; a `.json` of the same name beside it sets its parameters.
+//!
+//! - [`wire`]: what is asked and answered.
+//! - [`kinds`]: the traits, one a kind of policy. [`situation`]: what a placement looks at.
+//! - [`params`]: typed parameters. [`manifest`]: what the macro writes into the module.
+//! - [`abi`]: bytes in, bytes out, the same natively and in the sandbox.
 #![no_std]
 extern crate alloc;
+#[cfg(target_arch = "wasm32")]
+extern crate std;
+// The macros name this crate by its name, also here.
+extern crate self as steadfast_sdk;
+
+pub mod abi;
+mod export;
+#[cfg(target_arch = "wasm32")]
+pub mod guest;
+#[cfg(target_arch = "wasm32")]
+mod heap;
+pub mod kinds;
+pub mod log;
+pub mod manifest;
+pub mod math;
+pub mod params;
+pub mod score;
+pub mod situation;
 pub mod wire;
+
+pub use serde;
+pub use serde_json;
+
+/// Everything that a policy needs.
+pub mod prelude {
+    pub use crate::kinds::{NodePriority, Placement, Risk};
+    pub use crate::math::{mib, permille};
+    pub use crate::situation::Situation;
+    pub use crate::wire::*;
+    pub use crate::{export_policy, parameters};
+}

@@ -4,7 +4,7 @@
 //! with a default, so one policy file serves hosts of different minors. Collections are arrays whose
 //! items carry their id; the host sorts them by id, so the same situation is always the same bytes.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// What the host knows of a node when it asks.
@@ -77,8 +77,9 @@ pub struct Resident {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Term {
-    /// What was looked at, in the operator's words ("free memory").
-    pub name: String,
+    /// What was looked at, in the operator's words ("free memory"). Mostly a literal: scoring thousands of
+    /// pairs must not allocate thousands of names.
+    pub name: Cow<'static, str>,
     /// What it adds to the score.
     pub value: i64,
 }
@@ -89,7 +90,8 @@ pub struct Term {
 pub struct Score {
     /// Higher is better (for risk: higher is worse). Range: -1_000_000_000..=1_000_000_000.
     pub value: i64,
-    /// Its reasons.
+    /// Its reasons; none where nobody will ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub terms: Vec<Term>,
 }
 

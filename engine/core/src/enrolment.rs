@@ -1,10 +1,10 @@
 //! HA on and off for a VM: asked on any node, decided by the leader, true once committed.
 //!
-//! A node treats a VM as HA from the moment it *asks* for it: the commit may land without this node hearing of it, and then
-//! its lease must already count for that VM.
+//! The commit may land without the owner hearing of it: until the owner has said that it read it (`acknowledged`), its
+//! silence, its "none left" and its expired lease prove nothing about this VM (see `recovery.rs`).
 
 use crate::action::Action;
-use crate::ids::{Identity, NodeId, Stamp, VmId};
+use crate::ids::{Identity, NodeId, Stamp};
 use crate::ledger::{Ledger, VmEntry};
 use crate::message::{Body, Change, Reply, Request};
 use crate::outbox::Outbox;
@@ -61,13 +61,10 @@ impl Enrolment {
         }
     }
 
-    /// The leader answered. Returns the VM whose enrolment was refused.
-    pub fn on_reply(&mut self, reply: &Reply, out: &mut Outbox) -> Option<VmId> {
-        let own = self.own.remove(&reply.id)?;
-        out.push(Action::Answer(reply.clone()));
-        match (own.change, &reply.result) {
-            (Change::EnableVm(spec), Err(_)) => Some(spec.id),
-            _ => None,
+    /// The leader answered.
+    pub fn on_reply(&mut self, reply: &Reply, out: &mut Outbox) {
+        if self.own.remove(&reply.id).is_some() {
+            out.push(Action::Answer(reply.clone()));
         }
     }
 
@@ -80,11 +77,13 @@ impl Enrolment {
         }
     }
 
-    /// Puts queued requests into the next ledger; refuses those that cannot be.
+    /// Puts queued requests into the next ledger; refuses those that cannot be. What is so already in the `committed` ledger
+    /// is answered at once, what is so only in `next` at its commit.
     pub fn apply(
         &mut self,
         next: &mut Ledger,
         stamp: Stamp,
+        committed: Stamp,
         is_good: impl Fn(NodeId) -> bool,
         out: &mut Outbox,
     ) -> bool {
@@ -95,7 +94,8 @@ impl Enrolment {
                     changed = true;
                     self.committing.push((from, request.id));
                 }
-                Ok(false) => reply(from, request.id, Ok(stamp), out),
+                Ok(false) if changed => self.committing.push((from, request.id)),
+                Ok(false) => reply(from, request.id, Ok(committed), out),
                 Err(why) => reply(from, request.id, Err(why), out),
             }
         }
@@ -172,6 +172,7 @@ fn apply(
                 spec: (**spec).clone(),
                 owner: from,
                 since: stamp,
+                acknowledged: false,
                 failed_on: alloc::collections::BTreeSet::new(),
             };
             next.vms.insert(spec.id.clone(), entry);

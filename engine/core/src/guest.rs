@@ -71,8 +71,6 @@ pub(crate) struct Guests {
     undefined: BTreeMap<VmId, Stamp>,
     /// HA VMs by the newest ledgers read.
     ha: BTreeSet<VmId>,
-    /// VMs that may become HA VMs at any moment: enrolment was asked for.
-    pub enrolling: BTreeSet<VmId>,
     given_up: BTreeMap<VmId, (Stamp, String)>,
     /// VMs that this incarnation has seen running, with the ownership under which.
     ran: BTreeMap<VmId, Stamp>,
@@ -86,7 +84,6 @@ impl Guests {
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
-            self.enrolling.retain(|vm| !ledger.vms.contains_key(vm));
             self.given_up.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
         } else {
             self.ha.extend(ledger.vms.keys().cloned());
@@ -148,7 +145,7 @@ impl Guests {
     }
 
     pub fn is_ha(&self, vm: &VmId) -> bool {
-        self.ha.contains(vm) || self.enrolling.contains(vm)
+        self.ha.contains(vm)
     }
 
     /// Unknown to have any process: no scan yet, or it may be one that an earlier incarnation asked for.
@@ -246,7 +243,7 @@ impl Guests {
     /// What the beat says of guests here.
     pub fn reports(&self) -> Vec<GuestReport> {
         let report = |vm: &VmId| self.state(vm).map(|state| GuestReport { vm: vm.clone(), state });
-        self.ha.iter().chain(&self.enrolling).filter_map(report).collect()
+        self.ha.iter().filter_map(report).collect()
     }
 
     fn state(&self, vm: &VmId) -> Option<GuestState> {

@@ -290,18 +290,20 @@ impl Machine {
         let Some(stamp) = self.register.next_stamp() else { return };
         self.ask_for_places(ledger);
         let own = self.own_readiness(ledger);
+        let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let mut next = ledger.clone();
         let facts = facts_of!(self, ledger);
         let mut changed = plan::apply_proofs(&mut next, &self.fencing, &facts);
         changed |= plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
         changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
+        changed |= plan::acknowledge(&mut next, &facts);
         changed |= plan::forgive_failures(&mut next, &facts);
         changed |= self.recovery.apply(&mut next, stamp, &facts);
         if self.enrolment.has_work() {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
             let is_good = |node: NodeId| good.iter().any(|facts| facts.id == node.0);
-            changed |= self.enrolment.apply(&mut next, stamp, is_good, &mut self.out);
+            changed |= self.enrolment.apply(&mut next, stamp, committed, is_good, &mut self.out);
         }
         if changed && self.register.commit(next) {
             self.heartbeat.hurry(self.out.now, Millis(0));

@@ -121,6 +121,9 @@ pub struct VmEntry {
     pub owner: NodeId,
     /// The commit that made it the owner.
     pub since: Stamp,
+    /// The owner has said that it read this enrolment. Before that, only the end of the owner's kernel proves that the VM,
+    /// which ran there before it came under HA, runs no more.
+    pub acknowledged: bool,
     /// Nodes that could not start it since it last ran.
     pub failed_on: BTreeSet<NodeId>,
 }

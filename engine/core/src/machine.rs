@@ -162,7 +162,6 @@ impl Machine {
                 self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
             }
             Event::EnableRequested { id, spec } => {
-                self.guests.enrolling.insert(spec.id.clone());
                 self.enrolment.ask(id, Change::EnableVm(spec), now);
             }
             Event::DisableRequested { id, vm } => {
@@ -265,9 +264,7 @@ impl Machine {
                 }
             }
             Body::Reply(reply) if reply.to == self.config.me => {
-                if let Some(refused) = self.enrolment.on_reply(&reply, &mut self.out) {
-                    self.guests.enrolling.remove(&refused);
-                }
+                self.enrolment.on_reply(&reply, &mut self.out);
             }
             Body::Reply(_) => {}
         }

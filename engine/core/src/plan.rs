@@ -151,6 +151,20 @@ fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId>
     (same && idle && stored && said).then_some(page.boot())
 }
 
+/// An owner that has read an enrolment counts that VM among those it answers for.
+pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
+    let mut changed = false;
+    for entry in next.vms.values_mut().filter(|entry| !entry.acknowledged) {
+        let heard = facts.beats.heard(entry.owner);
+        let read = heard.is_some_and(|heard| heard.beat.known >= entry.since);
+        if read && facts.is_beating(entry.owner) {
+            entry.acknowledged = true;
+            changed = true;
+        }
+    }
+    changed
+}
+
 /// A VM that runs has a clean sheet.
 pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
     let mut changed = false;

@@ -6,7 +6,7 @@ use crate::decision::{Kind, PlacementRecord};
 use crate::event::Decider;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Ledger, VmEntry};
+use crate::ledger::{Ledger, Proof, VmEntry};
 use crate::liveness::Facts;
 use crate::message::{Body, StartOrder};
 use crate::outbox::{Note, Outbox};
@@ -61,7 +61,12 @@ pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a 
 /// The VM has no place: its owner is evicted and proved (1-4), or has given it up (5).
 pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
     match ledger.eviction(entry.owner) {
-        Some(eviction) => eviction.proof.is_some(),
+        Some(eviction) => match eviction.proof {
+            Some(Proof::Fenced | Proof::BootChanged) => true,
+            // These speak of the VMs that the owner knew to be under HA.
+            Some(Proof::NoneLeft | Proof::TimeExpired) => entry.acknowledged,
+            None => false,
+        },
         None => given_up(entry, facts).is_some(),
     }
 }
@@ -244,6 +249,7 @@ impl Recovery {
             }
             entry.owner = node;
             entry.since = stamp;
+            entry.acknowledged = true;
             changed = true;
         }
         changed

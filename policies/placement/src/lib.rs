@@ -1,1 +1,110 @@
+//! The default placement policy: in which order do VMs start, and where?
+//!
+//! VMs start by priority. Each goes where the most memory and CPU stay free (or, with `pack`, where the least
+//! does), but a node keeps headroom for the next failure, VMs that must stand apart do, VMs of one group
+//! rather do, and risky, unstable, cordoned or overfull nodes come last, each for a reason of its own.
+use steadfast_sdk::prelude::*;
 
+parameters! {
+    /// Points of each reason. A graver reason outweighs all lesser ones together.
+    pub struct PlacementDefault {
+        /// Fill the fullest node that fits instead of the emptiest.
+        pack: bool = false,
+        /// Thousandths of a node's memory that are kept free while another node has them.
+        headroom_permille: i64 = 100,
+        /// Virtual CPUs for each CPU of a node, in thousandths, that are not exceeded while another node can.
+        overcommit_permille: i64 = 4000,
+        /// Points lost where the VM's memory does not fit.
+        too_small: i64 = 10_000_000,
+        /// Points lost by a cordoned node.
+        cordoned: i64 = 5_000_000,
+        /// Points lost for each VM on the node with the same label `keep-apart`.
+        keep_apart: i64 = 1_000_000,
+        /// Points lost by a node whose status is not good.
+        unhealthy: i64 = 500_000,
+        /// Points lost where the headroom would be used.
+        headroom: i64 = 20_000,
+        /// Points lost where the CPUs would be overcommitted.
+        overcommit: i64 = 20_000,
+        /// Points lost for each VM on the node with the same label `group`.
+        group: i64 = 5_000,
+        /// Points lost for each flap (at most ten count).
+        flap: i64 = 2_000,
+        /// Points lost for each point of proactive risk.
+        risk_point: i64 = 100,
+    }
+}
+
+/// Statuses in which a node is in full health.
+const GOOD: [&str; 3] = ["", "Leader", "Member"];
+/// VMs with the same value of this label must not share a node unless there is no other.
+const KEEP_APART: &str = "keep-apart";
+/// VMs with the same value of this label rather do not share a node.
+const GROUP: &str = "group";
+
+impl Placement for PlacementDefault {
+    fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
+        let fit = Fit::of(vm, node);
+        let sign = if self.pack { -1 } else { 1 };
+        let apart = i64::from(now.peers(vm, KEEP_APART, node.id));
+        let group = i64::from(now.peers(vm, GROUP, node.id));
+        let score = Score::new()
+            .term("free memory", sign * fit.memory_free.saturating_mul(4))
+            .term("free CPUs", sign * fit.cpus_free.saturating_mul(2))
+            .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
+            .term("cordoned", lost(node.cordoned, self.cordoned))
+            .term("keep apart", apart.saturating_mul(self.keep_apart).saturating_neg())
+            .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
+            .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
+            .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
+            .term("same group", group.saturating_mul(self.group).saturating_neg())
+            .term("flaps", -i64::from(node.flaps.min(10)).saturating_mul(self.flap))
+            .term(
+                "proactive risk",
+                -i64::from(node.risk.min(1000)).saturating_mul(self.risk_point),
+            );
+        Some(score)
+    }
+}
+
+/// How a node would look with the VM on it, in thousandths of the node.
+struct Fit {
+    lacks_memory: bool,
+    memory_free: i64,
+    cpus_free: i64,
+    cpus_used: i64,
+}
+
+impl Fit {
+    fn of(vm: &VmFacts, node: &NodeFacts) -> Self {
+        let free = node.memory_free_mib.saturating_sub(vm.memory_mib);
+        let used = u64::from(node.vcpus_used).saturating_add(u64::from(vm.vcpus));
+        let cpus_used = permille(used, u64::from(node.vcpus));
+        Self {
+            lacks_memory: node.memory_free_mib < vm.memory_mib,
+            memory_free: permille(free, node.memory_mib).min(1000),
+            cpus_free: 1000_i64.saturating_sub(cpus_used).max(-4000),
+            cpus_used,
+        }
+    }
+}
+
+fn lost(holds: bool, points: i64) -> i64 {
+    if holds { points.saturating_neg() } else { 0 }
+}
+
+/// The verdict of this policy with its default parameters: the engine's built-in twin.
+#[must_use]
+pub fn builtin(question: &PlacementQuestion) -> PlacementVerdict {
+    PlacementDefault::default().placement(question)
+}
+
+export_policy! {
+    PlacementDefault: Placement,
+    name = "steadfast.default.placement",
+    about = "By priority, onto the node with the most room; headroom kept, groups spread.",
+    feature = "module",
+}
+
+#[cfg(test)]
+mod tests;

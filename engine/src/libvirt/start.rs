@@ -1,0 +1,348 @@
+//! Starts. Until the hand-over to libvirt a start can be called off at any moment; from then on it
+//! is in flight until libvirt's word, or until no libvirtd exists that could still carry it out.
+
+use super::connection::{Link, Pending};
+use super::{Inner, lock, thread};
+use anyhow::{Context as _, anyhow, bail};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+use steadfast_core::event::Event;
+use steadfast_core::ids::VmId;
+use steadfast_core::time::Instant;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::{Error, ErrorDomain, ErrorNumber};
+use virt::sys;
+
+/// libvirtd serves 5 requests of one client at a time: one is kept for everything else.
+const MAX_STARTS: usize = 4;
+/// How often a start that waits looks at the clock and whether it was called off.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often a start in doubt asks for a scan.
+const DOUBT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Starts under way.
+#[derive(Default)]
+pub struct Starting {
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    phases: BTreeMap<VmId, Phase>,
+    permits_taken: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// libvirt has not seen it.
+    Preparing,
+    /// libvirt may carry it out at any moment.
+    HandedOver,
+    /// Called off before the hand-over, or to be destroyed as soon as it ended.
+    CalledOff,
+}
+
+/// How a handed-over start ended.
+enum Outcome {
+    Running,
+    Failed(anyhow::Error),
+    /// The connection died: libvirtd may carry it out yet.
+    Unknown(anyhow::Error),
+}
+
+type Xml = Box<dyn FnOnce() -> anyhow::Result<String> + Send>;
+
+/// One start on its way.
+#[derive(Clone)]
+struct Start {
+    inner: Arc<Inner>,
+    vm: VmId,
+    not_after: Instant,
+    /// libvirt may have seen it: from here on an error alone ends nothing.
+    handed_over: Arc<AtomicBool>,
+}
+
+pub fn start(
+    inner: &Arc<Inner>,
+    vm: VmId,
+    xml: impl FnOnce() -> anyhow::Result<String> + Send + 'static,
+    not_after: Instant,
+) {
+    if !inner.starting.begin(&vm) {
+        tracing::info!(%vm, "a start of this VM is under way already; it answers for both");
+        return;
+    }
+    let handed_over = Arc::default();
+    let start = Start { inner: inner.clone(), vm: vm.clone(), not_after, handed_over };
+    if let Err(error) = thread("libvirt-start", move || start.run(Box::new(xml))) {
+        end(inner, vm, Err(error));
+    }
+}
+
+pub fn adopt(inner: &Arc<Inner>, vm: VmId) {
+    if let Some(guests) = inner.guests.get() {
+        guests.adopt(&vm);
+    }
+    let worker = inner.clone();
+    let spawned = thread("libvirt-adopt", move || {
+        let wanted = vm.clone();
+        let result = worker.connection.call("switch autostart off", move |connect| {
+            autostart_off(&lookup(connect, &wanted)?.context("libvirt does not know it")?)
+        });
+        if let Err(error) = result {
+            let error = format!("{error:#}");
+            tracing::info!(%vm, error, "autostart of an adopted VM could not be switched off");
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(error = format!("{error:#}"), "no thread for libvirt; raise TasksMax");
+    }
+}
+
+/// A destroy was asked for: a start that libvirt has not seen ends, any other is destroyed at once
+/// when it ends.
+pub fn call_off(inner: &Inner, vm: &VmId) {
+    if let Some(phase) = lock(&inner.starting.state).phases.get_mut(vm) {
+        *phase = Phase::CalledOff;
+    }
+    inner.starting.freed.notify_all();
+}
+
+fn end(inner: &Arc<Inner>, vm: VmId, result: anyhow::Result<()>) {
+    lock(&inner.starting.state).phases.remove(&vm);
+    let result = result.map_err(|error| format!("cannot start VM {vm}: {error:#}"));
+    tracing::info!(%vm, ?result, "start ended");
+    inner.emit(Event::StartEnded { vm, result });
+    inner.scan();
+}
+
+impl Starting {
+    fn begin(&self, vm: &VmId) -> bool {
+        let mut state = lock(&self.state);
+        if state.phases.contains_key(vm) {
+            return false;
+        }
+        state.phases.insert(vm.clone(), Phase::Preparing);
+        true
+    }
+}
+
+/// The right to be one of the starts inside libvirt; given back when dropped.
+struct Permit(Arc<Inner>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock(&self.0.starting.state).permits_taken -= 1;
+        self.0.starting.freed.notify_all();
+    }
+}
+
+impl Start {
+    fn run(self, xml: Xml) {
+        let result = self.prepare_and_create(xml);
+        end(&self.inner, self.vm, result);
+    }
+
+    fn prepare_and_create(&self, xml: Xml) -> anyhow::Result<()> {
+        let xml = self.fetch(xml)?;
+        let permit = self.permit()?;
+        let link = self.link()?;
+        if self.define(xml)? {
+            return Ok(());
+        }
+        if let Some(guests) = self.inner.guests.get() {
+            guests.adopt(&self.vm);
+        }
+        self.hand_over(link, permit)
+    }
+
+    /// Reads the definition on a thread of its own: dead storage must not keep a start in flight.
+    fn fetch(&self, xml: Xml) -> anyhow::Result<String> {
+        let (sender, result) = mpsc::sync_channel(1);
+        thread("libvirt-fetch", move || {
+            let _ = sender.send(xml());
+        })?;
+        loop {
+            match result.recv_timeout(LOOK_AGAIN) {
+                Ok(xml) => return xml.context("cannot read its definition from the catalogue"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => bail!("reading its definition failed"),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.may_go_on("reading its definition")?,
+            }
+        }
+    }
+
+    fn permit(&self) -> anyhow::Result<Permit> {
+        let mut state = lock(&self.inner.starting.state);
+        while state.permits_taken >= MAX_STARTS {
+            let wait = self.inner.starting.freed.wait_timeout(state, LOOK_AGAIN);
+            drop(wait.unwrap_or_else(PoisonError::into_inner).0);
+            self.may_go_on("waiting for other starts")?;
+            state = lock(&self.inner.starting.state);
+        }
+        state.permits_taken += 1;
+        Ok(Permit(self.inner.clone()))
+    }
+
+    fn link(&self) -> anyhow::Result<Arc<Link>> {
+        loop {
+            match self.inner.connection.link() {
+                Ok(link) => return Ok(link),
+                Err(error) => self.may_go_on("waiting for libvirt").context(error)?,
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Defines it as the catalogue says; `true` if it is active already.
+    fn define(&self, xml: String) -> anyhow::Result<bool> {
+        let vm = self.vm.clone();
+        self.inner.connection.call("define a VM", move |connect| {
+            let known = lookup(connect, &vm)?;
+            if let Some(domain) = &known
+                && domain.is_active()?
+            {
+                return Ok(true);
+            }
+            let domain = match known {
+                Some(domain) if is_same(&domain, &xml)? => domain,
+                _ => Domain::define_xml(connect, &xml).context("libvirt refuses its definition")?,
+            };
+            let got = domain.get_uuid_string()?;
+            if !got.eq_ignore_ascii_case(&vm.0) {
+                bail!(
+                    "mismatched UUID in the catalogue: expected {vm}, got {got}; enable it again"
+                );
+            }
+            autostart_off(&domain)?;
+            Ok(false)
+        })
+    }
+
+    fn hand_over(&self, link: Arc<Link>, permit: Permit) -> anyhow::Result<()> {
+        let inner = &self.inner;
+        inner.records.add(&self.vm, &link.daemons, (inner.clock)())?;
+        let worker = self.clone();
+        let create = move |link: &Link| worker.create(link, permit);
+        let outcome = inner
+            .connection
+            .begin(link, "start a VM", create)
+            .and_then(|pending| self.outcome(&pending));
+        let result = match outcome {
+            Ok(Outcome::Running) => Ok(()),
+            Ok(Outcome::Failed(error)) => Err(error),
+            Ok(Outcome::Unknown(error)) => self.doubt(error),
+            Err(error) if self.handed_over.load(Ordering::Acquire) => self.doubt(error),
+            Err(error) => Err(error),
+        };
+        inner.records.remove(&self.vm);
+        self.destroy_if_called_off()?;
+        result
+    }
+
+    fn outcome(&self, pending: &Pending<Outcome>) -> anyhow::Result<Outcome> {
+        pending.wait(self.inner.deadline).unwrap_or_else(|| {
+            tracing::warn!(
+                vm = %self.vm,
+                deadline_ms = self.inner.deadline.as_millis(),
+                "a start is overdue inside libvirt and counts as in flight; is storage or \
+                 libvirtd hung?"
+            );
+            pending.wait_for_ever()
+        })
+    }
+
+    /// On the calling thread: the last look at the clock, then the point of no return.
+    fn create(&self, link: &Link, _permit: Permit) -> anyhow::Result<Outcome> {
+        let domain = lookup(link.connect(), &self.vm)?.context("its definition vanished")?;
+        self.may_go_on("handing it to libvirt")?;
+        self.pass_the_point_of_no_return()?;
+        // A memory image saved here in the past must never meet disks that ran elsewhere since.
+        match domain.create_with_flags(sys::VIR_DOMAIN_START_FORCE_BOOT) {
+            Ok(_) => Ok(Outcome::Running),
+            Err(error) if link.is_lost() || is_transport(&error) => {
+                Ok(Outcome::Unknown(error.into()))
+            }
+            Err(error) => {
+                let hint = "the guest's log in /var/log/libvirt/qemu may tell more";
+                Ok(Outcome::Failed(anyhow!(error).context(hint)))
+            }
+        }
+    }
+
+    fn may_go_on(&self, doing: &str) -> anyhow::Result<()> {
+        let (now, not_after) = ((self.inner.clock)(), self.not_after);
+        if now > not_after {
+            let late = now.since(not_after);
+            bail!("too late by {late} while {doing}: the lease allows no start any more");
+        }
+        match lock(&self.inner.starting.state).phases.get(&self.vm) {
+            Some(Phase::CalledOff) => bail!("called off by a destroy while {doing}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn pass_the_point_of_no_return(&self) -> anyhow::Result<()> {
+        let mut state = lock(&self.inner.starting.state);
+        // The clock once more, under the lock: nothing slow comes between it and the call.
+        let (now, not_after) = ((self.inner.clock)(), self.not_after);
+        match state.phases.get_mut(&self.vm) {
+            Some(phase) if *phase == Phase::Preparing && now <= not_after => {
+                *phase = Phase::HandedOver;
+                self.handed_over.store(true, Ordering::Release);
+                Ok(())
+            }
+            _ => bail!("too late, or called off, in the last moment before libvirt"),
+        }
+    }
+
+    /// The connection died in mid-call. Only a scan tells: QEMU is there, or no libvirtd is left
+    /// that could start it.
+    fn doubt(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        self.inner.records.doubt(&self.vm);
+        while self.inner.records.is_doubtful(&self.vm) {
+            self.inner.scan();
+            std::thread::sleep(DOUBT_AGAIN);
+        }
+        if super::stop::is_present(&self.vm)? {
+            return Ok(());
+        }
+        Err(error.context("the connection to libvirt died during the start, and no QEMU came"))
+    }
+
+    fn destroy_if_called_off(&self) -> anyhow::Result<()> {
+        let phase = lock(&self.inner.starting.state).phases.get(&self.vm).copied();
+        if phase != Some(Phase::CalledOff) || !self.handed_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        super::stop::kill(&self.vm, self.inner.deadline)?;
+        bail!("destroyed again: a destroy was asked for while libvirt started it")
+    }
+}
+
+pub fn lookup(connect: &Connect, vm: &VmId) -> Result<Option<Domain>, Error> {
+    match Domain::lookup_by_uuid_string(connect, &vm.0) {
+        Ok(domain) => Ok(Some(domain)),
+        Err(error) if error.code() == ErrorNumber::NoDomain => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_same(domain: &Domain, xml: &str) -> Result<bool, Error> {
+    Ok(domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?.trim() == xml.trim())
+}
+
+fn autostart_off(domain: &Domain) -> anyhow::Result<()> {
+    if domain.get_autostart()? {
+        domain.set_autostart(false).context("cannot switch its autostart off")?;
+    }
+    Ok(())
+}
+
+/// Errors that are not libvirtd's answer but the lack of one.
+fn is_transport(error: &Error) -> bool {
+    error.domain() == ErrorDomain::Rpc || error.code() == ErrorNumber::Rpc
+}

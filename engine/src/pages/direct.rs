@@ -1,0 +1,226 @@
+//! Files read and written past the client's cache.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use super::format::BLOCK;
+
+/// How often the path is compared with the open file: a remount or a replaced file must not leave us
+/// reading one that nobody else writes.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes at an address that O_DIRECT accepts.
+#[derive(Debug)]
+pub struct AlignedBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl AlignedBuffer {
+    /// Zeroed, of `length` bytes.
+    #[must_use]
+    pub fn new(length: usize) -> Self {
+        let bytes = vec![0; length + BLOCK];
+        let start = bytes.as_ptr().align_offset(BLOCK);
+        Self { bytes, start, length }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn get(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
+    }
+
+    /// The bytes.
+    pub fn get_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.length]
+    }
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing. Never creates the file: its directory may be a mount point without its mount.
+    Write,
+}
+
+/// A file that is kept open, and opened anew when that may help.
+#[derive(Debug)]
+pub struct DirectFile {
+    path: PathBuf,
+    access: Access,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Opened with O_DIRECT.
+    direct: bool,
+    identity: (u64, u64),
+    compared: Instant,
+}
+
+impl DirectFile {
+    /// Opened at the first use.
+    #[must_use]
+    pub fn new(path: PathBuf, access: Access) -> Self {
+        Self { path, access, open: None }
+    }
+
+    /// Reads from `offset` until `buffer` is full or the file ends; returns the number of bytes read.
+    ///
+    /// # Errors
+    /// The system's, with the path. The file is opened anew at the next use.
+    pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.with_open(|open| open.read(offset, buffer), "read")
+    }
+
+    /// Writes `bytes` (whole blocks, aligned) at `offset`; they are on stable storage when it returns.
+    ///
+    /// # Errors
+    /// The system's, with the path. How much was written is unknown.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.with_open(|open| open.write(offset, bytes), "write")
+    }
+
+    fn with_open<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Open) -> std::io::Result<T>,
+        verb: &str,
+    ) -> Result<T> {
+        let Self { path, access, open } = self;
+        close_if_replaced(path, open)?;
+        let mut open_file = match open.take() {
+            Some(open_file) => open_file,
+            None => Open::new(path, *access, true)?,
+        };
+        let mut result = work(&mut open_file);
+        if open_file.direct && result.as_ref().is_err_and(|e| e.kind() == ErrorKind::InvalidInput) {
+            // Some file systems accept O_DIRECT when opening and refuse it when used.
+            open_file = Open::new(path, *access, false)?;
+            result = work(&mut open_file);
+        }
+        if result.is_ok() {
+            *open = Some(open_file);
+        }
+        result.with_context(|| format!("cannot {verb} {}", path.display()))
+    }
+}
+
+fn close_if_replaced(path: &Path, open: &mut Option<Open>) -> Result<()> {
+    let Some(current) = open else { return Ok(()) };
+    if current.compared.elapsed() < COMPARE_EVERY {
+        return Ok(());
+    }
+    current.compared = Instant::now();
+    let identity = current.identity;
+    let seen = std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    if !seen.as_ref().is_ok_and(|seen| *seen == identity) {
+        *open = None;
+    }
+    seen.with_context(|| format!("cannot find {} any more", path.display()))?;
+    Ok(())
+}
+
+impl Open {
+    fn new(path: &Path, access: Access, direct: bool) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(access == Access::Read).write(access == Access::Write);
+        let sync = if access == Access::Write { libc::O_DSYNC } else { 0 };
+        let flags = if direct { libc::O_DIRECT } else { 0 };
+        let file = match options.custom_flags(flags | sync).open(path) {
+            Err(error) if direct && error.kind() == ErrorKind::InvalidInput => {
+                return Self::new(path, access, false);
+            }
+            result => result.with_context(|| format!("cannot open {}", path.display()))?,
+        };
+        if !direct {
+            say_indirect(path);
+        }
+        let found = file.metadata().with_context(|| format!("cannot stat {}", path.display()))?;
+        let identity = (found.dev(), found.ino());
+        Ok(Self { file, direct, identity, compared: Instant::now() })
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.drop_cache();
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            // A direct read that ends off a block is the end of the file.
+            if self.direct && done % BLOCK != 0 {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        if !self.direct {
+            self.file.sync_data()?;
+            self.drop_cache();
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel to forget cached pages of this file, where O_DIRECT does not do it.
+    #[allow(unsafe_code)]
+    fn drop_cache(&self) {
+        if self.direct {
+            return;
+        }
+        // SAFETY: no memory is passed; the descriptor is open.
+        unsafe { libc::posix_fadvise(self.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+}
+
+fn say_indirect(path: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let path = path.display();
+        tracing::info!(%path, "no O_DIRECT here, using fdatasync and dropping the cache instead");
+    });
+}
+
+/// Reads a whole file of unknown length up to `limit` bytes past the cache, opened anew: on network file
+/// systems only opening refreshes a cached length.
+///
+/// # Errors
+/// The system's, with the path; or the file is longer than `extent` allows.
+pub fn read_fresh(
+    path: &Path,
+    extent: impl Fn(&[u8]) -> Result<usize>,
+    first: usize,
+) -> Result<AlignedBuffer> {
+    let mut file = DirectFile::new(path.to_owned(), Access::Read);
+    let mut buffer = AlignedBuffer::new(first);
+    let got = file.read(0, buffer.get_mut())?;
+    if got < BLOCK {
+        bail!("{} ends after {got} bytes", path.display());
+    }
+    let wanted = extent(buffer.get())?;
+    if wanted > first {
+        buffer = AlignedBuffer::new(wanted.next_multiple_of(BLOCK));
+        let got = file.read(0, buffer.get_mut())?;
+        if got < wanted {
+            bail!("{} ends after {got} bytes, expected {wanted}", path.display());
+        }
+    }
+    Ok(buffer)
+}

@@ -1,0 +1,124 @@
+//! A generation: one module with its parameters under the limits, and how it has done so far.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use steadfast_sdk::manifest::{DEFAULT_PREFIX, Manifest};
+
+use super::sandbox::{Program, Usage};
+use super::{Failure, Kind, Limits};
+
+/// So many of the last calls are kept for percentiles.
+const KEPT: usize = 256;
+
+/// A module that has passed every stage of loading.
+pub(super) struct Generation {
+    /// Counts up with every load of the agent.
+    pub(super) number: u64,
+    /// Name of the file it came from.
+    pub(super) file: String,
+    pub(super) manifest: Manifest,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) program: Program,
+    pub(super) parameters: Vec<u8>,
+    pub(super) digests: Digests,
+    tallies: [Mutex<Tally>; 3],
+}
+
+/// What identifies a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digests {
+    /// SHA-256 of the module.
+    pub(super) wasm: [u8; 32],
+    /// SHA-256 of the parameters.
+    pub(super) parameters: [u8; 32],
+    /// SHA-256 of both and the limits: the generation's name among nodes.
+    pub(super) all: [u8; 32],
+}
+
+/// How a generation has done for one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub(super) calls: u64,
+    pub(super) failures: u64,
+    pub(super) failures_in_row: u32,
+    pub(super) last_fuel: u64,
+    pub(super) last_memory_bytes: usize,
+    pub(super) last_failure: Option<Failure>,
+    micros: Vec<u64>,
+}
+
+impl Digests {
+    pub(super) fn of(wasm: &[u8], parameters: &[u8], limits: &Limits) -> Self {
+        let [wasm, parameters] = [wasm, parameters].map(|it| <[u8; 32]>::from(Sha256::digest(it)));
+        let limits = serde_json::to_vec(limits).unwrap_or_default();
+        let all = Sha256::new().chain_update(wasm).chain_update(parameters).chain_update(limits);
+        Self { wasm, parameters, all: all.finalize().into() }
+    }
+}
+
+impl Generation {
+    pub(super) fn new(
+        file: &str,
+        manifest: Manifest,
+        kinds: Vec<Kind>,
+        program: Program,
+        parameters: Vec<u8>,
+        digests: Digests,
+    ) -> Self {
+        let (number, file, tallies) = (0, file.to_string(), <[Mutex<Tally>; 3]>::default());
+        Self { number, file, manifest, kinds, program, parameters, digests, tallies }
+    }
+
+    /// Whether it ships with Steadfast, so that any other policy wins over it.
+    pub(super) fn is_default(&self) -> bool {
+        self.manifest.name.starts_with(DEFAULT_PREFIX)
+    }
+
+    pub(super) fn tally(&self, kind: Kind) -> MutexGuard<'_, Tally> {
+        self.tallies[kind.seat()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_suspended(&self, kind: Kind, limits: &Limits) -> bool {
+        self.tally(kind).failures_in_row >= limits.failures_in_row
+    }
+}
+
+impl Tally {
+    pub(super) fn succeeded(&mut self, usage: &Usage, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let at = usize::try_from(self.calls).unwrap_or(0) % KEPT;
+        match self.micros.get_mut(at) {
+            Some(oldest) => *oldest = micros,
+            None => self.micros.push(micros),
+        }
+        self.calls += 1;
+        self.failures_in_row = 0;
+        self.last_fuel = usage.fuel;
+        self.last_memory_bytes = usage.memory_bytes;
+    }
+
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        self.failures += 1;
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.last_failure = Some(failure.clone());
+    }
+
+    /// Microseconds that so many percent of the last successful calls took at most.
+    pub(super) fn percentile(&self, percent: usize) -> Option<u64> {
+        let mut sorted = self.micros.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        sorted.get(last * percent / 100).copied()
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

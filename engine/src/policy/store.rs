@@ -1,0 +1,291 @@
+//! Who decides: the active generation, else the last good one, else the agent's own twin.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use steadfast_sdk::wire::{
+    NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RiskQuestion,
+    RiskVerdict,
+};
+
+use super::generation::{Generation, hex};
+use super::kind::Question;
+use super::load::{Progress, Source, encode};
+use super::sandbox::Sandbox;
+use super::seats::{Book, Rung};
+use super::status::StageTime;
+use super::watch::{self, Message};
+use super::{Failure, Kind, Limits, PolicyStatus, Stage};
+
+/// A verdict, and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer<V> {
+    /// The verdict: of valid shape, legality is the core's to judge.
+    pub verdict: V,
+    /// Who gave it.
+    pub decider: Decider,
+}
+
+/// Who gave a verdict, for the decision's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decider {
+    /// Name of the policy.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of module, parameters and limits, in hex.
+    pub digest: String,
+    /// Which rung of the ladder it stands on.
+    pub kind: DeciderKind,
+    /// Fuel it used; 0 for the agent's own.
+    pub fuel: u64,
+    /// Time from question to checked verdict in microseconds, failures of better deciders included.
+    pub micros: u64,
+    /// Why better deciders were not used.
+    pub failures: Vec<String>,
+}
+
+/// Rungs of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeciderKind {
+    /// The policy that the folder names.
+    Active,
+    /// One that was active before, or whose file is gone or broken.
+    LastGood,
+    /// The agent's own.
+    BuiltIn,
+}
+
+/// Holds the policies of a folder and asks them. Calls block, at worst for a few wall deadlines; never
+/// call from the lease path.
+pub struct PolicyStore {
+    folder: PathBuf,
+    sandbox: Sandbox,
+    book: Mutex<Book>,
+    scans: Mutex<u64>,
+    scanned: Condvar,
+    wake: Mutex<Sender<Message>>,
+    told: Mutex<Vec<PolicyStatus>>,
+}
+
+impl std::fmt::Debug for PolicyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyStore").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl PolicyStore {
+    /// Begins to watch the folder and to load what is in it, on a thread of its own; returns at once
+    /// (see [`PolicyStore::wait_for_scan`]). A folder that is missing is picked up when it appears.
+    /// `on_change` hears of every policy whose state, digest or error changes, on that thread.
+    ///
+    /// # Errors
+    /// The sandbox cannot be set up, or no thread can be started.
+    pub fn start(
+        folder: PathBuf,
+        limits: Limits,
+        on_change: impl Fn(&PolicyStatus) + Send + 'static,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (wake, woken): (Sender<Message>, Receiver<Message>) = channel();
+        let store = Arc::new(Self {
+            folder,
+            sandbox: Sandbox::new(limits)?,
+            book: Mutex::default(),
+            scans: Mutex::default(),
+            scanned: Condvar::new(),
+            wake: Mutex::new(wake.clone()),
+            told: Mutex::default(),
+        });
+        watch::spawn(Arc::downgrade(&store), store.folder.clone(), (wake, woken), on_change)?;
+        Ok(store)
+    }
+
+    /// How well would this node lead? Blocks; always answers.
+    pub fn ask_node_priority(
+        &self,
+        question: &NodePriorityQuestion,
+    ) -> Answer<NodePriorityVerdict> {
+        self.ask(question)
+    }
+
+    /// In which order do these VMs start, and where? Blocks; always answers.
+    pub fn ask_placement(&self, question: &PlacementQuestion) -> Answer<PlacementVerdict> {
+        self.ask(question)
+    }
+
+    /// How likely is this node to fail soon? Blocks; always answers.
+    pub fn ask_risk(&self, question: &RiskQuestion) -> Answer<RiskVerdict> {
+        self.ask(question)
+    }
+
+    /// All policies: the agent's own and those of the folder, by kind and generation.
+    #[must_use]
+    pub fn status(&self) -> Vec<PolicyStatus> {
+        self.book().status(self.sandbox.limits())
+    }
+
+    /// SHA-256 of who decides the kind: of module, parameters and limits.
+    #[must_use]
+    pub fn digest(&self, kind: Kind) -> [u8; 32] {
+        self.book().digest(kind, self.sandbox.limits())
+    }
+
+    /// Waits until the folder has been scanned that many times since the start, or the time is over;
+    /// returns whether it has. Once is what an agent waits for before its first decision.
+    pub fn wait_for_scan(&self, scans: u64, timeout: Duration) -> bool {
+        let done = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.scanned.wait_timeout_while(done, timeout, |done| *done < scans);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 >= scans
+    }
+
+    /// Reads the folder, loads what is new in it, and gives the seats anew. On the loading thread.
+    pub(super) fn scan(&self) {
+        let files = watch::modules(&self.folder);
+        for path in &files {
+            self.load(path);
+        }
+        let mut book = self.book();
+        for (name, entry) in &mut book.files {
+            entry.present = files.iter().any(|path| watch::name(path) == *name);
+        }
+        book.assign(self.sandbox.limits());
+        drop(book);
+        *self.scans.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.scanned.notify_all();
+    }
+
+    /// Tells of every policy that changed since the last time.
+    pub(super) fn publish(&self, on_change: &impl Fn(&PolicyStatus)) {
+        let now = self.status();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |status: &PolicyStatus| told.iter().any(|old| old.news() == status.news());
+        now.iter().filter(|status| !known(status)).for_each(on_change);
+        *told = now;
+    }
+
+    fn load(&self, path: &std::path::Path) {
+        let name = watch::name(path);
+        let begin = Instant::now();
+        let read = Source::read(path, self.sandbox.limits());
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let tried = read.as_ref().ok().map(Source::fingerprint);
+        if tried.is_some() && self.book().files.get(&name).is_some_and(|it| it.tried == tried) {
+            return;
+        }
+        let mut progress = Progress::default();
+        progress.stages.push(StageTime { stage: Stage::Read, micros, passed: read.is_ok() });
+        let loaded = read.and_then(|source| source.load(&self.sandbox, &mut progress));
+        let mut book = self.book();
+        let entry = book.files.entry(name).or_default();
+        entry.tried = tried;
+        entry.stages = progress.stages;
+        entry.failure = loaded.as_ref().err().cloned();
+        if let Ok(generation) = loaded {
+            book.admit(generation);
+        }
+        drop(book);
+        watch::give_back_memory();
+    }
+
+    fn ask<Q: Question>(&self, question: &Q) -> Answer<Q::Verdict> {
+        let begin = Instant::now();
+        let mut failures = Vec::new();
+        let rungs = self.book().rungs(Q::KIND);
+        let answer = rungs.iter().find_map(|rung| self.climb(question, rung, &mut failures));
+        let mut answer = answer.unwrap_or_else(|| builtin(question));
+        answer.decider.micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        answer.decider.failures = failures;
+        answer
+    }
+
+    fn climb<Q: Question>(
+        &self,
+        question: &Q,
+        rung: &Rung,
+        failures: &mut Vec<String>,
+    ) -> Option<Answer<Q::Verdict>> {
+        let it = &rung.generation;
+        let who =
+            format!("{} {} (generation {})", it.manifest.name, it.manifest.version, it.number);
+        if it.is_suspended(Q::KIND, self.sandbox.limits()) {
+            let most = self.sandbox.limits().failures_in_row;
+            failures.push(format!("{who}: suspended after {most} failures in a row"));
+            return None;
+        }
+        match self.attempt(question, it) {
+            Ok((verdict, fuel)) => {
+                let kind = if rung.last_good { DeciderKind::LastGood } else { DeciderKind::Active };
+                Some(Answer { verdict, decider: Decider::of(it, kind, fuel) })
+            }
+            Err(failure) => {
+                it.tally(Q::KIND).failed(&failure);
+                failures.push(format!("{who}: {failure}"));
+                self.tell_of_failure();
+                None
+            }
+        }
+    }
+
+    fn attempt<Q: Question>(
+        &self,
+        question: &Q,
+        generation: &Generation,
+    ) -> Result<(Q::Verdict, u64), Failure> {
+        let begin = Instant::now();
+        let input = encode(question)?;
+        let Generation { program, parameters, .. } = generation;
+        let (verdict, usage) = self.sandbox.call(program, Q::KIND, parameters, &input)?;
+        question.check(&verdict)?;
+        generation.tally(Q::KIND).succeeded(&usage, begin.elapsed());
+        Ok((verdict, usage.fuel))
+    }
+
+    fn tell_of_failure(&self) {
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a listener there is nobody to tell.
+        let _ = wake.send(Message::Publish);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PolicyStore {
+    fn drop(&mut self) {
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = wake.send(Message::Stop);
+    }
+}
+
+impl Decider {
+    fn of(generation: &Generation, kind: DeciderKind, fuel: u64) -> Self {
+        Self {
+            name: generation.manifest.name.clone(),
+            version: generation.manifest.version.clone(),
+            digest: hex(&generation.digests.all),
+            kind,
+            fuel,
+            micros: 0,
+            failures: Vec::new(),
+        }
+    }
+}
+
+fn builtin<Q: Question>(question: &Q) -> Answer<Q::Verdict> {
+    let twin = Q::KIND.twin();
+    let decider = Decider {
+        name: twin.name.to_string(),
+        version: twin.version.to_string(),
+        digest: hex(&Q::KIND.twin_digest()),
+        kind: DeciderKind::BuiltIn,
+        fuel: 0,
+        micros: 0,
+        failures: Vec::new(),
+    };
+    Answer { verdict: question.builtin(), decider }
+}

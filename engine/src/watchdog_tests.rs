@@ -1,0 +1,116 @@
+use super::*;
+use crate::record::next_incarnation;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use steadfast_core::ids::BootId;
+
+struct Rig {
+    dir: PathBuf,
+    received: mpsc::Receiver<Event>,
+    watchdog: Watchdog,
+    record: RunRecord,
+}
+
+impl Rig {
+    fn new(name: &str, device: impl FnOnce(&PathBuf) -> String) -> Self {
+        let dir = std::env::temp_dir().join(format!("steadfast-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let record = next_incarnation(&dir, BootId(1)).unwrap();
+        let (sender, received) = mpsc::channel();
+        let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
+        let timeout = Millis(4_000);
+        let device = device(&dir);
+        let watchdog = Watchdog::start(&device, timeout, record.clone(), Clock, sink).unwrap();
+        Self { dir, received, watchdog, record }
+    }
+
+    fn feed(&self, not_after: Instant) -> Event {
+        self.watchdog.feed(Some(Instant(1)), not_after);
+        self.received.recv_timeout(Duration::from_secs(5)).unwrap()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn soon() -> Instant {
+    Clock.now() + Millis(5_000)
+}
+
+/// Echoes lines, or other answers; reports what it got.
+fn power_switch(path: PathBuf, answer: Option<&'static str>) -> mpsc::Receiver<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                let line = line.unwrap();
+                let reply = answer.unwrap_or(&line).to_owned();
+                let _ = sender.send(line);
+                let _ = writeln!(stream, "{reply}");
+            }
+        }
+    });
+    lines
+}
+
+#[test]
+fn a_feed_in_time_is_fed_and_recorded_and_a_late_one_only_wakes() {
+    let mut lines = None;
+    let rig = Rig::new("dog", |dir| {
+        let path = dir.join("dog");
+        lines = Some(power_switch(path.clone(), None));
+        format!("unix:{}", path.display())
+    });
+    let lines = lines.unwrap();
+    assert_eq!(rig.feed(Instant(0)), Event::Woke);
+    assert!(lines.try_recv().is_err(), "a late feed must not even open the device");
+    let before = Clock.now();
+    let Event::WatchdogFed { ended } = rig.feed(soon()) else { panic!("not fed") };
+    assert!(ended >= before && ended <= Clock.now());
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+    let next = next_incarnation(&rig.dir, BootId(1)).unwrap();
+    assert_eq!(next.inherited(Clock.now()).unwrap().last_feed_ended, Some(ended));
+    assert_eq!(rig.record.incarnation().0 + 1, next.incarnation().0);
+}
+
+#[test]
+fn a_missing_device_is_told_once_with_a_remedy() {
+    let rig = Rig::new("nodog", |dir| dir.join("absent").display().to_string());
+    let Event::WatchdogFailed { reason } = rig.feed(soon()) else { panic!("fed") };
+    assert!(reason.contains("modprobe"), "{reason}");
+    rig.watchdog.feed(None, soon());
+    assert!(rig.received.recv_timeout(Duration::from_millis(200)).is_err());
+}
+
+#[test]
+fn a_device_with_a_longer_time_out_is_refused_and_disarmed_while_nothing_relies_on_it() {
+    let mut lines = None;
+    let rig = Rig::new("slowdog", |dir| {
+        let path = dir.join("dog");
+        lines = Some(power_switch(path.clone(), Some("timeout 60000")));
+        format!("unix:{}", path.display())
+    });
+    let Event::WatchdogFailed { reason } = rig.feed(soon()) else { panic!("fed") };
+    assert!(reason.contains("60000 ms") && reason.contains("4000 ms"), "{reason}");
+    let lines = lines.unwrap();
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+    assert_eq!(lines.recv().unwrap(), "V");
+}
+
+#[test]
+fn the_descriptor_is_sent_as_a_right() {
+    let (near, far) = UnixDatagram::pair().unwrap();
+    send_descriptor(&near, b"FDSTORE=1", near.as_raw_fd()).unwrap();
+    let mut text = [0; 64];
+    let got = far.recv(&mut text).unwrap();
+    assert_eq!(&text[..got], b"FDSTORE=1");
+}

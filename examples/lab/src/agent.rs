@@ -1,0 +1,165 @@
+//! The agent in a node: its configuration, its start, its end.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::fence;
+use crate::lab::{Lab, Node, SHARED};
+use crate::net;
+use crate::sys;
+use crate::wait;
+
+pub const DAEMON: &str = "steadfastd";
+const CONFIG: &str = "/etc/steadfast/steadfastd.toml";
+/// Present when the shared storage was given its empty pages and ledger.
+const INITIALISED: &str = "storage.initialised";
+
+pub fn configure(lab: &Lab, node: Node) -> Result<()> {
+    let folder = lab.home(node).join("etc/steadfast");
+    sys::make_dir(&folder.join("policies"))?;
+    sys::write(&folder.join("steadfastd.toml"), configuration(lab, node))?;
+    let Some(policies) = &lab.options.policies else { return Ok(()) };
+    let files = fs::read_dir(policies).with_context(|| {
+        format!("cannot read {}: build the policies with policies/build", policies.display())
+    })?;
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            let name = path.file_name().unwrap_or_default();
+            fs::copy(&path, folder.join("policies").join(name))
+                .with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn configuration(lab: &Lab, node: Node) -> String {
+    let mut text = format!(
+        r#"# Written by the lab for {node}.
+[cluster]
+name = "lab"
+preset = "{preset}"
+
+[node]
+labels = {{ rack = "{rack}" }}
+
+[storage]
+directory = "{SHARED}/steadfast"
+shared_paths = ["{SHARED}"]
+
+[libvirt]
+uri = "qemu:///system"
+
+[watchdog]
+device = "unix:/run/lab/watchdog.sock"
+
+[reset]
+sysrq = "/run/lab/sysrq"
+
+[verification]
+addresses = ["{verification}"]
+
+[policies]
+directory = "/etc/steadfast/policies"
+
+[api]
+socket = "/run/steadfast/api.sock"
+
+[run]
+directory = "/run/steadfast"
+never_paused = true
+"#,
+        preset = lab.options.preset,
+        rack = node.rack(),
+        verification = net::VERIFICATION,
+    );
+    if lab.options.fence_agent {
+        let agent = lab.run.join("bin").join(fence::NAME);
+        for other in lab.nodes() {
+            text += &format!(
+                "\n[[fence]]\nnode = \"{other}\"\nagent = \"{}\"\ntimeout_ms = 10000\n\
+                 [fence.options]\nplug = \"{other}\"\nsock = \"/run/lab/power.sock\"\n",
+                agent.display()
+            );
+        }
+    }
+    text
+}
+
+/// The fence agent is this program under another name.
+pub fn install_fence_agent(lab: &Lab) -> Result<()> {
+    let folder = lab.run.join("bin");
+    sys::make_dir(&folder)?;
+    let link = folder.join(fence::NAME);
+    let _ = fs::remove_file(&link);
+    symlink(lab.program("steadfast-lab"), &link)
+        .with_context(|| format!("cannot make {}", link.display()))
+}
+
+impl Lab {
+    /// The engine's command line, in a node.
+    pub fn steadfast(&self, node: Node, args: &[&str]) -> Result<String> {
+        self.exec(node, self.program("steadfast"), args)
+    }
+
+    /// Once in a lab's life, before the first agent starts.
+    pub fn init_storage(&self) -> Result<()> {
+        let directory = format!("{SHARED}/steadfast");
+        let mut args = vec!["storage", "init", "--directory", &directory, "--cluster", "lab"];
+        let names: Vec<String> = self.nodes().map(|node| format!("{}={node}", node.0)).collect();
+        for name in &names {
+            args.extend(["--node", name]);
+        }
+        self.steadfast(Node(1), &args)?;
+        sys::write(&self.run.join(INITIALISED), "")
+    }
+
+    /// Whether agents belong to this lab's nodes by now.
+    pub fn runs_agents(&self) -> bool {
+        !self.options.no_agent && self.run.join(INITIALISED).exists()
+    }
+
+    pub fn start_agent(&self, node: Node) -> Result<()> {
+        if !self.named(node, DAEMON).is_empty() {
+            bail!("the agent of {node} runs already");
+        }
+        self.start(node, DAEMON, self.program(DAEMON), &["--config", CONFIG])
+    }
+
+    /// SIGKILL, and nothing else of the node. Its watchdog goes on counting.
+    pub fn kill_agent(&self, node: Node) -> Result<()> {
+        let agents = self.named(node, DAEMON);
+        if agents.is_empty() {
+            bail!("no agent runs on {node}: start it with `lab agent {node} start`");
+        }
+        for agent in &agents {
+            agent.signal(Signal::SIGKILL);
+        }
+        wait::until(&format!("end of the agent of {node}"), Duration::from_secs(10), || {
+            Ok(agents.iter().all(|agent| !agent.is_alive()).then_some(()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Options;
+
+    fn text(options: Options) -> String {
+        let here = std::path::Path::new("/srv/lab");
+        configuration(&Lab::new(here, here, options).unwrap(), Node(2))
+    }
+
+    #[test]
+    fn every_node_has_a_fence_agent_or_none_has() {
+        let with = text(Options::default());
+        assert_eq!(with.matches("[[fence]]").count(), 3);
+        assert!(with.contains("rack = \"r2\""));
+        assert!(!text(Options { fence_agent: false, ..Options::default() }).contains("fence"));
+    }
+}

@@ -1,0 +1,113 @@
+use super::*;
+
+fn node(id: u32, free: u64) -> NodeFacts {
+    NodeFacts {
+        id,
+        name: format!("n{id}"),
+        status: "Member".into(),
+        memory_mib: 10_000,
+        memory_free_mib: free,
+        vcpus: 16,
+        ..Default::default()
+    }
+}
+
+fn vm(id: &str, memory_mib: u64) -> VmFacts {
+    VmFacts { id: id.to_string(), memory_mib, vcpus: 1, ..Default::default() }
+}
+
+fn labelled(id: &str, key: &str, value: &str) -> VmFacts {
+    let mut vm = vm(id, 100);
+    vm.labels.insert(key.into(), value.into());
+    vm
+}
+
+fn question(nodes: &[NodeFacts], vms: &[VmFacts]) -> PlacementQuestion {
+    PlacementQuestion { nodes: nodes.to_vec(), vms: vms.to_vec(), ..Default::default() }
+}
+
+fn first_choices(question: &PlacementQuestion) -> Vec<(&str, u32)> {
+    let verdict = builtin(question);
+    let chosen = |id: &str| {
+        let ranked = verdict.vms.iter().find(|ranked| ranked.vm == id).expect("every VM is ranked");
+        assert!(ranked.nodes.iter().all(|node| node.score.is_sound()));
+        ranked.nodes[0].node
+    };
+    question.vms.iter().map(|vm| (vm.id.as_str(), chosen(&vm.id))).collect()
+}
+
+#[test]
+fn vms_start_by_priority_and_then_by_id() {
+    let mut vms = [vm("a", 1), vm("b", 1), vm("c", 1)];
+    vms[2].priority = 900;
+    let verdict = builtin(&question(&[node(1, 10_000)], &vms));
+    let order: Vec<_> = verdict.vms.iter().map(|ranked| ranked.vm.as_str()).collect();
+    assert_eq!(order, ["c", "a", "b"]);
+}
+
+#[test]
+fn every_vm_sees_those_placed_before_it() {
+    let nodes = [node(1, 9_000), node(2, 8_000)];
+    let asked = question(&nodes, &[vm("a", 3_000), vm("b", 3_000), vm("c", 100)]);
+    assert_eq!(first_choices(&asked), [("a", 1), ("b", 2), ("c", 1)]);
+}
+
+#[test]
+fn vms_that_must_stand_apart_do_even_on_a_fuller_node() {
+    let nodes = [node(1, 9_000), node(2, 700)];
+    let vms = [labelled("a", KEEP_APART, "db"), labelled("b", KEEP_APART, "db")];
+    assert_eq!(first_choices(&question(&nodes, &vms)), [("a", 1), ("b", 2)]);
+}
+
+#[test]
+fn a_resident_counts_for_its_group() {
+    let mut asked = question(&[node(1, 9_000), node(2, 8_000)], &[labelled("a", GROUP, "web")]);
+    let labels = asked.vms[0].labels.clone();
+    asked.residents.push(Resident { vm: "r".into(), node: 1, labels });
+    assert_eq!(first_choices(&asked), [("a", 2)]);
+}
+
+#[test]
+fn a_node_without_room_comes_last_but_is_ranked() {
+    let nodes = [node(1, 50), node(2, 60), node(3, 500)];
+    let verdict = builtin(&question(&nodes, &[vm("a", 100)]));
+    let ranked: Vec<_> = verdict.vms[0].nodes.iter().map(|ranked| ranked.node).collect();
+    assert_eq!((ranked.len(), ranked[0]), (3, 3));
+}
+
+#[test]
+fn a_risky_node_is_used_only_when_the_others_are_full() {
+    let mut nodes = [node(1, 9_000), node(2, 5_000)];
+    nodes[0].risk = 800;
+    assert_eq!(first_choices(&question(&nodes, &[vm("a", 100)])), [("a", 2)]);
+    assert_eq!(first_choices(&question(&nodes, &[vm("a", 6_000)])), [("a", 1)]);
+}
+
+#[test]
+fn the_order_of_nodes_and_vms_in_the_question_does_not_matter() {
+    let nodes = [node(1, 9_000), node(2, 9_000), node(3, 100)];
+    let vms = [vm("a", 10), vm("b", 2_000), vm("c", 300)];
+    let asked = question(&nodes, &vms);
+    let mut turned = asked.clone();
+    turned.nodes.reverse();
+    turned.vms.reverse();
+    assert_eq!(builtin(&asked), builtin(&turned));
+}
+
+#[test]
+fn no_nodes_and_no_vms_are_answered_too() {
+    assert_eq!(builtin(&PlacementQuestion::default()), PlacementVerdict::default());
+    let verdict = builtin(&question(&[], &[vm("a", 1)]));
+    assert!(verdict.vms[0].nodes.is_empty());
+}
+
+#[test]
+fn absurd_sizes_neither_panic_nor_leave_the_range() {
+    let mut huge = node(1, u64::MAX);
+    huge.vcpus_used = u32::MAX;
+    huge.flaps = u32::MAX;
+    huge.risk = u16::MAX;
+    let mut vm = vm("a", u64::MAX);
+    vm.vcpus = u32::MAX;
+    first_choices(&question(&[huge, NodeFacts::default()], &[vm]));
+}

@@ -1,0 +1,43 @@
+//! Integer arithmetic that neither panics nor depends on the machine.
+
+/// `part` of `whole` in thousandths, 0..=1_000_000. Nothing of nothing is 0.
+///
+/// ```
+/// assert_eq!(steadfast_sdk::math::permille(1, 4), 250);
+/// assert_eq!(steadfast_sdk::math::permille(1, 0), 1_000_000);
+/// assert_eq!(steadfast_sdk::math::permille(0, 0), 0);
+/// ```
+#[must_use]
+pub fn permille(part: u64, whole: u64) -> i64 {
+    const MOST: u64 = 1_000_000;
+    let share = match (part, whole) {
+        (0, _) => 0,
+        (_, 0) => MOST,
+        _ => part.saturating_mul(1000) / whole,
+    };
+    i64::try_from(share.min(MOST)).unwrap_or(0)
+}
+
+/// A size or a count as a signed number, for scores. What does not fit is the largest number.
+#[must_use]
+pub fn mib(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Where `value` stands between `from` (0) and `to` (1000), in thousandths, 0..=1000.
+///
+/// ```
+/// assert_eq!(steadfast_sdk::math::ramp(75, 50, 100), 500);
+/// assert_eq!(steadfast_sdk::math::ramp(10, 50, 100), 0);
+/// assert_eq!(steadfast_sdk::math::ramp(500, 50, 100), 1000);
+/// ```
+#[must_use]
+pub fn ramp(value: i64, from: i64, to: i64) -> i64 {
+    if value <= from {
+        return 0;
+    }
+    if value >= to {
+        return 1000;
+    }
+    value.saturating_sub(from).saturating_mul(1000) / to.saturating_sub(from).max(1)
+}
