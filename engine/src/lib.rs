@@ -1,4 +1,5 @@
-//! The agent around the pure core: adapters on real parts, the driver, the API.
+//! The HA agent around the machine of `steadfast-core`: adapters on real parts, the loop that drives it, the API
+//! and the command line.
 //!
 //! Adapters are thin. They never block their caller: each works on threads of its own and answers with
 //! [`Event`](steadfast_core::event::Event)s.
@@ -6,16 +7,22 @@
 use std::sync::Arc;
 use steadfast_core::event::Event;
 
+pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod corosync;
+pub mod driver;
 pub mod enrol;
 pub mod fence;
 pub mod guests;
+pub mod journal;
 pub mod libvirt;
 pub mod pages;
 pub mod policy;
 pub mod record;
 pub mod reset;
+pub mod telemetry;
 pub mod verify_ip;
 pub mod watchdog;
 

@@ -1,0 +1,58 @@
+//! The agent's HTTP API on a unix socket (mode 0600: root only).
+
+mod errors;
+mod events;
+mod read;
+mod vms;
+pub mod wire;
+
+use crate::driver::Agent;
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::routing::get;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+pub use errors::Refusal;
+
+/// Listens on `path`, replacing what a dead agent left there. The socket shows up only once it is private.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    let describe = || format!("cannot listen on {}: is its directory writable?", path.display());
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(describe)?;
+    }
+    let hidden = path.with_extension("new");
+    let _ = std::fs::remove_file(&hidden);
+    let listener = UnixListener::bind(&hidden).with_context(describe)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))
+        .with_context(describe)?;
+    std::fs::rename(&hidden, path).with_context(describe)?;
+    Ok(listener)
+}
+
+/// Serves the API for as long as the process lives.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: UnixListener, agent: Arc<Agent>) -> Result<()> {
+    axum::serve(listener, router(agent)).await.context("the API ended")
+}
+
+fn router(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/v1/status", get(read::status))
+        .route("/v1/nodes", get(read::nodes))
+        .route("/v1/vms", get(read::vms).post(vms::enable))
+        .route("/v1/vms/{name}", get(read::vm).delete(vms::disable))
+        .route("/v1/election", get(read::election))
+        .route("/v1/policies", get(read::policies))
+        .route("/v1/decisions", get(read::decisions))
+        .route("/v1/events", get(events::stream))
+        .fallback(errors::no_such_route)
+        .with_state(agent)
+}

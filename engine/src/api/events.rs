@@ -1,0 +1,36 @@
+//! `GET /v1/events`: decisions as they are taken, as server-sent events.
+
+use super::errors::Refusal;
+use super::wire::DecisionReport;
+use crate::driver::Agent;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::{Stream, StreamExt};
+
+type Item = Result<Event, Infallible>;
+
+pub(super) async fn stream(
+    State(agent): State<Arc<Agent>>,
+) -> Result<Sse<impl Stream<Item = Item>>, Refusal> {
+    let decisions = agent.live()?.decisions.watch();
+    let events = BroadcastStream::new(decisions).map(|received| Ok(event(received)));
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+fn event(received: Result<Arc<DecisionReport>, BroadcastStreamRecvError>) -> Event {
+    match received {
+        Ok(report) => {
+            // The question of a placement may be megabytes; `/v1/decisions` has it.
+            let brief = DecisionReport { placement: None, ..DecisionReport::clone(&report) };
+            let event = Event::default().id(brief.number.to_string());
+            event.json_data(&brief).unwrap_or_else(|_| Event::default().comment("unprintable"))
+        }
+        Err(BroadcastStreamRecvError::Lagged(count)) => {
+            Event::default().comment(format!("{count} events skipped: read faster"))
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Routes that only look.
+
+use super::errors::Refusal;
+use super::wire::{DecisionReport, StatusReport};
+use crate::clock::Clock;
+use crate::config::bounds;
+use crate::driver::Agent;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use std::sync::Arc;
+use steadfast_core::snapshot::{ElectionView, NodeView, Snapshot, VmView};
+
+type Shared = State<Arc<Agent>>;
+type Answer<T> = Result<Json<T>, Refusal>;
+
+pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
+    let live = agent.live()?;
+    let snapshot = agent.snapshot().await?;
+    Ok(Json(StatusReport {
+        version: env!("CARGO_PKG_VERSION").into(),
+        wall_ms: Clock.wall_ms(),
+        bounds: bounds(&live.timing),
+        snapshot: Snapshot::clone(&snapshot),
+    }))
+}
+
+pub(super) async fn nodes(State(agent): Shared) -> Answer<Vec<NodeView>> {
+    Ok(Json(agent.snapshot().await?.nodes.clone()))
+}
+
+pub(super) async fn vms(State(agent): Shared) -> Answer<Vec<VmView>> {
+    Ok(Json(agent.snapshot().await?.vms.clone()))
+}
+
+pub(super) async fn vm(State(agent): Shared, Path(name): Path<String>) -> Answer<VmView> {
+    find_vm(&*agent.snapshot().await?, &name).cloned().map(Json)
+}
+
+pub(super) async fn election(State(agent): Shared) -> Answer<ElectionView> {
+    Ok(Json(agent.snapshot().await?.election.clone()))
+}
+
+pub(super) async fn policies(State(agent): Shared) -> Answer<serde_json::Value> {
+    let status = agent.live()?.policies.status();
+    let value = serde_json::to_value(status);
+    value.map(Json).map_err(|error| Refusal::unavailable(error.to_string(), "report it"))
+}
+
+/// A VM by name or UUID.
+pub(super) fn find_vm<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a VmView, Refusal> {
+    let found = snapshot.vms.iter().find(|vm| vm.name == name || vm.id.0 == name);
+    found.ok_or_else(|| {
+        let remedy = format!("see `steadfast vm list`, or enable it: `steadfast vm enable {name}`");
+        Refusal::not_found(format!("no HA VM is called {name}"), remedy)
+    })
+}
+
+/// Filter of decisions.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    vm: Option<String>,
+    node: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Wanted {
+    fn wants(&self, report: &DecisionReport) -> bool {
+        let is_vm = |name: &str| {
+            report.vm.as_deref() == Some(name)
+                || report.vm_id.as_ref().is_some_and(|id| id.0 == name)
+        };
+        self.vm.as_deref().is_none_or(is_vm)
+            && self.node.as_deref().is_none_or(|name| report.node.as_deref() == Some(name))
+    }
+}
+
+pub(super) async fn decisions(
+    State(agent): Shared,
+    Query(wanted): Query<Wanted>,
+) -> Answer<Vec<Arc<DecisionReport>>> {
+    let limit = wanted.limit.unwrap_or(100);
+    Ok(Json(agent.live()?.decisions.last(limit, |report| wanted.wants(report))))
+}

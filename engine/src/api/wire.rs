@@ -1,0 +1,133 @@
+//! What crosses the agent's socket, for both of its ends.
+
+use crate::config::Bound;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use steadfast_core::decision::{Kind, PlacementRecord};
+use steadfast_core::event::Decider;
+use steadfast_core::ids::VmId;
+use steadfast_core::snapshot::Snapshot;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Version of the agent.
+    pub version: String,
+    /// Wall-clock time in milliseconds since 1970, for people.
+    pub wall_ms: u64,
+    /// Worst cases from a fault to the start elsewhere.
+    pub bounds: Vec<Bound>,
+    /// The state, from this node's point of view.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+}
+
+/// `GET /v1/decisions`, and one item of `GET /v1/events`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DecisionReport {
+    /// Counts the records of this incarnation.
+    pub number: u64,
+    /// Own time of the node that recorded it.
+    pub at_ms: u64,
+    /// Wall-clock time, for people.
+    pub wall_ms: u64,
+    /// What it tells.
+    pub kind: Kind,
+    /// Name of the node it is about.
+    pub node: Option<String>,
+    /// Name of the VM it is about.
+    pub vm: Option<String>,
+    /// UUID of that VM.
+    pub vm_id: Option<VmId>,
+    /// The leader's term then.
+    pub term: u64,
+    /// The ledger's stamp then.
+    pub stamp: String,
+    /// The sentence for people.
+    pub text: String,
+    /// The rule it rests on.
+    pub rule: String,
+    /// The facts it rests on.
+    pub facts: Vec<(String, String)>,
+    /// For placements: who decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decider: Option<DeciderName>,
+    /// For placements: on what, and how. Not in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementRecord>,
+}
+
+/// Who decided, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeciderName {
+    /// Policy name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `active`, `last_good` or `built_in`.
+    pub kind: String,
+}
+
+impl DeciderName {
+    /// The short form of `decider`.
+    #[must_use]
+    pub fn of(decider: &Decider) -> Self {
+        Self {
+            name: decider.name.clone(),
+            version: decider.version.clone(),
+            kind: decider.kind.clone(),
+        }
+    }
+}
+
+/// `POST /v1/vms`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnableVm {
+    /// libvirt name of a VM that is defined on this node.
+    pub name: String,
+    /// Restart priority, 0 (last) to 1000 (first).
+    #[serde(default = "EnableVm::default_priority")]
+    pub priority: u16,
+    /// Labels for policies.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl EnableVm {
+    /// Priority when none is given.
+    #[must_use]
+    pub fn default_priority() -> u16 {
+        500
+    }
+}
+
+/// Answer to `POST` and `DELETE /v1/vms`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Name of the VM.
+    pub vm: String,
+    /// UUID of the VM.
+    pub id: VmId,
+    /// The ledger's stamp that holds the change.
+    pub stamp: String,
+    /// What to know about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// An error as RFC 9457 has it, with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// This case.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}

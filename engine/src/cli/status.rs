@@ -1,0 +1,84 @@
+//! `steadfast status`.
+
+use super::client::{Client, Failure};
+use super::format::{age, table};
+use super::{say, say_json};
+use crate::api::wire::StatusReport;
+use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
+
+pub(super) async fn print(client: &Client, json: bool) -> Result<(), Failure> {
+    let report: StatusReport = client.get("/v1/status").await?;
+    if json { say_json(&report) } else { say(&render(&report)) }
+}
+
+/// Everything on one screen.
+pub(super) fn render(report: &StatusReport) -> String {
+    let snapshot = &report.snapshot;
+    let mut text = head(snapshot);
+    text.push('\n');
+    text.push_str(&nodes(&snapshot.nodes));
+    text.push('\n');
+    text.push_str(&if snapshot.vms.is_empty() {
+        "no VM is under high availability; try: steadfast vm enable NAME\n".into()
+    } else {
+        vms(&snapshot.vms)
+    });
+    text
+}
+
+fn head(snapshot: &Snapshot) -> String {
+    let leader = match &snapshot.leader {
+        Some(leader) => format!("leader {} (term {})", leader.name, snapshot.term),
+        None => format!("no leader (term {}): {}", snapshot.term, snapshot.election.reason),
+    };
+    let quorum = if snapshot.quorate { "quorum" } else { "NO QUORUM" };
+    let (seen, all) = (snapshot.view.len(), snapshot.nodes.len());
+    let mut text = format!(
+        "cluster {}, seen from {}: {leader}, {quorum} ({seen} of {all} nodes in view)\n",
+        snapshot.cluster, snapshot.node.name
+    );
+    if snapshot.lease.text != "good" {
+        text.push_str(&format!("lease of this node: {}\n", snapshot.lease.text));
+    }
+    text
+}
+
+fn nodes(nodes: &[NodeView]) -> String {
+    let mut table =
+        table(&["NODE", "STATUS", "NETWORK", "STORAGE", "LEASE LEFT", "WATCHDOG", "NOTE"]);
+    for node in nodes {
+        table.add_row([
+            node.name.clone(),
+            node.status_text.clone(),
+            age(node.beat_age),
+            age(node.page_age),
+            age(node.lease_left),
+            if node.armed { "armed" } else { "not armed" }.into(),
+            note(node),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn note(node: &NodeView) -> String {
+    match (&node.eviction, node.reason.as_str()) {
+        (Some(eviction), "") => eviction.clone(),
+        (Some(eviction), reason) => format!("{eviction}; {reason}"),
+        (None, reason) => reason.into(),
+    }
+}
+
+/// The table of VMs.
+pub(super) fn vms(vms: &[VmView]) -> String {
+    let mut table = table(&["VM", "OWNER", "STATE", "PRIORITY", "NOTE"]);
+    for vm in vms {
+        table.add_row([
+            vm.name.clone(),
+            vm.owner.name.clone(),
+            vm.state.clone(),
+            vm.priority.to_string(),
+            vm.reason.clone(),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}

@@ -1,0 +1,239 @@
+//! The file as people write it. Raw first, resolved once.
+
+use super::{Config, Fence, Preset, Problem, TimingOverrides};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Raw contents; everything optional, so that one mistake hides no other.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    cluster: Cluster,
+    timing: TimingOverrides,
+    node: Node,
+    storage: Storage,
+    libvirt: Libvirt,
+    watchdog: Watchdog,
+    reset: Reset,
+    verification: Verification,
+    policies: Policies,
+    api: Api,
+    run: Run,
+    fence: Vec<RawFence>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Cluster {
+    name: Option<String>,
+    preset: Preset,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Node {
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Storage {
+    directory: Option<PathBuf>,
+    shared_paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Libvirt {
+    uri: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Watchdog {
+    device: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Reset {
+    sysrq: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Verification {
+    addresses: Vec<IpAddr>,
+    quorum: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Policies {
+    directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Api {
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Run {
+    directory: Option<PathBuf>,
+    never_paused: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawFence {
+    node: Option<String>,
+    agent: Option<String>,
+    timeout_ms: Option<u64>,
+    options: BTreeMap<String, String>,
+}
+
+/// Reads `text`; what cannot be read is reported and left out, so that the rest is checked too.
+pub(super) fn read(text: &str) -> (File, Vec<Problem>) {
+    let (mut table, errors) = DeTable::parse_recoverable(text);
+    let mut problems: Vec<Problem> = errors.iter().map(|error| problem(text, error)).collect();
+    if !problems.is_empty() {
+        return (File::default(), problems);
+    }
+    loop {
+        match File::deserialize(toml::de::Deserializer::from(table.clone())) {
+            Ok(file) => return (file, problems),
+            Err(error) => {
+                problems.push(problem(text, &error));
+                let removed = error.span().is_some_and(|span| remove(table.get_mut(), &span));
+                if !removed {
+                    return (File::default(), problems);
+                }
+            }
+        }
+    }
+}
+
+/// Removes the innermost entry that `span` lies in; false if there is none.
+fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    let around = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    let mut found = None;
+    for (key, value) in table.iter_mut() {
+        if descend(value, span) {
+            return true;
+        }
+        if around(key.span()) || around(value.span()) {
+            found = Some(key.clone());
+        }
+    }
+    found.is_some_and(|key| table.remove(&key).is_some())
+}
+
+fn descend(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    match value.get_mut() {
+        DeValue::Table(inner) => remove(inner, span),
+        DeValue::Array(items) => items.iter_mut().any(|item| descend(item, span)),
+        _ => false,
+    }
+}
+
+fn problem(text: &str, error: &toml::de::Error) -> Problem {
+    let line =
+        error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    let message = error.message().replace('\n', " ");
+    let (what, remedy) = match message.split_once(", expected ") {
+        Some((what, expected)) => {
+            (what.replace("unknown field", "unknown key"), format!("expected {expected}"))
+        }
+        None => (message, "see examples/steadfast.toml".into()),
+    };
+    Problem { line, what, remedy }
+}
+
+/// The configuration that `file` says; what is missing or contradictory goes to `problems`.
+pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config> {
+    let told = problems.len();
+    let fence: Vec<Fence> =
+        file.fence.into_iter().filter_map(|raw| resolve_fence(raw, problems)).collect();
+    check_fence(&fence, problems);
+    let quorum = resolve_quorum(&file.verification, problems);
+    let name = file.cluster.name.filter(|name| !name.is_empty());
+    let directory = file.storage.directory;
+    // A mistyped value was told already; do not call it missing too.
+    if name.is_none() && told == 0 {
+        problems.push(missing("cluster.name", "name = \"production\""));
+    }
+    if directory.is_none() {
+        problems.push(missing("storage.directory", "directory = \"/mnt/shared/steadfast\""));
+    }
+    let run = file.run.directory.unwrap_or_else(|| "/run/steadfast".into());
+    Some(Config {
+        cluster: name?,
+        preset: file.cluster.preset,
+        overrides: file.timing,
+        labels: file.node.labels,
+        storage: directory?,
+        shared_paths: file.storage.shared_paths,
+        libvirt_uri: file.libvirt.uri.unwrap_or_else(|| "qemu:///system".into()),
+        watchdog: file.watchdog.device,
+        sysrq: file.reset.sysrq.unwrap_or_else(|| "/proc/sysrq-trigger".into()),
+        verification: file.verification.addresses,
+        verification_quorum: quorum,
+        policies: file.policies.directory.unwrap_or_else(|| "/etc/steadfast/policies".into()),
+        socket: file.api.socket.unwrap_or_else(|| run.join("api.sock")),
+        run,
+        never_paused: file.run.never_paused,
+        fence,
+    })
+}
+
+fn missing(key: &str, example: &str) -> Problem {
+    Problem::new(format!("{key} is missing"), format!("add e.g. {example}"))
+}
+
+/// Default: more than half of the addresses.
+fn resolve_quorum(raw: &Verification, problems: &mut Vec<Problem>) -> usize {
+    let count = raw.addresses.len();
+    let quorum = raw.quorum.unwrap_or(count / 2 + 1);
+    if raw.quorum.is_some() && !(1..=count).contains(&quorum) {
+        problems.push(Problem::new(
+            format!("verification.quorum is {quorum}, but there are {count} addresses"),
+            format!("set it from 1 to {}, or leave it out", count.max(1)),
+        ));
+    }
+    quorum
+}
+
+fn resolve_fence(raw: RawFence, problems: &mut Vec<Problem>) -> Option<Fence> {
+    let RawFence { node, agent, timeout_ms, options } = raw;
+    let (Some(node), Some(agent)) = (node, agent) else {
+        problems
+            .push(missing("fence.node or fence.agent", "node = \"n2\", agent = \"fence_ipmilan\""));
+        return None;
+    };
+    Some(Fence {
+        node,
+        agent,
+        timeout: Duration::from_millis(timeout_ms.unwrap_or(30_000)),
+        options,
+    })
+}
+
+fn check_fence(fence: &[Fence], problems: &mut Vec<Problem>) {
+    for (index, entry) in fence.iter().enumerate() {
+        if fence[..index].iter().any(|earlier| earlier.node == entry.node) {
+            problems.push(Problem::new(
+                format!("two fence agents for node {}", entry.node),
+                "keep one [[fence]] section a node",
+            ));
+        }
+    }
+}

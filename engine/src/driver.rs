@@ -1,0 +1,198 @@
+//! The lease path: one thread that owns the machine.
+//!
+//! It waits until the machine's `wake_at` or for an event, reads the clock, steps, and hands each action to its
+//! adapter in order. No adapter blocks, and neither storage nor libvirt, DNS, policies nor the log are ever
+//! touched on this thread; they answer with events.
+
+mod adapters;
+mod agent;
+pub mod decisions;
+mod hands;
+mod inbox;
+pub mod logging;
+mod questions;
+mod requests;
+mod start;
+
+use crate::api;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::journal::Journal;
+use anyhow::Context;
+use decisions::Taken;
+use hands::Hands;
+use inbox::Input;
+use start::Failure;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use steadfast_core::action::Action;
+use steadfast_core::event::Event;
+use steadfast_core::machine::Machine;
+use steadfast_core::step::Step;
+use steadfast_core::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+pub use agent::{Agent, Live, Phase};
+pub use inbox::Inbox;
+pub use requests::Requests;
+
+/// The longest sleep: whatever the machine says, the clock is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// What the lease path works with.
+struct Driver {
+    machine: Machine,
+    hands: Hands,
+    inbox: Arc<Inbox>,
+    journal: Option<Journal>,
+    requests: Arc<Requests>,
+    decisions: Sender<Taken>,
+    wake_at: Instant,
+}
+
+impl Driver {
+    /// Runs until the process ends; returns only after [`Event::ShutdownRequested`] has been stepped.
+    fn run(mut self, first: Step, now: Instant) {
+        self.inbox.open();
+        self.done(now, Event::Woke, first);
+        loop {
+            let patience = Clock.until(self.wake_at).min(LONGEST_SLEEP);
+            match self.inbox.pop(patience) {
+                Some(Input::Event(event)) => {
+                    let last = event == Event::ShutdownRequested;
+                    self.step(event);
+                    if last {
+                        return;
+                    }
+                }
+                Some(Input::Show(tell)) => tell(self.machine.snapshot(Clock.now())),
+                None => {}
+            }
+            // A stream of events must not keep a due wake-up waiting.
+            if Clock.now() >= self.wake_at {
+                self.step(Event::Woke);
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = Clock.now();
+        let noted = self.journal.is_some().then(|| event.clone());
+        let step = self.machine.step(event, now);
+        self.done(now, noted.unwrap_or(Event::Woke), step);
+    }
+
+    /// Actions first, the journal after: what keeps the lease must not wait for a record of it.
+    fn done(&mut self, now: Instant, event: Event, step: Step) {
+        self.wake_at = step.wake_at.0;
+        for action in &step.actions {
+            self.act(action);
+        }
+        if let Some(journal) = &self.journal {
+            journal.note(now, event, &step);
+        }
+    }
+
+    fn act(&self, action: &Action) {
+        match action {
+            Action::Answer(reply) => self.requests.answer(reply),
+            Action::Record(decision) => {
+                let taken = Taken { decision: decision.clone(), wall_ms: Clock.wall_ms() };
+                // Without a recorder decisions go unheard; the protocol goes on.
+                let _ = self.decisions.send(taken);
+            }
+            other => self.hands.act(other),
+        }
+    }
+}
+
+/// Threads of the runtime that serves the API.
+const API_THREADS: usize = 2;
+/// How long the end waits for the lease path.
+const LAST_STEP: Duration = Duration::from_secs(2);
+
+/// Why the agent ends.
+enum End {
+    /// It was asked to.
+    Signal,
+    /// The lease path ended by itself.
+    LeasePath(Result<(), Failure>),
+    /// The lease path panicked: another incarnation must take over at once.
+    Panic,
+}
+
+/// Runs the agent until it is told to stop; guests and watchdog are left alone then. The result is the process's
+/// exit code: 0 stopped, 1 failed, 2 wrong configuration.
+///
+/// # Errors
+/// The process lacks something basic: threads, signals, a place for its socket.
+pub fn run(config: Config) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(API_THREADS)
+        .thread_name("api")
+        .enable_all()
+        .build()
+        .context("cannot start the API's threads")?;
+    let agent = Agent::new(config);
+    let code = runtime.block_on(serve_until_end(&agent));
+    // Requests under way are cut: their outcome is unknown to those who asked, as the API says.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let mut lease_path = keep_lease(Arc::clone(agent))?;
+    let server = tokio::spawn(serve(Arc::clone(agent)));
+    let end = tokio::select! {
+        _ = terminate.recv() => End::Signal,
+        _ = interrupt.recv() => End::Signal,
+        ended = &mut lease_path => ended.map_or(End::Panic, End::LeasePath),
+    };
+    server.abort();
+    match end {
+        End::Signal => {
+            shut_down(agent, &mut lease_path).await;
+            Ok(0)
+        }
+        End::LeasePath(Ok(())) => Ok(0),
+        End::LeasePath(Err(Failure::Configuration(problems))) => {
+            tracing::error!(%problems, "wrong configuration");
+            Ok(2)
+        }
+        End::LeasePath(Err(Failure::Broken(error))) => Err(error),
+        End::Panic => {
+            tracing::error!("alarm: the lease path panicked; restarting takes over its guests");
+            Ok(1)
+        }
+    }
+}
+
+type LeasePath = oneshot::Receiver<Result<(), Failure>>;
+
+fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("lease".into());
+    let keep = move || drop(tell.send(start::live(&agent)));
+    thread.spawn(keep).context("cannot start the lease thread")?;
+    Ok(told)
+}
+
+/// Without its API an agent still keeps its guests.
+async fn serve(agent: Arc<Agent>) {
+    let served = async { api::serve(api::listen(&agent.config.socket)?, Arc::clone(&agent)).await };
+    if let Err(error) = served.await {
+        tracing::warn!(error = format!("{error:#}"), "no API");
+    }
+}
+
+async fn shut_down(agent: &Agent, lease_path: &mut LeasePath) {
+    tracing::info!("stopping; guests and watchdog are left as they are");
+    if let Ok(live) = agent.live() {
+        live.inbox.push(Event::ShutdownRequested);
+        let _ = tokio::time::timeout(LAST_STEP, lease_path).await;
+    }
+}

@@ -1,0 +1,118 @@
+//! The agent as its API sees it: waiting for something, or live.
+
+use super::decisions::Decisions;
+use super::{Inbox, Requests};
+use crate::api::Refusal;
+use crate::config::Config;
+use crate::libvirt::Hypervisor;
+use crate::pages::PageStore;
+use crate::policy::PolicyStore;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use steadfast_core::config::Timing;
+use steadfast_core::snapshot::Snapshot;
+use tokio::sync::oneshot;
+
+/// A snapshot serves every request for this long, so that no client can crowd the lease path.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long a request waits for the lease path.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// What it was told.
+    pub config: Config,
+    phase: Mutex<Phase>,
+    newest: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+}
+
+/// How far it is.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    /// It cannot begin; with what it waits for and what to do.
+    Waiting(String),
+    /// The machine runs.
+    Live(Arc<Live>),
+}
+
+/// What exists once the machine runs.
+#[derive(Debug)]
+pub struct Live {
+    /// Timing it runs with.
+    pub timing: Timing,
+    /// The way to the machine.
+    pub inbox: Arc<Inbox>,
+    /// Operators' requests under way.
+    pub requests: Arc<Requests>,
+    /// The last decisions.
+    pub decisions: Arc<Decisions>,
+    /// Policies.
+    pub policies: Arc<PolicyStore>,
+    /// libvirt.
+    pub hypervisor: Arc<Hypervisor>,
+    /// Shared storage.
+    pub pages: Arc<PageStore>,
+}
+
+impl Agent {
+    /// An agent that has not begun.
+    #[must_use]
+    pub fn new(config: Config) -> Arc<Self> {
+        let phase = Mutex::new(Phase::Waiting("the agent is starting".into()));
+        Arc::new(Self { config, phase, newest: tokio::sync::Mutex::default() })
+    }
+
+    /// It waits; told once in the log for each reason.
+    pub(super) fn wait_for(&self, reason: String) {
+        let mut phase = self.phase();
+        if matches!(&*phase, Phase::Waiting(told) if *told == reason) {
+            return;
+        }
+        tracing::warn!(reason, "waiting; HA is not active on this node");
+        *phase = Phase::Waiting(reason);
+    }
+
+    /// The machine runs.
+    pub(super) fn begin(&self, live: Arc<Live>) {
+        *self.phase() = Phase::Live(live);
+    }
+
+    /// What exists once the machine runs.
+    ///
+    /// # Errors
+    /// It waits for something.
+    pub fn live(&self) -> Result<Arc<Live>, Refusal> {
+        match &*self.phase() {
+            Phase::Waiting(reason) => Err(Refusal::not_ready(reason)),
+            Phase::Live(live) => Ok(Arc::clone(live)),
+        }
+    }
+
+    /// The state, at most [`FRESH`] old.
+    ///
+    /// # Errors
+    /// The agent waits for something, or the lease path is stuck.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
+        let live = self.live()?;
+        // Held while asking, so that many requests ask once.
+        let mut newest = self.newest.lock().await;
+        if let Some((taken, snapshot)) = &*newest
+            && taken.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(snapshot));
+        }
+        let (tell, told) = oneshot::channel();
+        live.inbox.show(move |snapshot| drop(tell.send(snapshot)));
+        let answer = tokio::time::timeout(PATIENCE, told).await;
+        let snapshot = answer.ok().and_then(Result::ok).ok_or_else(Refusal::busy)?;
+        live.decisions.learn(&snapshot);
+        let snapshot = Arc::new(snapshot);
+        *newest = Some((Instant::now(), Arc::clone(&snapshot)));
+        Ok(snapshot)
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

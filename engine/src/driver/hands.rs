@@ -1,0 +1,103 @@
+//! Hands actions to their adapters. Every call here returns at once.
+
+use super::questions::{Question, Questions};
+use crate::Sink;
+use crate::corosync::Corosync;
+use crate::fence::FenceAgents;
+use crate::libvirt::Hypervisor;
+use crate::pages::PageStore;
+use crate::reset::reset_node;
+use crate::watchdog::Watchdog;
+use std::path::PathBuf;
+use std::sync::Arc;
+use steadfast_core::action::Action;
+use steadfast_core::event::Event;
+use steadfast_core::ids::{Digest, VmId};
+use steadfast_core::message::Message;
+use steadfast_core::time::Instant;
+
+/// All adapters.
+pub(super) struct Hands {
+    pub(super) corosync: Arc<Corosync>,
+    pub(super) pages: Arc<PageStore>,
+    pub(super) hypervisor: Arc<Hypervisor>,
+    pub(super) watchdog: Option<Watchdog>,
+    pub(super) fence: FenceAgents,
+    pub(super) questions: Questions,
+    pub(super) sysrq: PathBuf,
+    pub(super) events: Sink,
+}
+
+impl Hands {
+    /// Hands over one action.
+    pub(super) fn act(&self, action: &Action) {
+        match action {
+            Action::Send(message) => self.corosync.send(Message::clone(message)),
+            Action::FeedWatchdog { basis, not_after } => self.feed(*basis, *not_after),
+            Action::ResetNode { reason } => reset_node(&self.sysrq, reason),
+            Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),
+            Action::AskPriority { .. } | Action::AskPlacement { .. } => self.ask(action),
+            Action::WritePage { .. }
+            | Action::WriteBody { .. }
+            | Action::ReadPages { .. }
+            | Action::ReadBody { .. } => self.store(action),
+            Action::ScanGuests
+            | Action::StartVm { .. }
+            | Action::DestroyVm { .. }
+            | Action::UndefineVm { .. }
+            | Action::AdoptVm { .. } => self.run(action),
+            // The driver does these itself.
+            Action::Answer(_) | Action::Record(_) => {}
+        }
+    }
+
+    fn store(&self, action: &Action) {
+        match action {
+            Action::WritePage { id, page } => self.pages.write_page(*id, Clone::clone(&**page)),
+            Action::WriteBody { id, slot, bytes } => {
+                self.pages.write_body(*id, *slot, Arc::clone(bytes));
+            }
+            Action::ReadPages { id } => self.pages.read_pages(*id),
+            Action::ReadBody { id, node, slot } => self.pages.read_body(*id, *node, *slot),
+            _ => {}
+        }
+    }
+
+    fn run(&self, action: &Action) {
+        match action {
+            Action::ScanGuests => self.hypervisor.scan(),
+            Action::StartVm { vm, xml, not_after } => self.start(vm, *xml, *not_after),
+            Action::DestroyVm { vm, .. } => self.hypervisor.destroy_vm(vm.clone()),
+            Action::UndefineVm { vm } => self.hypervisor.undefine_vm(vm.clone()),
+            Action::AdoptVm { vm } => self.hypervisor.adopt_vm(vm.clone()),
+            _ => {}
+        }
+    }
+
+    fn start(&self, vm: &VmId, xml: Digest, not_after: Instant) {
+        let pages = Arc::clone(&self.pages);
+        self.hypervisor.start_vm(vm.clone(), move || pages.get_catalogue(xml), not_after);
+    }
+
+    fn feed(&self, basis: Option<Instant>, not_after: Instant) {
+        match &self.watchdog {
+            Some(watchdog) => watchdog.feed(basis, not_after),
+            None => {
+                let reason = "no watchdog is configured: set [watchdog] device".into();
+                (self.events)(Event::WatchdogFailed { reason });
+            }
+        }
+    }
+
+    fn ask(&self, action: &Action) {
+        match action {
+            Action::AskPriority { id, question } => {
+                self.questions.ask(Question::Priority(*id, question.clone()));
+            }
+            Action::AskPlacement { id, question } => {
+                self.questions.ask(Question::Placement(*id, question.clone()));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From a configuration to a running machine.
+//!
+//! The thread that will keep the lease brings everything up itself. What is missing is waited for, with one clear
+//! message; the API answers meanwhile. The order serves an agent that restarts over running guests: what the
+//! machine must have comes first, and what it can do without for a while connects in the background.
+
+use super::agent::{Agent, Live};
+use super::decisions::Decisions;
+use super::hands::Hands;
+use super::questions::Questions;
+use super::{Driver, Inbox, Requests, adapters};
+use crate::Sink;
+use crate::clock::Clock;
+use crate::config::{Config, Problem, Problems};
+use crate::corosync::{self, ClusterFacts};
+use crate::journal::Journal;
+use crate::pages::{self, ClusterFile, PageStore};
+use crate::record::{RunRecord, next_incarnation, read_boot_id};
+use crate::telemetry;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use steadfast_core::config::{Builtin, Config as MachineConfig, Timing};
+use steadfast_core::ids::{BootId, Identity, NodeId};
+use steadfast_core::ledger::Ledger;
+use steadfast_core::machine::Machine;
+use steadfast_core::time::{Instant, Millis};
+
+/// How often a missing part is looked for.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long corosync's map is waited for.
+const CMAP_PATIENCE: Duration = Duration::from_secs(2);
+/// What corosync said last, in the run directory: an agent that restarts while corosync is down still knows
+/// which node it is, and keeps its guests on the storage lease.
+const CLUSTER_CACHE: &str = "corosync.json";
+
+/// Why the lease path did not begin.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The operator has to change the configuration.
+    Configuration(Problems),
+    /// The system lacks something basic; another incarnation may have more luck.
+    Broken(anyhow::Error),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+/// What the machine is made of.
+struct Parts {
+    boot: BootId,
+    me: NodeId,
+    timing: Timing,
+    pages: Arc<PageStore>,
+    record: RunRecord,
+}
+
+/// Brings everything up, then keeps the lease until the shutdown is requested.
+///
+/// # Errors
+/// Plain mistakes in the configuration, or a system that gives no threads; everything else is waited for.
+pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
+    let inbox = Arc::new(Inbox::default());
+    let events: Sink = {
+        let inbox = Arc::clone(&inbox);
+        Arc::new(move |event| inbox.push(event))
+    };
+    let parts = gather(agent, &events)?;
+    let name = check_cluster(&agent.config, parts.pages.cluster(), parts.me)?;
+    let assembled = assemble(agent, &parts, &inbox, &events, &name);
+    let (driver, first, now) = assembled.map_err(Failure::Broken)?;
+    driver.run(first, now);
+    Ok(())
+}
+
+/// Waits for everything that the machine cannot begin without.
+fn gather(agent: &Agent, events: &Sink) -> Result<Parts, Problems> {
+    let config = &agent.config;
+    let boot = wait(agent, || {
+        std::fs::create_dir_all(&config.run).with_context(|| {
+            format!("cannot create {}: is [run] directory writable?", config.run.display())
+        })?;
+        read_boot_id()
+    });
+    let known = wait(agent, || known_cluster(&config.run, boot));
+    let timing = config.timing(known.membership)?;
+    let me = known.local;
+    let open = || pages::open(&config.storage, me, config.run.clone(), Arc::clone(events));
+    let pages = wait(agent, open);
+    // After the store: its lock is what makes the earlier incarnation surely dead.
+    let record = wait(agent, || next_incarnation(&config.run, boot));
+    Ok(Parts { boot, me, timing, pages, record })
+}
+
+/// `work`, until it succeeds. Says once why not.
+fn wait<T>(agent: &Agent, mut work: impl FnMut() -> Result<T>) -> T {
+    loop {
+        match work() {
+            Ok(value) => return value,
+            Err(error) => agent.wait_for(format!("{error:#}")),
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// What was known of the cluster in this boot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    boot: BootId,
+    local: NodeId,
+    membership: Millis,
+}
+
+fn known_cluster(run: &Path, boot: BootId) -> Result<Known> {
+    let path = run.join(CLUSTER_CACHE);
+    match corosync::read_cluster(CMAP_PATIENCE) {
+        Ok(ClusterFacts { local, membership, .. }) => {
+            let known = Known { boot, local, membership };
+            let text = serde_json::to_vec(&known).context("corosync's facts cannot be encoded")?;
+            let written = std::fs::write(&path, text);
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(known)
+        }
+        Err(error) => cached_cluster(&path, boot).ok_or(error),
+    }
+}
+
+fn cached_cluster(path: &Path, boot: BootId) -> Option<Known> {
+    let known: Known = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (known.boot == boot).then_some(known)
+}
+
+/// The name of this node, if the configuration and the store speak of the same cluster.
+fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<String, Problems> {
+    let mut problems = Vec::new();
+    if stored.cluster != config.cluster {
+        problems.push(Problem::new(
+            format!(
+                "mismatched cluster: the configuration says {:?}, {} says {:?}",
+                config.cluster,
+                config.storage.display(),
+                stored.cluster
+            ),
+            "set cluster.name or storage.directory right",
+        ));
+    }
+    let names: Vec<&str> = stored.nodes.iter().map(|node| node.name.as_str()).collect();
+    for fence in config.fence.iter().filter(|fence| !names.contains(&fence.node.as_str())) {
+        problems.push(Problem::new(
+            format!("[[fence]] names node {:?}, which the cluster does not have", fence.node),
+            format!("its nodes are {}", names.join(", ")),
+        ));
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let found = stored.nodes.iter().find(|node| node.id == me);
+    Ok(found.map_or_else(|| me.to_string(), |node| node.name.clone()))
+}
+
+type Running = (Driver, steadfast_core::step::Step, Instant);
+
+fn assemble(
+    agent: &Arc<Agent>,
+    parts: &Parts,
+    inbox: &Arc<Inbox>,
+    events: &Sink,
+    name: &str,
+) -> Result<Running> {
+    let config = &agent.config;
+    let incarnation = parts.record.incarnation();
+    let me = Identity { node: parts.me, boot: parts.boot, incarnation };
+    let (decisions, taken) =
+        Decisions::start(Arc::clone(inbox)).context("cannot start the recorder's thread")?;
+    let hypervisor = adapters::hypervisor(config, incarnation, events)?;
+    let policies = adapters::policies(config, events)?;
+    let hands = Hands {
+        watchdog: adapters::watchdog(config, &parts.timing, &parts.record, events)?,
+        fence: adapters::fence(config, parts.pages.cluster(), events),
+        questions: Questions::start(Arc::clone(&policies), Arc::clone(events))?,
+        corosync: corosync::Corosync::start("steadfast", Arc::clone(events))?,
+        pages: Arc::clone(&parts.pages),
+        hypervisor: Arc::clone(&hypervisor),
+        sysrq: config.sysrq.clone(),
+        events: Arc::clone(events),
+    };
+    adapters::verification(config, events);
+    let labels = config.labels.clone();
+    let named = telemetry::Named { id: me.node, name: name.into(), labels };
+    telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
+    let requests = Arc::new(Requests::default());
+    agent.begin(Arc::new(Live {
+        timing: parts.timing.clone(),
+        inbox: Arc::clone(inbox),
+        requests: Arc::clone(&requests),
+        decisions,
+        policies,
+        hypervisor,
+        pages: Arc::clone(&parts.pages),
+    }));
+    let journal = open_journal(&config.run);
+    let now = Clock.now();
+    tracing::info!(node = name, id = me.node.0, boot = %me.boot, incarnation = incarnation.0, "begun");
+    let (machine, first) = Machine::new(machine_config(config, parts, me, name, now), now);
+    let wake_at = first.wake_at.0;
+    let inbox = Arc::clone(inbox);
+    let driver = Driver { machine, hands, inbox, journal, requests, decisions: taken, wake_at };
+    Ok((driver, first, now))
+}
+
+fn open_journal(run: &Path) -> Option<Journal> {
+    match Journal::start(run) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            tracing::warn!(%error, "no journal: is the run directory writable?");
+            None
+        }
+    }
+}
+
+fn machine_config(
+    config: &Config,
+    parts: &Parts,
+    me: Identity,
+    name: &str,
+    now: Instant,
+) -> MachineConfig {
+    let stored = parts.pages.cluster();
+    let nodes: BTreeMap<NodeId, String> =
+        stored.nodes.iter().map(|node| (node.id, node.name.clone())).collect();
+    MachineConfig {
+        me,
+        timing: parts.timing.clone(),
+        genesis: Ledger::genesis(&stored.cluster, &nodes),
+        fence_agents: fenced_nodes(config, &nodes),
+        verification: !config.verification.is_empty(),
+        never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
+        inherited: parts.record.inherited(now),
+        name: name.into(),
+        builtin: Builtin {
+            node_priority: steadfast_policy_node_priority::builtin,
+            placement: steadfast_policy_placement::builtin,
+        },
+    }
+}
+
+fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {
+    let is_fenced = |name: &String| config.fence.iter().any(|fence| fence.node == *name);
+    nodes.iter().filter(|(_, name)| is_fenced(name)).map(|(id, _)| *id).collect()
+}
