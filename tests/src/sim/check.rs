@@ -1,10 +1,14 @@
 //! The judge: PROTOCOL section 8, by the world's own omniscience.
 
 use super::clock::{SECOND, Time};
+use super::faults::bits;
+use super::network::mask_words;
+use super::node::index;
 use super::plan::Class;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
+use steadfast_core::decision::Kind;
 use steadfast_core::ids::{Digest, Stamp, VmId};
 use steadfast_core::message::{Body, Message, Reply};
 use steadfast_core::page::Page;
@@ -28,11 +32,21 @@ pub struct Check {
     bodies: BTreeMap<Stamp, Digest>,
     /// Bodies that a machine ever claimed to be committed.
     committed: BTreeMap<Stamp, Digest>,
+    /// Nodes newly evicted in the present step, and those whose eviction it explained.
+    unexplained: u64,
+    explained: u64,
     up_since: Option<Time>,
     /// Everything ran for a while after healing: the run is over.
     pub done: bool,
     /// How long after healing everything ran.
     pub recovered: Time,
+}
+
+impl Check {
+    /// The step was cut off: nobody is to blame for what it did not say.
+    pub fn forget_step(&mut self) {
+        (self.unexplained, self.explained) = (0, 0);
+    }
 }
 
 impl World {
@@ -61,7 +75,20 @@ impl World {
             | Action::AdoptVm { vm } => self.check_hands(n, vm),
             Action::Send(message) => self.check_message(n, message),
             Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
+            Action::Record(decision) if decision.kind == Kind::Evicted => {
+                self.check.explained |= decision.node.map_or(0, |node| 1 << index(node));
+            }
             _ => {}
+        }
+    }
+
+    /// `explained`: a step that commits an eviction records why.
+    pub fn check_explained(&mut self, n: usize) {
+        let missing = self.check.unexplained & !self.check.explained;
+        (self.check.unexplained, self.check.explained) = (0, 0);
+        if missing > 0 {
+            let text = format!("n{} evicts {} without a record", n + 1, mask_words(missing));
+            self.fail("explained", text);
         }
     }
 
@@ -82,7 +109,11 @@ impl World {
                     self.fail("one_leader_per_term", text);
                 }
             }
-            Body::Committed(committed) => self.check_commit(n, committed.stamp),
+            Body::Committed(committed) => {
+                let fresh = committed.evicted.iter().filter(|(_, since)| *since == committed.stamp);
+                self.check.unexplained |= bits(fresh.map(|(node, _)| index(*node)));
+                self.check_commit(n, committed.stamp);
+            }
             Body::StartVm(order) => self.check_commit(n, order.stamp),
             Body::Reply(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
             _ => {}

@@ -23,6 +23,8 @@ pub enum Kind {
     Partition,
     /// One node loses network and storage, nearly at the same time.
     Isolate,
+    /// One node loses network and storage, then its agent stops.
+    Entomb,
     /// Corosync dies on a node.
     CorosyncLoss,
     /// Deliveries to one node take seconds.
@@ -49,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// Kinds that a mixed run may have.
-    pub const SWARM: [Self; 18] = [
+    pub const SWARM: [Self; 19] = [
         Self::PowerCut,
         Self::PowerCutAll,
         Self::PauseNode,
@@ -57,6 +59,7 @@ impl Kind {
         Self::CrashAgent,
         Self::Partition,
         Self::Isolate,
+        Self::Entomb,
         Self::CorosyncLoss,
         Self::SlowNetwork,
         Self::StallSome,
@@ -104,6 +107,7 @@ impl Fault {
         let quiet = quiet && plan.class != super::plan::Class::Swarm;
         let length =
             if quiet { rng.range(1_000, 60_000) * MS } else { plan.length(rng).min(45 * SECOND) };
+        let length = if kind == Kind::Entomb { rng.range(8, 45) * SECOND } else { length };
         let unverified = match kind {
             Kind::Verification => rng.bits() & all,
             Kind::Partition | Kind::Isolate if rng.chance(500) => nodes,
@@ -198,6 +202,7 @@ impl World {
                     self.disturb_storage(fault.nodes, fault.cruel);
                 }
             }
+            Kind::Entomb => self.entomb(fault),
             Kind::StallSome => self.disturb_storage(fault.nodes, false),
             Kind::FailSome => self.disturb_storage(fault.nodes, true),
             Kind::StorageForAll => self.disturb_storage(fault.nodes, fault.cruel),
@@ -214,6 +219,20 @@ impl World {
         }
     }
 
+    /// Rule 4's worst case: network and storage gone, and the agent stops at any instant of its last lease,
+    /// so that only the watchdog is left to end its guests.
+    fn entomb(&mut self, fault: &Fault) {
+        self.net.side.clone_from(&fault.sides);
+        self.topology_changed();
+        self.disturb_storage(fault.nodes, false);
+        let timing = &self.plan.timing;
+        let last = (timing.lease.0 + timing.stop.0) * MS;
+        for node in (0..self.nodes.len()).filter(|n| fault.nodes >> n & 1 == 1) {
+            let at = self.now + self.rng.range(0, last);
+            self.queue.push(at, What::Pause { node, length: fault.length, whole: fault.cruel });
+        }
+    }
+
     /// A planned fault ends.
     pub fn fault_ends(&mut self, index: usize) {
         if self.healed {
@@ -221,11 +240,14 @@ impl World {
         }
         let fault = self.plan.faults[index].1.clone();
         match fault.kind {
-            Kind::Partition | Kind::NetworkForAll | Kind::Isolate => {
+            Kind::Partition | Kind::NetworkForAll | Kind::Isolate | Kind::Entomb => {
                 self.net.side.fill(0);
                 self.topology_changed();
                 if fault.kind == Kind::Isolate {
                     self.restore_storage(fault.nodes, fault.cruel);
+                }
+                if fault.kind == Kind::Entomb {
+                    self.restore_storage(fault.nodes, false);
                 }
             }
             Kind::StallSome => self.restore_storage(fault.nodes, false),

@@ -316,10 +316,12 @@ impl World {
             }
             self.act(n, epoch, action);
         }
+        self.check_explained(n);
         self.wake_later(n, epoch, step.wake_at.0);
     }
 
     fn crash_mid_step(&mut self, n: usize) {
+        self.check.forget_step();
         let back = self.rng.skewed(100, 20_000) * MS;
         self.crash(n, back);
     }

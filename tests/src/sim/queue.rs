@@ -44,6 +44,8 @@ pub enum What {
     Boot { node: usize },
     /// systemd starts the agent.
     AgentStart { node: usize, boot: u64 },
+    /// A pause begins.
+    Pause { node: usize, length: Time, whole: bool },
     /// A pause ends.
     Resume { node: usize },
     /// A planned fault begins.

@@ -181,6 +181,7 @@ impl World {
             }
             What::Boot { node } => self.switch_on(node),
             What::AgentStart { node, boot } => self.agent_start(node, boot),
+            What::Pause { node, length, whole } => self.sleep(node, length, whole),
             What::Resume { node } => self.resume(node),
             What::Fault { index } => self.fault(index),
             What::FaultEnds { index } => self.fault_ends(index),
