@@ -1,1 +1,3 @@
+//! The simulator, its scenarios, and what tests on real parts share.
 
+pub mod sim;

@@ -1,0 +1,87 @@
+//! Fence agents: slow, broken, hanging, late, but never lying (unless planted).
+
+use super::clock::{MS, Time};
+use super::node::id;
+use super::plan::Plant;
+use super::queue::What;
+use super::world::World;
+use steadfast_core::event::Event;
+use steadfast_core::ids::Stamp;
+
+/// A fence agent at work.
+#[derive(Debug, Clone, Copy)]
+pub struct FenceRun {
+    /// Who runs it.
+    pub node: usize,
+    /// Which agent.
+    pub epoch: u64,
+    /// Its power.
+    pub boot: u64,
+    /// Whom.
+    pub victim: usize,
+    /// For what.
+    pub eviction: Stamp,
+    /// What comes next.
+    pub stage: FenceStage,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceStage {
+    /// The device cuts the power.
+    Cut,
+    /// The agent exits with success.
+    Succeed,
+    /// It exits with failure, or is killed.
+    Fail,
+}
+
+impl World {
+    /// Runs the fence agent of `victim`.
+    pub fn fence(&mut self, node: usize, epoch: u64, victim: usize, eviction: Stamp) {
+        let boot = self.nodes[node].boots;
+        let run = FenceRun { node, epoch, boot, victim, eviction, stage: FenceStage::Fail };
+        let timeout = self.plan.timing.fence_timeout.0 * MS;
+        if self.fence_down > self.now || self.plan.fence_agents >> victim & 1 == 0 {
+            let hangs = self.rng.chance(400);
+            let cuts = hangs && self.rng.chance(300);
+            let delay = if hangs { timeout } else { self.rng.range(10, 2_000) * MS };
+            if cuts {
+                // Killed at its time-out, but the device had done it.
+                let at = self.now + self.rng.range(20 * MS, timeout);
+                self.queue.push(at, What::Fence(FenceRun { stage: FenceStage::Cut, ..run }));
+            }
+            self.queue.push(self.now + delay, What::Fence(run));
+            return;
+        }
+        let late = self.rng.chance(30);
+        let delay: Time =
+            if late { self.rng.range(3_000, 28_000) } else { self.rng.skewed(20, 3_000) };
+        let cut = FenceRun { stage: FenceStage::Cut, ..run };
+        self.queue.push(self.now + delay * MS, What::Fence(cut));
+        let after = delay + self.rng.skewed(0, 1_500);
+        let done = FenceRun { stage: FenceStage::Succeed, ..run };
+        self.queue.push(self.now + after * MS, What::Fence(done));
+    }
+
+    /// The next stage of a fence agent.
+    pub fn fence_on(&mut self, run: FenceRun) {
+        let gone = self.nodes[run.node].boot.is_none() || self.nodes[run.node].boots != run.boot;
+        let victim = id(run.victim);
+        match run.stage {
+            // An order that has left the node is carried out even if the node dies.
+            FenceStage::Cut if gone && self.rng.chance(500) => {}
+            FenceStage::Cut if self.plan.plant == Some(Plant::LyingFence) => {}
+            FenceStage::Cut => self.cut(run.victim, "fence agent"),
+            FenceStage::Succeed | FenceStage::Fail if gone => {}
+            FenceStage::Succeed => self.fence_ended(run, Ok(())),
+            FenceStage::Fail => self.fence_ended(run, Err(format!("no answer about {victim}"))),
+        }
+    }
+
+    fn fence_ended(&mut self, run: FenceRun, result: Result<(), String>) {
+        self.note(run.node, || format!("fence agent for n{} ends: {result:?}", run.victim + 1));
+        let event = Event::FenceEnded { victim: id(run.victim), eviction: run.eviction, result };
+        self.answer(run.node, run.epoch, 0, event);
+    }
+}

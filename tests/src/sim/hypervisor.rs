@@ -1,0 +1,275 @@
+//! Ground truth of guests: what executes where, and what libvirt still works on.
+
+use super::clock::{MS, SECOND};
+use super::queue::What;
+use super::world::World;
+use std::collections::BTreeSet;
+use steadfast_core::event::Event;
+use steadfast_core::guest::GuestScan;
+use steadfast_core::ids::VmId;
+use steadfast_core::time::Instant;
+
+/// A start that libvirt has.
+#[derive(Debug, Clone, Copy)]
+pub struct Handed {
+    /// Agent that asked.
+    pub epoch: u64,
+    /// The VM's index.
+    pub vm: usize,
+}
+
+/// A start on its way.
+#[derive(Debug, Clone)]
+pub struct StartRun {
+    /// Node.
+    pub node: usize,
+    /// Its power.
+    pub boot: u64,
+    /// Agent.
+    pub epoch: u64,
+    /// The VM's index.
+    pub vm: usize,
+    /// Not to be handed over after this.
+    pub not_after: Instant,
+    /// What comes next.
+    pub stage: StartStage,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartStage {
+    /// Compare `not_after` with the clock.
+    Check,
+    /// Call libvirt.
+    HandOver,
+    /// The process appears (or not, with these words).
+    Appear(Result<(), String>),
+    /// The call returns.
+    End(Result<(), String>),
+}
+
+impl StartRun {
+    /// Is it still in the agent's hands?
+    #[must_use]
+    pub fn in_agent(&self) -> bool {
+        matches!(self.stage, StartStage::Check | StartStage::HandOver)
+    }
+}
+
+/// A destroy on its way: the next thing is the process's end.
+#[derive(Debug, Clone, Copy)]
+pub struct DestroyRun {
+    /// Node.
+    pub node: usize,
+    /// Its power.
+    pub boot: u64,
+    /// Agent.
+    pub epoch: u64,
+    /// The VM's index.
+    pub vm: usize,
+    /// The process hung in the kernel already.
+    pub hung: bool,
+}
+
+/// A scan on its way. It looks at starts first and at processes later, at two instants.
+#[derive(Debug, Clone)]
+pub struct ScanRun {
+    /// Node.
+    pub node: usize,
+    /// Agent.
+    pub epoch: u64,
+    /// When it began.
+    pub began: Instant,
+    /// Starts of earlier incarnations.
+    pub unresolved: Option<BTreeSet<VmId>>,
+}
+
+impl World {
+    /// Index of an HA VM of this world, or of a guest without HA.
+    #[must_use]
+    pub fn vm_index(&self, vm: &VmId) -> usize {
+        self.vms.iter().position(|known| known == vm).unwrap_or(usize::MAX)
+    }
+
+    fn names(&self, mask: u64) -> BTreeSet<VmId> {
+        (0..self.vms.len()).filter(|k| mask >> k & 1 == 1).map(|k| self.vms[k].clone()).collect()
+    }
+
+    /// Begins a start.
+    pub fn start_vm(&mut self, node: usize, epoch: u64, vm: &VmId, not_after: Instant) {
+        let (boot, vm) = (self.nodes[node].boots, self.vm_index(vm));
+        let run = StartRun { node, boot, epoch, vm, not_after, stage: StartStage::Check };
+        let at = self.now + self.rng.range(20, 3_000);
+        self.queue.push(at, What::Start(Box::new(run)));
+    }
+
+    /// The next stage of a start.
+    pub fn start_on(&mut self, mut run: Box<StartRun>) {
+        let n = run.node;
+        if self.nodes[n].boot.is_none() || self.nodes[n].boots != run.boot {
+            return;
+        }
+        if run.in_agent() && self.agent(n, run.epoch).is_none() {
+            return; // Died before libvirt heard of it.
+        }
+        let own = self.own(n);
+        let next = match std::mem::replace(&mut run.stage, StartStage::Check) {
+            StartStage::Check if own > run.not_after => {
+                let result = Err("not handed over: too late".into());
+                let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
+                return self.answer(n, run.epoch, 0, event);
+            }
+            StartStage::Check => {
+                run.stage = StartStage::HandOver;
+                self.rng.range(10, 1_500)
+            }
+            StartStage::HandOver => self.hand_over(&mut run),
+            StartStage::Appear(result) => {
+                if result.is_ok() && self.disk.stalled(n) {
+                    // QEMU opens its disk: it hangs with the storage, and appears late.
+                    run.stage = StartStage::Appear(result);
+                    return self.disk.park(n, What::Start(run));
+                }
+                run.stage = StartStage::End(self.appear(n, run.vm, result));
+                self.rng.range(0, 50 * MS)
+            }
+            StartStage::End(result) => return self.start_ended(&run, result),
+        };
+        self.queue.push(self.now + next, What::Start(run));
+    }
+
+    fn hand_over(&mut self, run: &mut StartRun) -> u64 {
+        let slow = self.slow_starts > self.now;
+        let fails = self.failing_starts > self.now && self.rng.chance(500);
+        let hangs = slow && self.rng.chance(200);
+        let words = "internal error: process exited while connecting to monitor";
+        run.stage = StartStage::Appear(if fails { Err(words.into()) } else { Ok(()) });
+        if let Some(boot) = self.nodes[run.node].boot.as_mut() {
+            boot.starts.push(Handed { epoch: run.epoch, vm: run.vm });
+        }
+        match (hangs, slow) {
+            (true, _) => self.rng.range(5, 60) * SECOND,
+            (_, true) => self.rng.range(500, 5_000) * MS,
+            _ => self.rng.skewed(50, 2_000) * MS,
+        }
+    }
+
+    fn appear(&mut self, n: usize, vm: usize, result: Result<(), String>) -> Result<(), String> {
+        result?;
+        let Some(boot) = self.nodes[n].boot.as_mut() else { return Ok(()) };
+        if boot.executing >> vm & 1 == 1 {
+            return Err("Requested operation is not valid: domain is already running".into());
+        }
+        boot.executing |= 1 << vm;
+        self.note_vm(n, vm, "executes");
+        self.check_homes(n, vm);
+        Ok(())
+    }
+
+    fn start_ended(&mut self, run: &StartRun, result: Result<(), String>) {
+        if let Some(boot) = self.nodes[run.node].boot.as_mut() {
+            let same = |start: &Handed| start.epoch == run.epoch && start.vm == run.vm;
+            if let Some(at) = boot.starts.iter().position(same) {
+                boot.starts.remove(at);
+            }
+            if result.is_ok()
+                && let Some(agent) = boot.agent.as_mut().filter(|a| a.epoch == run.epoch)
+            {
+                agent.watched |= 1 << run.vm;
+            }
+        }
+        let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
+        self.answer(run.node, run.epoch, 0, event);
+    }
+
+    /// Begins a destroy.
+    pub fn destroy_vm(&mut self, node: usize, epoch: u64, vm: &VmId) {
+        let (boot, vm) = (self.nodes[node].boots, self.vm_index(vm));
+        let run = DestroyRun { node, boot, epoch, vm, hung: false };
+        let at = self.now + self.rng.skewed(5, 500) * MS;
+        self.queue.push(at, What::Destroy(run));
+    }
+
+    /// The process ends, unless it hangs in the kernel with its storage.
+    pub fn destroy_on(&mut self, mut run: DestroyRun) {
+        let n = run.node;
+        if self.nodes[n].boot.is_none() || self.nodes[n].boots != run.boot {
+            return;
+        }
+        let vm = self.vms[run.vm].clone();
+        let exists = self.executing(n) >> run.vm & 1 == 1;
+        if exists && self.disk.stalled(n) && (run.hung || self.rng.chance(500)) {
+            if !run.hung {
+                let result = Err("Timed out during operation: process is in D state".into());
+                self.answer(n, run.epoch, 5 * SECOND, Event::StopEnded { vm, result });
+            }
+            run.hung = true;
+            return self.disk.park(n, What::Destroy(run));
+        }
+        let gone = exists && self.guest_ends(n, run.vm, "is destroyed");
+        let result = if gone { Ok(()) } else { Err("domain is not running".into()) };
+        if !run.hung {
+            let delay = self.rng.range(0, 20 * MS);
+            self.answer(n, run.epoch, delay, Event::StopEnded { vm, result });
+        }
+    }
+
+    /// VMs that execute on a node, as bits.
+    #[must_use]
+    pub fn executing(&self, n: usize) -> u64 {
+        self.nodes[n].boot.as_ref().map_or(0, |boot| boot.executing)
+    }
+
+    /// A guest's process ends. True if there was one.
+    pub fn guest_ends(&mut self, n: usize, vm: usize, why: &'static str) -> bool {
+        let Some(boot) = self.nodes[n].boot.as_mut() else { return false };
+        if boot.executing >> vm & 1 == 0 {
+            return false;
+        }
+        boot.executing &= !(1 << vm);
+        let watcher = boot.agent.as_ref().filter(|agent| agent.watched >> vm & 1 == 1);
+        let watcher = watcher.map(|agent| agent.epoch);
+        self.note_vm(n, vm, why);
+        self.check_guest_end(n, vm, why);
+        if let Some(epoch) = watcher {
+            let delay = self.rng.skewed(0, 200) * MS;
+            self.answer(n, epoch, delay, Event::GuestExited { vm: self.vms[vm].clone() });
+        }
+        true
+    }
+
+    /// Watches a VM's process.
+    pub fn adopt(&mut self, n: usize, epoch: u64, vm: &VmId) {
+        let vm = self.vm_index(vm);
+        if let Some(agent) = self.agent(n, epoch) {
+            agent.watched |= 1 << vm;
+        }
+    }
+
+    /// Begins a scan.
+    pub fn scan(&mut self, node: usize, epoch: u64) {
+        let run = ScanRun { node, epoch, began: self.own(node), unresolved: None };
+        let at = self.now + self.rng.range(50, 6 * MS);
+        self.queue.push(at, What::Scan(Box::new(run)));
+    }
+
+    /// The next stage of a scan.
+    pub fn scan_on(&mut self, mut run: Box<ScanRun>) {
+        let n = run.node;
+        if self.agent(n, run.epoch).is_none() {
+            return;
+        }
+        let Some(boot) = self.nodes[n].boot.as_ref() else { return };
+        if let Some(unresolved) = run.unresolved.take() {
+            let present = self.names(boot.executing);
+            let event = Event::GuestsScanned(GuestScan { began: run.began, present, unresolved });
+            let delay = self.rng.range(50, 8 * MS);
+            return self.answer(n, run.epoch, delay, event);
+        }
+        let earlier = boot.starts.iter().filter(|start| start.epoch != run.epoch);
+        let mask = earlier.fold(0, |mask, start| mask | 1 << start.vm);
+        run.unresolved = Some(self.names(mask));
+        let at = self.now + self.rng.range(20, 6 * MS);
+        self.queue.push(at, What::Scan(run));
+    }
+}

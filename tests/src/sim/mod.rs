@@ -1,0 +1,23 @@
+//! A deterministic world that drives the shipped [`steadfast_core::machine::Machine`], unchanged.
+//!
+//! One seed decides everything: clocks, latencies, faults, configuration. The walk: [`plan`] draws a
+//! configuration and a fault schedule, [`world`] runs it event by event, [`check`] judges after every
+//! event, [`report`] tells the story of a failure.
+
+pub mod check;
+pub mod clock;
+pub mod faults;
+pub mod fence;
+pub mod hypervisor;
+pub mod network;
+pub mod node;
+pub mod operator;
+pub mod plan;
+pub mod policy;
+pub mod queue;
+pub mod report;
+pub mod rng;
+pub mod storage;
+pub mod trace;
+pub mod watchdog;
+pub mod world;

@@ -1,0 +1,196 @@
+//! What a seed decides before the world begins: configuration, and which faults when.
+
+use super::clock::{MS, SECOND, Time};
+use super::faults::{Fault, Kind};
+use super::policy::Mood;
+use super::rng::Rng;
+use steadfast_core::config::Timing;
+use steadfast_core::time::Millis;
+
+/// Which promise a run tests beside the ones that always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// No faults: nothing may stop.
+    Quiet,
+    /// Storage fails for everybody, nothing else: nothing may stop.
+    StorageForAll,
+    /// The control network fails for everybody, nothing else: nothing may stop.
+    NetworkForAll,
+    /// A random subset of fault kinds, mixed.
+    Swarm,
+}
+
+/// A lie planted in the world, to see whether the checker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// Fence agents report success and cut nothing.
+    LyingFence,
+    /// One node's clock runs 30 % slow.
+    SlowClock,
+    /// Watchdogs and resets do nothing.
+    DeadWatchdog,
+}
+
+/// What a caller may fix; the seed decides the rest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Number of nodes.
+    pub nodes: Option<usize>,
+    /// Class.
+    pub class: Option<Class>,
+    /// A planted lie.
+    pub plant: Option<Plant>,
+}
+
+/// Everything that is decided beforehand.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Number of nodes, 2..=64.
+    pub nodes: usize,
+    /// Number of VMs that come under HA.
+    pub vms: usize,
+    /// Timing of every machine.
+    pub timing: Timing,
+    /// Nodes with a fence agent, as bits.
+    pub fence_agents: u64,
+    /// Verification IPs are configured.
+    pub verification: bool,
+    /// Rule 4 is allowed.
+    pub never_paused: bool,
+    /// How policies behave.
+    pub mood: Mood,
+    /// Clock rates, ticks per million.
+    pub rates: Vec<u64>,
+    /// Class.
+    pub class: Class,
+    /// A planted lie.
+    pub plant: Option<Plant>,
+    /// Fault kinds that may occur.
+    pub kinds: Vec<Kind>,
+    /// Faults by time.
+    pub faults: Vec<(Time, Fault)>,
+    /// When everything heals.
+    pub heal: Time,
+    /// Everything runs by this long after healing.
+    pub bound: Time,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    #[must_use]
+    pub fn new(seed: u64, wish: Wish) -> Self {
+        let mut rng = Rng::new(seed);
+        let rng = &mut rng;
+        let class = wish.class.unwrap_or_else(|| draw_class(rng));
+        let nodes = rng.pick(&[3, 3, 3, 3, 3, 2, 4, 5]);
+        let nodes = wish.nodes.unwrap_or(nodes);
+        let membership = Millis(rng.pick(&[1_100, 1_100, 2_070]));
+        let fast = rng.chance(300) && membership.0 < 2_000;
+        let all = (1_u64 << nodes) - 1;
+        let mut plan = Self {
+            seed,
+            nodes,
+            vms: rng.index(5) + 2,
+            timing: if fast { Timing::fast(membership) } else { Timing::standard(membership) },
+            fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
+            verification: rng.chance(700),
+            never_paused: rng.chance(850),
+            mood: Mood::draw(rng, class == Class::Swarm),
+            rates: draw_rates(rng, nodes, wish.plant),
+            class,
+            plant: wish.plant,
+            kinds: Vec::new(),
+            faults: Vec::new(),
+            heal: 0,
+            bound: 240 * SECOND,
+        };
+        if wish.plant == Some(Plant::LyingFence) {
+            plan.fence_agents = all;
+        }
+        plan.draw_faults(rng);
+        plan
+    }
+
+    fn draw_faults(&mut self, rng: &mut Rng) {
+        let quiet_until =
+            if self.class == Class::Swarm && rng.chance(150) { 0 } else { 25 * SECOND };
+        let mut at = quiet_until;
+        let phase = rng.range(30, 150) * SECOND;
+        self.kinds = self.draw_kinds(rng);
+        let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
+        while !self.kinds.is_empty() {
+            // Now and then faults come in bursts.
+            at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
+            if at > quiet_until + phase {
+                break;
+            }
+            let kind = rng.pick(&self.kinds);
+            let fault = Fault::draw(kind, self, rng);
+            self.faults.push((at, fault));
+            if self.class != Class::Swarm {
+                at += 90 * SECOND; // One outage at a time.
+            }
+        }
+        self.heal = quiet_until + phase + 20 * SECOND;
+        if self.class != Class::Swarm {
+            self.heal += 60 * SECOND;
+        }
+    }
+
+    fn draw_kinds(&self, rng: &mut Rng) -> Vec<Kind> {
+        match self.class {
+            Class::Quiet => Vec::new(),
+            Class::StorageForAll => vec![Kind::StorageForAll],
+            Class::NetworkForAll => vec![Kind::NetworkForAll],
+            Class::Swarm => {
+                let some = rng.pick(&[200, 350, 500]);
+                let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
+                if kinds.is_empty() { vec![rng.pick(&Kind::SWARM)] } else { kinds }
+            }
+        }
+    }
+
+    /// A length near one of the protocol's own boundaries, or any.
+    pub fn length(&self, rng: &mut Rng) -> Time {
+        let timing = &self.timing;
+        let boundary = rng.pick(&[
+            timing.lease.0,
+            timing.stop.0,
+            timing.lease.0 + timing.stop.0,
+            timing.watchdog.0,
+            timing.lease.0 - timing.watchdog.0.min(timing.lease.0),
+            timing.membership.0,
+            timing.full_failure.0,
+            timing.network_isolation.0,
+            timing.storage_isolation.0,
+            timing.surely_dead().0,
+            timing.lease.0 / 2,
+        ]);
+        match rng.below(3) {
+            0 => rng.range(100, 30_000) * MS,
+            1 => (boundary + rng.below(600)).saturating_sub(300).max(50) * MS,
+            _ => (boundary + rng.below(6_000)).saturating_sub(1_000).max(50) * MS,
+        }
+    }
+}
+
+fn draw_class(rng: &mut Rng) -> Class {
+    match rng.below(100) {
+        0..4 => Class::Quiet,
+        4..11 => Class::StorageForAll,
+        11..18 => Class::NetworkForAll,
+        _ => Class::Swarm,
+    }
+}
+
+fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {
+    let mut draw =
+        || rng.pick(&[995_000, 1_000_000, 1_005_000, 995_000 + rng.clone().below(10_001)]);
+    let mut rates: Vec<u64> = (0..nodes).map(|_| draw()).collect();
+    if plant == Some(Plant::SlowClock) {
+        rates[nodes - 1] = 700_000;
+    }
+    rates
+}

@@ -1,0 +1,216 @@
+//! The world: nodes, network, disk, and the loop that lets one thing happen after the other.
+
+use super::check::{Check, Violation};
+use super::clock::{MS, SECOND, Time};
+use super::faults::Kind;
+use super::network::Network;
+use super::node::{Node, id};
+use super::operator::Enrolment;
+use super::plan::Plan;
+use super::queue::{Queue, What};
+use super::rng::Rng;
+use super::storage::Disk;
+use super::trace::Trace;
+use std::collections::BTreeMap;
+use steadfast_core::ids::VmId;
+use steadfast_core::ledger::Ledger;
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    /// What the seed decided.
+    pub plan: Plan,
+    /// True time.
+    pub now: Time,
+    /// The future.
+    pub queue: Queue,
+    /// Chance.
+    pub rng: Rng,
+    /// Nodes by index; node ids are one higher.
+    pub nodes: Vec<Node>,
+    /// Corosync.
+    pub net: Network,
+    /// Shared storage.
+    pub disk: Disk,
+    /// Names of guests: first those that come under HA, then one a node that never does.
+    pub vms: Vec<VmId>,
+    /// Operators' wishes.
+    pub enrolments: Vec<Enrolment>,
+    /// The ledger before the first leader.
+    pub genesis: Ledger,
+    /// The judge's memory.
+    pub check: Check,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The story.
+    pub trace: Trace,
+    /// Counters.
+    pub stats: Stats,
+    /// Agents' lives so far.
+    pub epochs: u64,
+    /// Operators' requests so far.
+    pub requests: u64,
+    /// Fence agents fail until then.
+    pub fence_down: Time,
+    /// Starts are slow until then.
+    pub slow_starts: Time,
+    /// Starts fail until then.
+    pub failing_starts: Time,
+    /// The next agent to leave stays in the view as a ghost.
+    pub ghost_next: bool,
+    /// Faults are over.
+    pub healed: bool,
+    spinning: (Time, u64),
+}
+
+/// Counters of a run.
+#[derive(Debug, Default, Clone)]
+pub struct Stats {
+    /// World events.
+    pub events: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<Kind, u64>,
+}
+
+impl World {
+    /// The world of a plan, at its beginning.
+    #[must_use]
+    pub fn new(plan: Plan, trace: Trace) -> Self {
+        let count = plan.nodes;
+        let node = |n: usize| Node {
+            name: format!("n{}", n + 1),
+            boots: 0,
+            boot: None,
+            agent_sleeps: 0,
+            node_sleeps: 0,
+            for_agent: Vec::new(),
+            for_node: Vec::new(),
+        };
+        let names = (0..count).map(|n| (id(n), format!("n{}", n + 1))).collect();
+        let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
+        let others = (0..count).map(|n| VmId(format!("other-{}", n + 1)));
+        let mut world = Self {
+            now: 0,
+            queue: Queue::default(),
+            rng: Rng::new(plan.seed ^ 0x5eed_0f7a_e301_d000),
+            nodes: (0..count).map(node).collect(),
+            net: Network::new(count),
+            disk: Disk::new(count),
+            vms: ours.chain(others).collect(),
+            enrolments: Vec::new(),
+            genesis: Ledger::genesis("world", &names),
+            check: Check::default(),
+            violation: None,
+            trace,
+            stats: Stats::default(),
+            epochs: 0,
+            requests: 0,
+            fence_down: 0,
+            slow_starts: 0,
+            failing_starts: 0,
+            ghost_next: false,
+            healed: false,
+            spinning: (0, 0),
+            plan,
+        };
+        world.set_up();
+        world
+    }
+
+    fn set_up(&mut self) {
+        for node in 0..self.nodes.len() {
+            let at = self.rng.skewed(0, 8_000) * MS;
+            self.queue.push(at, What::Boot { node });
+        }
+        for vm in 0..self.plan.vms {
+            let home = self.rng.index(self.nodes.len());
+            let asked = (0, self.rng.range(0, 12) * SECOND);
+            self.enrolments.push(Enrolment { vm, home, asked, begun: false, granted: false });
+        }
+        for index in 0..self.plan.faults.len() {
+            self.queue.push(self.plan.faults[index].0, What::Fault { index });
+        }
+        self.queue.push(self.plan.heal, What::Heal);
+        self.queue.push(SECOND, What::Tick);
+    }
+
+    /// Runs until a promise is broken, or everything has come right after healing.
+    pub fn run(&mut self) {
+        while self.violation.is_none() && !self.check.done {
+            let Some((at, what)) = self.queue.pop() else { break };
+            self.now = at;
+            self.stats.events += 1;
+            self.watch_spinning();
+            if let Some(what) = self.park(what) {
+                self.happen(what);
+            }
+        }
+    }
+
+    /// A machine that wants to be woken at once, again and again, stops the world.
+    fn watch_spinning(&mut self) {
+        let milli = self.now / MS;
+        if self.spinning.0 != milli {
+            self.spinning = (milli, 0);
+        }
+        self.spinning.1 += 1;
+        if self.spinning.1 == 20_000 {
+            self.fail("spinning", "20,000 events within a millisecond".into());
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Wake { node, epoch, number } => self.woke(node, epoch, number),
+            What::Deliver { node, epoch, event } => self.tell(node, epoch, *event),
+            What::Send { node, epoch, message } => self.send(node, epoch, message),
+            What::Join { node, epoch } => self.join(node, epoch),
+            What::Arrive { node, ring } => self.arrive(node, ring),
+            What::Reform { members } => self.reform(members),
+            What::Io { op, serial } => self.io(op, serial),
+            What::Feed(run) => self.feed_on(run),
+            What::WatchdogDue { node, boot } => self.watchdog_due(node, boot),
+            What::Start(run) => self.start_on(run),
+            What::Destroy(run) => self.destroy_on(run),
+            What::Scan(run) => self.scan_on(run),
+            What::Fence(run) => self.fence_on(run),
+            What::Cut { node, boot, why } => {
+                if self.nodes[node].boots == boot {
+                    self.cut(node, why);
+                }
+            }
+            What::Boot { node } => self.switch_on(node),
+            What::AgentStart { node, boot } => self.agent_start(node, boot),
+            What::Pause { node, length, whole } => self.sleep(node, length, whole),
+            What::Resume { node } => self.resume(node),
+            What::Fault { index } => self.fault(index),
+            What::FaultEnds { index } => self.fault_ends(index),
+            What::Heal => self.heal(),
+            What::Tick => self.tick(),
+        }
+    }
+
+    /// Tells of a node, if anybody listens.
+    pub fn note(&mut self, n: usize, what: impl FnOnce() -> String) {
+        if self.trace.on {
+            let text = what();
+            self.trace.add(self.now, &self.nodes[n].name, &text);
+        }
+    }
+
+    /// Tells of a guest, if anybody listens.
+    pub fn note_vm(&mut self, n: usize, vm: usize, what: &str) {
+        if self.trace.on {
+            let text = format!("guest {} {what}", self.vms[vm]);
+            self.trace.add(self.now, &self.nodes[n].name, &text);
+        }
+    }
+
+    /// Tells of the world, if anybody listens.
+    pub fn note_world(&mut self, what: impl FnOnce() -> String) {
+        if self.trace.on {
+            let text = what();
+            self.trace.add(self.now, "", &text);
+        }
+    }
+}
