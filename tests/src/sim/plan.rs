@@ -109,6 +109,10 @@ impl Plan {
         if wish.plant == Some(Plant::LyingFence) {
             plan.fence_agents = all;
         }
+        if wish.plant == Some(Plant::SlowClock) {
+            // Only rule 4 trusts a clock.
+            (plan.fence_agents, plan.never_paused) = (0, true);
+        }
         plan.draw_faults(rng);
         plan
     }
@@ -144,6 +148,7 @@ impl Plan {
             Class::Quiet => Vec::new(),
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
+            Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
