@@ -7,7 +7,7 @@
 
 use crate::Sink;
 use anyhow::{Context, Result, anyhow, bail};
-use rust_corosync::{CsError, DispatchFlags, cmap, cpg};
+use rust_corosync::{CsError, DispatchFlags, cpg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,7 +18,10 @@ use std::time::{Duration, Instant};
 use steadfast_core::event::Event;
 use steadfast_core::ids::NodeId;
 use steadfast_core::message::{MESSAGE_FORMAT, Message};
-use steadfast_core::time::Millis;
+
+mod map;
+
+pub use map::{ClusterFacts, read_cluster, read_membership_time};
 
 /// Largest message in bytes; corosync's own limit is 1,047,552.
 pub const MAX_MESSAGE_BYTES: usize = 1_000_000;
@@ -389,74 +392,6 @@ fn poll<const N: usize>(fds: [RawFd; N], patience: Option<Duration>) -> Result<[
         return Ok([false; N]);
     }
     Ok(entries.map(|entry| entry.revents != 0))
-}
-
-/// What corosync's configuration map says of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterFacts {
-    /// This node.
-    pub local: NodeId,
-    /// Token + consensus as they run: how long corosync needs to notice a silent node.
-    pub membership: Millis,
-    /// The node list: id and name (the first address where no name is given).
-    pub nodes: BTreeMap<NodeId, String>,
-}
-
-/// Reads corosync's configuration map. Blocks at most `patience`: for start-up and tools, not for the lease path.
-///
-/// # Errors
-/// Corosync is not there, does not answer, or its map lacks something; the error says what to do.
-pub fn read_cluster(patience: Duration) -> Result<ClusterFacts> {
-    let answer = spawn_for_answer(read_map)?;
-    let result = answer.recv_timeout(patience);
-    let result = result.map_err(|_| anyhow!("no answer within {} ms", patience.as_millis()));
-    result.flatten().with_context(|| format!("cannot read corosync's map; {REMEDY}"))
-}
-
-/// Token + consensus as they run, see [`read_cluster`].
-///
-/// # Errors
-/// See [`read_cluster`].
-pub fn read_membership_time() -> Result<Millis> {
-    read_cluster(CONNECT_PATIENCE).map(|facts| facts.membership)
-}
-
-fn read_map() -> Result<ClusterFacts> {
-    let map = cmap::initialize(cmap::Map::Icmap).context("cannot connect")?;
-    let token = number(&map, "runtime.config.totem.token")?;
-    let consensus = number(&map, "runtime.config.totem.consensus")?;
-    let own_position = number(&map, "nodelist.local_node_pos")?;
-    let local = number(&map, &format!("nodelist.node.{own_position}.nodeid"))?;
-    let mut nodes = BTreeMap::new();
-    for position in node_positions(&map)? {
-        let key = |field: &str| format!("nodelist.node.{position}.{field}");
-        let id = number(&map, &key("nodeid"))?;
-        let name = text(&map, &key("name")).or_else(|_| text(&map, &key("ring0_addr")))?;
-        nodes.insert(NodeId(id), name);
-    }
-    let membership = Millis(u64::from(token) + u64::from(consensus));
-    Ok(ClusterFacts { local: NodeId(local), membership, nodes })
-}
-
-/// Positions in the node list need not be dense after a node was removed at run time.
-fn node_positions(map: &cmap::Handle) -> Result<BTreeSet<u32>> {
-    let keys = cmap::CmapIterStart::new(map, "nodelist.node.").context("cannot list the nodes")?;
-    let position = |key: &str| key.split('.').nth(2)?.parse().ok();
-    Ok(keys.into_iter().filter_map(|item| position(item.key_name())).collect())
-}
-
-fn number(map: &cmap::Handle, key: &str) -> Result<u32> {
-    match cmap::get(map, key).with_context(|| format!("cannot read {key}"))? {
-        cmap::Data::UInt32(value) => Ok(value),
-        other => bail!("{key} is {other}, expected a 32-bit number"),
-    }
-}
-
-fn text(map: &cmap::Handle, key: &str) -> Result<String> {
-    match cmap::get(map, key).with_context(|| format!("cannot read {key}"))? {
-        cmap::Data::String(value) => Ok(value),
-        other => bail!("{key} is {other}, expected text"),
-    }
 }
 
 #[cfg(test)]

@@ -229,10 +229,11 @@ mod tests {
         fn new(name: &str, text: &str) -> Self {
             let unique = format!("steadfast-fence-{name}-{}", std::process::id());
             let path = std::env::temp_dir().join(unique);
-            // Written elsewhere and renamed: another thread's fork may hold the open file, and then
-            // the kernel refuses to run it (ETXTBSY).
-            let write = Command::new("sh").arg("-c").arg("cat > \"$1\"").arg("sh").arg(&path);
-            let mut writer = write.stdin(Stdio::piped()).spawn().unwrap();
+            // Written by a process of its own: a fork of another test's thread may hold a file that this
+            // one has open for writing, and then the kernel refuses to run it (ETXTBSY).
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "cat > \"$1\"", "sh"]).arg(&path).stdin(Stdio::piped());
+            let mut writer = shell.spawn().unwrap();
             let script = format!("#!/bin/sh\n{text}\n");
             writer.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
             assert!(writer.wait().unwrap().success());
@@ -279,18 +280,18 @@ mod tests {
 
     #[test]
     fn a_hanging_agent_is_killed_with_its_helpers() {
-        let script = Script::new("hang", "echo helper is $$; sleep 1000 & sleep 1000");
+        let script = Script::new("hang", "sleep 1000 & echo helper is $!; wait");
         let begun = Instant::now();
         let reason = script.run(Duration::from_millis(300)).unwrap_err();
         assert!(reason.contains("killed after 300 ms: helper is"), "{reason}");
         assert!(begun.elapsed() < Duration::from_secs(5));
-        let group = reason.rsplit(' ').next().unwrap().to_owned();
-        std::thread::sleep(Duration::from_millis(50));
-        let left = Command::new("pgrep").args(["-g", &group]).output();
-        assert!(
-            left.is_ok_and(|left| left.stdout.is_empty())
-                || !PathBuf::from("/usr/bin/pgrep").exists()
-        );
+        let helper = reason.rsplit(' ').next().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{helper}/stat")).unwrap_or_default();
+        let is_dead = || state().is_empty() || state().contains(") Z ");
+        assert!((0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            is_dead()
+        }));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Guest {
 }
 
 /// Names of processes seen before. A dying process loses its command line before its threads.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Known(BTreeMap<ProcessId, VmId>);
 
 /// Every guest that may execute, whether HA or not (source: `proc`, normally `/proc`).

@@ -399,7 +399,8 @@ fn store_descriptor(descriptor: RawFd) -> Result<()> {
 
 #[allow(unsafe_code)]
 fn send_descriptor(socket: &UnixDatagram, text: &[u8], descriptor: RawFd) -> std::io::Result<()> {
-    const SIZE: u32 = size_of::<RawFd>() as u32;
+    // One descriptor, in bytes.
+    const SIZE: u32 = 4;
     let mut parts = libc::iovec { iov_base: text.as_ptr() as *mut _, iov_len: text.len() };
     let mut control = [0_u64; 4];
     // SAFETY: a zeroed msghdr is a valid empty one.

@@ -59,7 +59,7 @@ pub use serde_json;
 /// Everything that a policy needs.
 pub mod prelude {
     pub use crate::kinds::{NodePriority, Placement, Risk};
-    pub use crate::math::{mib, permille};
+    pub use crate::math::{mib, permille, points};
     pub use crate::situation::Situation;
     pub use crate::wire::*;
     pub use crate::{export_policy, parameters};

@@ -10,10 +10,13 @@
 #[must_use]
 pub fn permille(part: u64, whole: u64) -> i64 {
     const MOST: u64 = 1_000_000;
+    // Up to here the product fits; beyond, a thousandth of the whole is exact enough.
+    const EXACT: u64 = u64::MAX / 1000;
     let share = match (part, whole) {
         (0, _) => 0,
         (_, 0) => MOST,
-        _ => part.saturating_mul(1000) / whole,
+        (..=EXACT, _) => part.wrapping_mul(1000) / whole,
+        _ => part / (whole / 1000).max(1),
     };
     i64::try_from(share.min(MOST)).unwrap_or(0)
 }
@@ -40,4 +43,16 @@ pub fn ramp(value: i64, from: i64, to: i64) -> i64 {
         return 1000;
     }
     value.saturating_sub(from).saturating_mul(1000) / to.saturating_sub(from).max(1)
+}
+
+/// `units` times the points for `each`, without overflow: units are cut to ±1e6, points to ±1e9.
+///
+/// ```
+/// assert_eq!(steadfast_sdk::math::points(3, -50), -150);
+/// assert_eq!(steadfast_sdk::math::points(i64::MAX, i64::MAX), 1_000_000_000_000_000);
+/// ```
+#[must_use]
+pub fn points(units: i64, each: i64) -> i64 {
+    // Cut first: a checked product of 64 bits is a function call in WebAssembly.
+    units.clamp(-1_000_000, 1_000_000).wrapping_mul(each.clamp(-1_000_000_000, 1_000_000_000))
 }

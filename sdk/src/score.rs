@@ -25,6 +25,9 @@ impl Score {
     /// ```
     #[must_use]
     pub fn term(mut self, name: impl Into<Cow<'static, str>>, value: i64) -> Self {
+        if value == 0 {
+            return self;
+        }
         let sum = self.value.saturating_add(value).clamp(Self::MIN, Self::MAX);
         let added = sum.saturating_sub(self.value);
         if added != 0 {

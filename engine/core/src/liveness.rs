@@ -28,6 +28,8 @@ pub(crate) struct Facts<'a> {
     pub beats: &'a Beats,
     pub heartbeat: &'a Heartbeat,
     pub leader: Option<NodeId>,
+    /// Since when a majority has had working storage without interruption.
+    pub storage_since: Option<Instant>,
 }
 
 /// The facts of `$machine`, borrowing only the fields that are looked at, so that others may be changed meanwhile.
@@ -41,6 +43,7 @@ macro_rules! facts_of {
             beats: &$machine.beats,
             heartbeat: &$machine.heartbeat,
             leader: $machine.election.leader.map(|leader| leader.who.node),
+            storage_since: $machine.liveness.storage_since(),
         }
     };
 }
@@ -58,6 +61,7 @@ pub(crate) struct Assessment {
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     nodes: BTreeMap<NodeId, Assessment>,
+    storage_since: Option<Instant>,
 }
 
 impl Facts<'_> {
@@ -102,11 +106,22 @@ impl Facts<'_> {
         self.storage_age(node).is_some_and(|age| age < self.config.timing.lease)
     }
 
-    /// This node and a majority of the configured ones have working storage.
-    pub fn storage_works(&self) -> bool {
-        let working = self.view.configured(self.ledger);
-        self.has_storage(self.me())
-            && working.filter(|node| self.has_storage(*node)).count() >= self.ledger.majority()
+    /// A majority of the configured nodes has working storage.
+    fn majority_has_storage(&self) -> bool {
+        let working = self.view.configured(self.ledger).filter(|node| self.has_storage(*node));
+        working.count() >= self.ledger.majority()
+    }
+
+    /// A node is storage-isolated while others are not: the time counts from its last evidence, or from when a majority's
+    /// storage works again, whichever is later. After an outage for everybody nobody is isolated for being last.
+    pub fn storage_isolated_for(&self, node: NodeId) -> Millis {
+        let lasted = self.storage_since.map_or(Millis(0), |since| self.now.since(since));
+        self.storage_age(node).unwrap_or_default().min(lasted)
+    }
+
+    /// The node has had no storage for `storage_isolation` while a majority had it.
+    pub fn is_storage_isolated(&self, node: NodeId) -> bool {
+        self.storage_isolated_for(node) >= self.config.timing.storage_isolation
     }
 
     /// Nobody in the view has storage.
@@ -160,9 +175,12 @@ impl Facts<'_> {
         if self.is_storage_outage() {
             return (Status::StorageOutage, "nobody has storage; nothing is stopped".into());
         }
-        let age = self.storage_age(node).unwrap_or_default();
-        if age >= self.config.timing.storage_isolation && self.storage_works() {
-            return (Status::StorageIsolation, alloc::format!("no storage cycle for {age}"));
+        if self.is_storage_isolated(node) {
+            let age = self.storage_isolated_for(node);
+            return (
+                Status::StorageIsolation,
+                alloc::format!("no storage for {age}, others have it"),
+            );
         }
         match self.ledger.nodes.get(&node).map(|entry| &entry.standing) {
             _ if self.leader == Some(node) => (Status::Leader, String::new()),
@@ -214,7 +232,9 @@ impl Facts<'_> {
             Status::NetworkIsolation => {
                 (lasted >= timing.network_isolation).then_some(EvictionReason::NetworkIsolation)
             }
-            Status::StorageIsolation => Some(EvictionReason::StorageIsolation),
+            Status::StorageIsolation => {
+                self.has_storage(self.me()).then_some(EvictionReason::StorageIsolation)
+            }
             _ => None,
         }
     }
@@ -242,6 +262,9 @@ impl Liveness {
     /// Assesses everybody; returns what changed.
     pub fn assess(&mut self, facts: &Facts<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
+        let works = facts.majority_has_storage();
+        self.storage_since = works.then(|| self.storage_since.unwrap_or(facts.now));
+        let facts = &Facts { storage_since: self.storage_since, ..*facts };
         for node in facts.ledger.nodes.keys() {
             let (status, reason) = facts.assess(*node);
             let before = self.nodes.get(node);
@@ -256,6 +279,11 @@ impl Liveness {
         }
         self.nodes.retain(|node, _| facts.ledger.nodes.contains_key(node));
         changes
+    }
+
+    /// Since when a majority has had working storage without interruption.
+    pub fn storage_since(&self) -> Option<Instant> {
+        self.storage_since
     }
 
     pub fn of(&self, node: NodeId) -> Option<&Assessment> {

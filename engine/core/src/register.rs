@@ -204,6 +204,13 @@ impl Register {
         }
     }
 
+    fn own_stamp(&self) -> Option<Stamp> {
+        match &self.role {
+            Role::Adopting(_, own) | Role::Leading(_, Some(own)) => Some(own.stamp),
+            _ => None,
+        }
+    }
+
     /// A body to write before the next page, once.
     pub fn take_body(&mut self) -> Option<(u8, Arc<[u8]>)> {
         let own = self.own().filter(|own| own.state == OwnState::Wanted)?;
@@ -235,6 +242,10 @@ impl Register {
             return None;
         }
         let node = newest.writer.node;
+        // Our own body under way is known without reading it back; it is not *the* ledger before its cycle says so.
+        if node == self.me && self.own_stamp() == Some(stamp) {
+            return None;
+        }
         Some(Wanted { stamp, node, slot: newest.slot, digest: newest.digest })
     }
 

@@ -29,6 +29,8 @@ pub trait Noticed: Send + Sync + 'static {
 pub struct Guests {
     requests: Mutex<Requests>,
     requested: Condvar,
+    /// Of the last scan. Never locked while `/proc` is read: that can hang with a guest's memory.
+    known: Mutex<Known>,
     wanted: Mutex<BTreeSet<VmId>>,
     watched: Mutex<BTreeMap<ProcessId, (VmId, OwnedFd)>>,
     /// A byte here makes the watching thread look at `watched` again.
@@ -56,6 +58,7 @@ impl Guests {
         let guests = Arc::new(Self {
             requests: Mutex::default(),
             requested: Condvar::new(),
+            known: Mutex::default(),
             wanted: Mutex::default(),
             watched: Mutex::default(),
             bell,
@@ -73,6 +76,14 @@ impl Guests {
         self.requested.notify_all();
     }
 
+    /// Looks once, on the calling thread, with what earlier scans know.
+    ///
+    /// # Errors
+    /// As [`running`].
+    pub fn look(&self) -> anyhow::Result<Vec<Guest>> {
+        running(Path::new("/proc"), &mut lock(&self.known).clone())
+    }
+
     /// From the next scan on, tells when a process of this VM exits. Never blocks.
     pub fn adopt(&self, vm: &VmId) {
         lock(&self.wanted).insert(vm.clone());
@@ -85,13 +96,14 @@ impl Guests {
     }
 
     fn scan_for_ever(&self, clock: &Clock, noticed: &dyn Noticed) {
-        let mut known = Known::default();
         let mut warned = false;
         loop {
             self.wait_for_request();
             let began = clock();
+            let mut known = lock(&self.known).clone();
             match running(Path::new("/proc"), &mut known) {
                 Ok(guests) => {
+                    *lock(&self.known) = known;
                     warned = false;
                     self.watch(&guests);
                     noticed.scanned(began, &guests);

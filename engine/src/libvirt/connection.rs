@@ -1,5 +1,10 @@
-//! The connection: opened on threads that can be abandoned, kept alive by probes, replaced when it
-//! is lost or clogged. libvirt itself reconnects nothing and has no time-out for any call.
+//! Connections: one that listens, opened on threads that can be abandoned, kept alive by probes and
+//! replaced when it is lost; and one for every call. libvirt itself reconnects nothing and has no
+//! time-out for any call.
+//!
+//! Why one for every call: two threads that share a connection can crash the process in libvirt
+//! before 10.4 (CVE-2024-4418; seen here with 9.0 when calls hung), and libvirtd serves only 5
+//! requests of one connection at a time. A connection over the local socket costs milliseconds.
 
 use super::callbacks::{self, Notices};
 use super::{Settings, lock, thread};
@@ -14,11 +19,9 @@ use virt::connect::Connect;
 
 /// Threads that may hang inside libvirt before no further call is tried.
 const MAX_HUNG: usize = 8;
-/// libvirtd serves 5 requests of one client at a time; a connection this clogged is replaced.
-const MAX_HUNG_ON_LINK: usize = 4;
 /// Between attempts to connect. Connecting to a missing socket costs microseconds.
 const RETRY: Duration = Duration::from_millis(500);
-/// The loss of a link is told by a callback; clogging is looked for this often.
+/// The loss of a link is told by a callback, and looked for this often in case that was missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A hanging attempt is left alone and another one made after this many deadlines.
 const PATIENT_DEADLINES: u32 = 10;
@@ -30,15 +33,15 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 /// Called when libvirt is reached, and at every life-cycle event.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;
 
-/// One open connection.
-pub struct Link {
+/// The connection that listens.
+struct Link {
     connect: Connect,
-    /// The daemons that were there when it was opened.
-    pub daemons: Vec<ProcessId>,
     notices: Arc<Notices>,
     lifecycle: c_int,
-    hung: AtomicUsize,
 }
+
+/// The connection of one call, used by one thread only.
+struct Lane(Connect);
 
 /// The connection over all its lives.
 pub struct Connection {
@@ -66,7 +69,6 @@ pub struct Pending<T> {
 struct End {
     counted: Mutex<Option<bool>>,
     total: Arc<AtomicUsize>,
-    link: Arc<Link>,
 }
 
 impl Connection {
@@ -99,43 +101,37 @@ impl Connection {
         }
     }
 
-    /// The present link.
-    pub fn link(&self) -> anyhow::Result<Arc<Link>> {
-        let state = lock(&self.state);
-        state.link.clone().ok_or_else(|| anyhow!(state.reason.clone()))
-    }
-
     /// Runs `work` and waits up to the deadline.
     pub fn call<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&Connect) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
-        let pending = self.begin(self.link()?, what, move |link| work(&link.connect))?;
-        pending.wait(self.deadline).unwrap_or_else(|| {
+        self.begin(what, work)?.wait(self.deadline).unwrap_or_else(|| {
             let millis = self.deadline.as_millis();
             Err(anyhow!("libvirt did not answer ({what}) within {millis} ms; is libvirtd hung?"))
         })
     }
 
-    /// Runs `work` on a thread of its own.
+    /// Runs `work` on a thread and over a connection of its own.
     pub fn begin<T: Send + 'static>(
         &self,
-        link: Arc<Link>,
         what: &'static str,
-        work: impl FnOnce(&Link) -> anyhow::Result<T> + Send + 'static,
+        work: impl FnOnce(&Connect) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<Pending<T>> {
-        let hung = self.hung.load(Ordering::Relaxed);
-        if hung >= MAX_HUNG {
-            bail!(clogged(hung));
-        }
+        self.healthy().map_err(anyhow::Error::msg)?;
         let (sender, result) = mpsc::sync_channel(1);
         let total = self.hung.clone();
-        let end = Arc::new(End { counted: Mutex::new(Some(false)), total, link: link.clone() });
+        let end = Arc::new(End { counted: Mutex::new(Some(false)), total });
         let ended = EndOnDrop(end.clone());
+        let uri = self.uri.clone();
         thread("libvirt-call", move || {
             let _ended = ended;
-            let _ = sender.send(work(&link));
+            let lane = match Lane::open(&uri) {
+                Ok(lane) => lane,
+                Err(error) => return drop(sender.send(Err(error))),
+            };
+            let _ = sender.send(work(&lane.0));
         })?;
         Ok(Pending { result, end, what })
     }
@@ -144,13 +140,14 @@ impl Connection {
         let (sender, opened) = mpsc::channel();
         let mut warned = false;
         loop {
-            match self.open(&sender, &opened, changed) {
+            match self.open(&sender, &opened, changed, &mut warned) {
                 Ok(link) => {
                     warned = false;
-                    tracing::info!(uri = self.uri, daemons = ?link.daemons, "libvirt connected");
+                    tracing::info!(uri = self.uri, "libvirt connected");
                     self.set(Some(link.clone()), String::new());
                     changed();
-                    self.wait_until_useless(&link);
+                    self.warm_up();
+                    self.wait_until_lost(&link);
                     self.set(None, format!("the connection to libvirt ({}) was lost", self.uri));
                     tracing::info!(uri = self.uri, "libvirt connection lost; reconnecting");
                     // Closing talks to libvirtd: not on this thread.
@@ -164,12 +161,22 @@ impl Connection {
         }
     }
 
+    /// libvirtd asks QEMU what it can do when it first needs to know, which takes seconds: let it
+    /// not be in the middle of a failover.
+    fn warm_up(&self) {
+        let asked = self.begin("ask for capabilities", |connect| Ok(connect.get_capabilities()?));
+        if let Err(error) = asked {
+            tracing::debug!(error = format!("{error:#}"), "libvirt was not warmed up");
+        }
+    }
+
     /// Opens a link on another thread; several may be at it, the first to succeed counts.
     fn open(
         self: &Arc<Self>,
         sender: &mpsc::Sender<anyhow::Result<Link>>,
         opened: &mpsc::Receiver<anyhow::Result<Link>>,
         changed: &Changed,
+        warned: &mut bool,
     ) -> anyhow::Result<Arc<Link>> {
         let (uri, changed, sender) = (self.uri.clone(), changed.clone(), sender.clone());
         let (hung, moved) = (self.hung.clone(), Arc::downgrade(self));
@@ -193,15 +200,15 @@ impl Connection {
                     }
                     bail!("the connection was lost while it was made");
                 }
-                Err(_) => self.set(None, self.silent()),
+                Err(_) => self.unreachable(&self.silent(), warned),
             }
         }
-        bail!(self.silent())
+        Err(self.silent())
     }
 
-    fn silent(&self) -> String {
+    fn silent(&self) -> anyhow::Error {
         let millis = self.deadline.as_millis();
-        format!("libvirtd accepts no connection at {} within {millis} ms; restart it", self.uri)
+        anyhow!("libvirtd accepts no connection within {millis} ms; is it stopped or hung?")
     }
 
     fn unreachable(&self, error: &anyhow::Error, warned: &mut bool) {
@@ -227,9 +234,9 @@ impl Connection {
         self.moved.notify_all();
     }
 
-    fn wait_until_useless(&self, link: &Link) {
+    fn wait_until_lost(&self, link: &Link) {
         let mut state = lock(&self.state);
-        while !link.is_useless() {
+        while !link.is_lost() {
             let wait = self.moved.wait_timeout(state, LOOK_AGAIN);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -261,11 +268,6 @@ impl<T> Pending<T> {
         }
     }
 
-    /// The result, however long it takes.
-    pub fn wait_for_ever(&self) -> anyhow::Result<T> {
-        self.result.recv().unwrap_or_else(|_| Err(self.died()))
-    }
-
     fn died(&self) -> anyhow::Error {
         anyhow!("the thread of a libvirt call ({}) died; this is a bug of steadfast", self.what)
     }
@@ -277,7 +279,6 @@ impl End {
         if *counted == Some(false) {
             *counted = Some(true);
             self.total.fetch_add(1, Ordering::Relaxed);
-            self.link.hung.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -288,7 +289,6 @@ impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if lock(&self.0.counted).take() == Some(true) {
             self.0.total.fetch_sub(1, Ordering::Relaxed);
-            self.0.link.hung.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -302,31 +302,44 @@ impl Link {
         });
         let notices = Arc::new(Notices { lost: false.into(), changed, on_loss });
         let connect = Connect::open(Some(uri))?;
-        let (daemons, hung) = (Vec::new(), 0.into());
         // From here on dropping it closes the connection.
-        let mut link = Self { connect, daemons, notices, lifecycle: -1, hung };
+        let mut link = Self { connect, notices, lifecycle: -1 };
         link.connect.set_keep_alive(PROBE.0, PROBE.1).context("cannot switch probes on")?;
-        link.daemons = named(Path::new("/proc"), &DAEMONS)?;
-        if link.daemons.is_empty() {
-            bail!("no process named {DAEMONS:?} is visible; run the agent in their PID namespace");
-        }
         link.lifecycle = callbacks::register(&link.connect, &link.notices)?;
         Ok(link)
     }
 
-    /// libvirt's handle.
-    pub fn connect(&self) -> &Connect {
-        &self.connect
-    }
-
-    /// Whether an answer of libvirtd may have been lost with it.
-    pub fn is_lost(&self) -> bool {
+    fn is_lost(&self) -> bool {
         self.notices.lost.load(Ordering::Acquire) || !self.connect.is_alive().unwrap_or(false)
     }
+}
 
-    fn is_useless(&self) -> bool {
-        self.is_lost() || self.hung.load(Ordering::Relaxed) >= MAX_HUNG_ON_LINK
+impl Lane {
+    fn open(uri: &str) -> anyhow::Result<Self> {
+        let lane = Self(Connect::open(Some(uri))?);
+        lane.0.set_keep_alive(PROBE.0, PROBE.1).context("cannot switch probes on")?;
+        Ok(lane)
     }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.close() {
+            tracing::debug!(%error, "a connection to libvirt was not closed");
+        }
+    }
+}
+
+/// libvirt's daemons that can start QEMU here, now.
+///
+/// # Errors
+/// If processes cannot be read, or none is visible.
+pub fn daemons() -> anyhow::Result<Vec<ProcessId>> {
+    let daemons = named(Path::new("/proc"), &DAEMONS)?;
+    if daemons.is_empty() {
+        bail!("no process named {DAEMONS:?} is visible; run the agent in their PID namespace");
+    }
+    Ok(daemons)
 }
 
 impl Drop for Link {

@@ -1,8 +1,9 @@
 //! Starts. Until the hand-over to libvirt a start can be called off at any moment; from then on it
 //! is in flight until libvirt's word, or until no libvirtd exists that could still carry it out.
 
-use super::connection::{Link, Pending};
+use super::connection::{Pending, daemons};
 use super::{Inner, lock, thread};
+use crate::guests::ProcessId;
 use anyhow::{Context as _, anyhow, bail};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use virt::domain::Domain;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 use virt::sys;
 
-/// libvirtd serves 5 requests of one client at a time: one is kept for everything else.
+/// QEMUs that begin at the same time; hung ones leave as many threads for everything else.
 const MAX_STARTS: usize = 4;
 /// How often a start that waits looks at the clock and whether it was called off.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -64,6 +65,8 @@ struct Start {
     not_after: Instant,
     /// libvirt may have seen it: from here on an error alone ends nothing.
     handed_over: Arc<AtomicBool>,
+    /// It must not be handed over any more.
+    withdrawn: Arc<AtomicBool>,
 }
 
 pub fn start(
@@ -76,8 +79,9 @@ pub fn start(
         tracing::info!(%vm, "a start of this VM is under way already; it answers for both");
         return;
     }
-    let handed_over = Arc::default();
-    let start = Start { inner: inner.clone(), vm: vm.clone(), not_after, handed_over };
+    let (handed_over, withdrawn) = (Arc::default(), Arc::default());
+    let inner_too = inner.clone();
+    let start = Start { inner: inner_too, vm: vm.clone(), not_after, handed_over, withdrawn };
     if let Err(error) = thread("libvirt-start", move || start.run(Box::new(xml))) {
         end(inner, vm, Err(error));
     }
@@ -150,14 +154,14 @@ impl Start {
     fn prepare_and_create(&self, xml: Xml) -> anyhow::Result<()> {
         let xml = self.fetch(xml)?;
         let permit = self.permit()?;
-        let link = self.link()?;
+        self.wait_for_libvirt()?;
         if self.define(xml)? {
             return Ok(());
         }
         if let Some(guests) = self.inner.guests.get() {
             guests.adopt(&self.vm);
         }
-        self.hand_over(link, permit)
+        self.hand_over(permit)
     }
 
     /// Reads the definition on a thread of its own: dead storage must not keep a start in flight.
@@ -187,19 +191,18 @@ impl Start {
         Ok(Permit(self.inner.clone()))
     }
 
-    fn link(&self) -> anyhow::Result<Arc<Link>> {
-        loop {
-            match self.inner.connection.link() {
-                Ok(link) => return Ok(link),
-                Err(error) => self.may_go_on("waiting for libvirt").context(error)?,
-            }
+    fn wait_for_libvirt(&self) -> anyhow::Result<()> {
+        while let Err(reason) = self.inner.connection.healthy() {
+            self.may_go_on("waiting for libvirt").context(reason)?;
             std::thread::sleep(LOOK_AGAIN);
         }
+        Ok(())
     }
 
     /// Defines it as the catalogue says; `true` if it is active already.
     fn define(&self, xml: String) -> anyhow::Result<bool> {
         let vm = self.vm.clone();
+        must_name(&vm, &xml)?;
         self.inner.connection.call("define a VM", move |connect| {
             let known = lookup(connect, &vm)?;
             if let Some(domain) = &known
@@ -222,15 +225,11 @@ impl Start {
         })
     }
 
-    fn hand_over(&self, link: Arc<Link>, permit: Permit) -> anyhow::Result<()> {
-        let inner = &self.inner;
-        inner.records.add(&self.vm, &link.daemons, (inner.clock)())?;
+    fn hand_over(&self, permit: Permit) -> anyhow::Result<()> {
         let worker = self.clone();
-        let create = move |link: &Link| worker.create(link, permit);
-        let outcome = inner
-            .connection
-            .begin(link, "start a VM", create)
-            .and_then(|pending| self.outcome(&pending));
+        let create = move |connect: &Connect| worker.create(connect, permit);
+        let pending = self.inner.connection.begin("start a VM", create);
+        let outcome = pending.and_then(|pending| self.outcome(&pending));
         let result = match outcome {
             Ok(Outcome::Running) => Ok(()),
             Ok(Outcome::Failed(error)) => Err(error),
@@ -238,32 +237,54 @@ impl Start {
             Err(error) if self.handed_over.load(Ordering::Acquire) => self.doubt(error),
             Err(error) => Err(error),
         };
-        inner.records.remove(&self.vm);
-        self.destroy_if_called_off()?;
+        if self.handed_over.load(Ordering::Acquire) {
+            self.inner.records.remove(&self.vm);
+            self.destroy_if_called_off()?;
+        }
         result
     }
 
     fn outcome(&self, pending: &Pending<Outcome>) -> anyhow::Result<Outcome> {
-        pending.wait(self.inner.deadline).unwrap_or_else(|| {
-            tracing::warn!(
-                vm = %self.vm,
-                deadline_ms = self.inner.deadline.as_millis(),
-                "a start is overdue inside libvirt and counts as in flight; is storage or \
-                 libvirtd hung?"
-            );
-            pending.wait_for_ever()
-        })
+        let mut warned = false;
+        loop {
+            // Until the hand-over it can be withdrawn, however long libvirt keeps it waiting.
+            let is_handed_over = self.handed_over.load(Ordering::Acquire);
+            let patience = if is_handed_over { self.inner.deadline } else { LOOK_AGAIN };
+            if let Some(result) = pending.wait(patience) {
+                return result;
+            }
+            if !is_handed_over {
+                self.may_go_on("waiting for libvirt").or_else(|error| self.withdraw(error))?;
+            } else if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(
+                    vm = %self.vm,
+                    deadline_ms = self.inner.deadline.as_millis(),
+                    "a start is overdue inside libvirt and counts as in flight; is storage or \
+                     libvirtd hung?"
+                );
+            }
+        }
+    }
+
+    /// Fails with `error`, unless the hand-over was quicker.
+    fn withdraw(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        let _state = lock(&self.inner.starting.state);
+        if self.handed_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.withdrawn.store(true, Ordering::Release);
+        Err(error)
     }
 
     /// On the calling thread: the last look at the clock, then the point of no return.
-    fn create(&self, link: &Link, _permit: Permit) -> anyhow::Result<Outcome> {
-        let domain = lookup(link.connect(), &self.vm)?.context("its definition vanished")?;
-        self.may_go_on("handing it to libvirt")?;
-        self.pass_the_point_of_no_return()?;
+    fn create(&self, connect: &Connect, _permit: Permit) -> anyhow::Result<Outcome> {
+        let domain = lookup(connect, &self.vm)?.context("its definition vanished")?;
+        // After the look-up: the daemon that answered it is among them, or the call will fail.
+        self.pass_the_point_of_no_return(&daemons()?)?;
         // A memory image saved here in the past must never meet disks that ran elsewhere since.
         match domain.create_with_flags(sys::VIR_DOMAIN_START_FORCE_BOOT) {
             Ok(_) => Ok(Outcome::Running),
-            Err(error) if link.is_lost() || is_transport(&error) => {
+            Err(error) if !connect.is_alive().unwrap_or(false) || is_transport(&error) => {
                 Ok(Outcome::Unknown(error.into()))
             }
             Err(error) => {
@@ -285,18 +306,23 @@ impl Start {
         }
     }
 
-    fn pass_the_point_of_no_return(&self) -> anyhow::Result<()> {
-        let mut state = lock(&self.inner.starting.state);
-        // The clock once more, under the lock: nothing slow comes between it and the call.
-        let (now, not_after) = ((self.inner.clock)(), self.not_after);
-        match state.phases.get_mut(&self.vm) {
-            Some(phase) if *phase == Phase::Preparing && now <= not_after => {
-                *phase = Phase::HandedOver;
-                self.handed_over.store(true, Ordering::Release);
-                Ok(())
-            }
-            _ => bail!("too late, or called off, in the last moment before libvirt"),
+    /// Records the start and looks at the clock for the last time: nothing slow comes after it.
+    fn pass_the_point_of_no_return(&self, daemons: &[ProcessId]) -> anyhow::Result<()> {
+        self.may_go_on("handing it to libvirt")?;
+        let (inner, vm) = (&self.inner, &self.vm);
+        let mut state = lock(&inner.starting.state);
+        let phase = state.phases.get_mut(vm).filter(|phase| **phase == Phase::Preparing);
+        let Some(phase) = phase.filter(|_| !self.withdrawn.load(Ordering::Acquire)) else {
+            bail!("withdrawn in the last moment before libvirt");
+        };
+        inner.records.add(vm, daemons, (inner.clock)())?;
+        if (inner.clock)() > self.not_after {
+            inner.records.remove(vm);
+            bail!("too late in the last moment before libvirt: the lease allows no start any more");
         }
+        *phase = Phase::HandedOver;
+        self.handed_over.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The connection died in mid-call. Only a scan tells: QEMU is there, or no libvirtd is left
@@ -307,7 +333,7 @@ impl Start {
             self.inner.scan();
             std::thread::sleep(DOUBT_AGAIN);
         }
-        if super::stop::is_present(&self.vm)? {
+        if super::stop::is_present(&self.inner, &self.vm)? {
             return Ok(());
         }
         Err(error.context("the connection to libvirt died during the start, and no QEMU came"))
@@ -315,12 +341,24 @@ impl Start {
 
     fn destroy_if_called_off(&self) -> anyhow::Result<()> {
         let phase = lock(&self.inner.starting.state).phases.get(&self.vm).copied();
-        if phase != Some(Phase::CalledOff) || !self.handed_over.load(Ordering::Acquire) {
+        if phase != Some(Phase::CalledOff) {
             return Ok(());
         }
-        super::stop::kill(&self.vm, self.inner.deadline)?;
+        super::stop::kill(&self.inner, &self.vm)?;
         bail!("destroyed again: a destroy was asked for while libvirt started it")
     }
+}
+
+/// Before libvirt sees it: another VM's definition would replace that one's.
+fn must_name(vm: &VmId, xml: &str) -> anyhow::Result<()> {
+    let document = roxmltree::Document::parse(xml).context("its definition is no XML")?;
+    let mut elements = document.root_element().children();
+    let got = elements.find(|element| element.has_tag_name("uuid")).and_then(|uuid| uuid.text());
+    let got = got.unwrap_or("none").trim();
+    if !got.eq_ignore_ascii_case(&vm.0) {
+        bail!("mismatched UUID in the catalogue: expected {vm}, got {got}; enable it again");
+    }
+    Ok(())
 }
 
 pub fn lookup(connect: &Connect, vm: &VmId) -> Result<Option<Domain>, Error> {

@@ -2,9 +2,8 @@
 
 use super::start::{call_off, lookup};
 use super::{Inner, lock, thread};
-use crate::guests::{Guest, Known, pidfd, running};
+use crate::guests::{Guest, pidfd};
 use anyhow::{Context as _, bail};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Wall};
 use steadfast_core::event::Event;
@@ -49,13 +48,13 @@ fn plug(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
     if let Err(error) = ask_libvirt(inner, vm) {
         tracing::info!(%vm, error = format!("{error:#}"), "libvirt did not destroy; killing");
     }
-    kill(vm, inner.deadline)
+    kill(inner, vm)
 }
 
 fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
-    let (link, wanted) = (inner.connection.link()?, vm.clone());
-    let pending = inner.connection.begin(link, "destroy a VM", move |link| {
-        let Some(domain) = lookup(link.connect(), &wanted)? else { return Ok(()) };
+    let wanted = vm.clone();
+    let pending = inner.connection.begin("destroy a VM", move |connect| {
+        let Some(domain) = lookup(connect, &wanted)? else { return Ok(()) };
         match domain.destroy() {
             // It does not run: that is what is asked for.
             Err(error) if error.code() == ErrorNumber::OperationInvalid => Ok(()),
@@ -71,10 +70,10 @@ fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
 /// Kills whatever process of `vm` is left, and waits until it has exited.
 ///
 /// # Errors
-/// If it does not exit within `patience`.
-pub fn kill(vm: &VmId, patience: Duration) -> anyhow::Result<()> {
-    let end = Wall::now() + patience;
-    for guest in processes(vm, end)? {
+/// If it does not exit within the deadline.
+pub fn kill(inner: &Inner, vm: &VmId) -> anyhow::Result<()> {
+    let end = Wall::now() + inner.deadline;
+    for guest in processes(inner, vm, end)? {
         let Some(fd) = pidfd::open(guest.process)? else { continue };
         let pid = guest.process.pid;
         tracing::info!(%vm, pid, "killing the guest's process");
@@ -93,13 +92,14 @@ pub fn kill(vm: &VmId, patience: Duration) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If processes cannot be read.
-pub fn is_present(vm: &VmId) -> anyhow::Result<bool> {
-    Ok(!processes(vm, Wall::now() + PATIENCE)?.is_empty())
+pub fn is_present(inner: &Inner, vm: &VmId) -> anyhow::Result<bool> {
+    Ok(!processes(inner, vm, Wall::now() + PATIENCE)?.is_empty())
 }
 
-fn processes(vm: &VmId, end: Wall) -> anyhow::Result<Vec<Guest>> {
+fn processes(inner: &Inner, vm: &VmId, end: Wall) -> anyhow::Result<Vec<Guest>> {
+    let guests = inner.guests.get().context("guests are not watched yet")?;
     loop {
-        match running(Path::new("/proc"), &mut Known::default()) {
+        match guests.look() {
             Ok(mut guests) => {
                 guests.retain(|guest| guest.vm == *vm);
                 return Ok(guests);

@@ -224,3 +224,46 @@ pub fn read_fresh(
     }
     Ok(buffer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("steadfast-direct-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn what_is_written_is_read_with_and_without_direct_io() {
+        let path = scratch("both");
+        std::fs::write(&path, vec![0; 2 * BLOCK]).unwrap();
+        for (direct, byte) in [(true, 1), (false, 2)] {
+            let mut block = AlignedBuffer::new(BLOCK);
+            block.get_mut().fill(byte);
+            let mut writer = Open::new(&path, Access::Write, direct).unwrap();
+            writer.write(BLOCK as u64, block.get()).unwrap();
+            let mut both = AlignedBuffer::new(3 * BLOCK);
+            let mut reader = Open::new(&path, Access::Read, direct).unwrap();
+            assert_eq!(reader.read(0, both.get_mut()).unwrap(), 2 * BLOCK);
+            assert!(both.get()[BLOCK..2 * BLOCK].iter().all(|found| *found == byte));
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_replaced_file_is_opened_anew() {
+        let (path, other) = (scratch("old"), scratch("new"));
+        std::fs::write(&path, vec![1; BLOCK]).unwrap();
+        std::fs::write(&other, vec![2; BLOCK]).unwrap();
+        let mut file = DirectFile::new(path.clone(), Access::Read);
+        let mut block = AlignedBuffer::new(BLOCK);
+        file.read(0, block.get_mut()).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        if let Some(open) = &mut file.open {
+            open.compared = Instant::now().checked_sub(COMPARE_EVERY).unwrap();
+        }
+        file.read(0, block.get_mut()).unwrap();
+        assert_eq!(block.get()[0], 2);
+        std::fs::remove_file(path).unwrap();
+    }
+}

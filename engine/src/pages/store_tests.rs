@@ -116,7 +116,7 @@ fn a_page_that_could_tear_the_newest_is_refused() {
     let world = World::new("sequence");
     world.init().unwrap();
     let one = world.open(1).unwrap();
-    let mut write = |sequence| {
+    let write = |sequence| {
         one.write_page(1, page(1, sequence));
         world.write_ended()
     };

@@ -180,7 +180,8 @@ impl<'a> Call<'a> {
     }
 
     fn read(&self, stage: Stage, packed: u64) -> Result<Vec<u8>, Failure> {
-        let [at, len] = [packed >> 32, packed & 0xffff_ffff].map(|half| half as u32);
+        let half = |shift: u32| u32::try_from(packed >> shift & 0xffff_ffff).unwrap_or(u32::MAX);
+        let (at, len) = (half(32), half(0));
         let most = self.store.data().limits.output_bytes;
         if len as usize > most {
             let reason = format!("the result has {len} bytes, allowed are {most}");

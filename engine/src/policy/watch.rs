@@ -17,8 +17,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
 /// It is read so often without any event: network file systems and symlinks' targets have none.
 const RESCAN: Duration = Duration::from_secs(30);
-/// Niceness of the loading thread: a compilation must not cost a heartbeat.
-const NICE: i32 = 15;
+/// Niceness of the loading thread: a compilation must not cost a heartbeat, nor wait for ever on a busy node.
+const NICE: i32 = 5;
 /// Stack of the loading thread: the compiler's recursion.
 const STACK_BYTES: usize = 4 << 20;
 

@@ -14,25 +14,22 @@ use crate::sys;
 use crate::wait;
 
 pub const DAEMON: &str = "steadfastd";
-const CONFIG: &str = "/etc/steadfast/steadfastd.toml";
+const CONFIG: &str = "/etc/steadfast/steadfast.toml";
+/// What every node starts with. The build also makes the examples, which are for tests to drop.
+const SHIPPED_POLICIES: [&str; 3] = ["node-priority.wasm", "placement.wasm", "risk.wasm"];
 /// Present when the shared storage was given its empty pages and ledger.
 const INITIALISED: &str = "storage.initialised";
 
 pub fn configure(lab: &Lab, node: Node) -> Result<()> {
     let folder = lab.home(node).join("etc/steadfast");
     sys::make_dir(&folder.join("policies"))?;
-    sys::write(&folder.join("steadfastd.toml"), configuration(lab, node))?;
+    sys::write(&folder.join("steadfast.toml"), configuration(lab, node))?;
     let Some(policies) = &lab.options.policies else { return Ok(()) };
-    let files = fs::read_dir(policies).with_context(|| {
-        format!("cannot read {}: build the policies with policies/build", policies.display())
-    })?;
-    for file in files {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            let name = path.file_name().unwrap_or_default();
-            fs::copy(&path, folder.join("policies").join(name))
-                .with_context(|| format!("cannot copy {}", path.display()))?;
-        }
+    for name in SHIPPED_POLICIES {
+        let file = policies.join(name);
+        fs::copy(&file, folder.join("policies").join(name)).with_context(|| {
+            format!("cannot copy {}: build the policies with policies/build", file.display())
+        })?;
     }
     Ok(())
 }

@@ -101,8 +101,8 @@ impl Lab {
         let events = Events::listen(self);
         // Streams must be open before there is something to hear.
         crate::wait::sleep(Duration::from_millis(300))?;
+        println!("  {:>6} ms  power of {victim} is cut (it had {lost:?})", 0);
         let mut watch = Watch::new(self, victim, lost);
-        println!("  {:>6} ms  power of {victim} is cut (it had {:?})", 0, watch.lost);
         self.kill(victim)?;
         watch.until_all_run(&events)?;
         watch.until_all_tick(&events)?;
@@ -116,6 +116,8 @@ struct Watch<'a> {
     start: Instant,
     start_wall: u64,
     told: BTreeSet<(String, Option<String>)>,
+    /// Lengths of the lost guests' serial logs: a log goes on where an earlier run there ended.
+    heard_before: BTreeMap<(String, Node), usize>,
     result: Failover,
 }
 
@@ -123,8 +125,15 @@ impl<'a> Watch<'a> {
     fn new(lab: &'a Lab, victim: Node, lost: BTreeSet<String>) -> Self {
         let result =
             Failover { victim, ms: 0, guests: BTreeMap::new(), milestones: BTreeMap::new() };
+        let mut heard_before = BTreeMap::new();
+        for name in &lost {
+            for node in lab.nodes() {
+                heard_before.insert((name.clone(), node), lab.console(name, node).len());
+            }
+        }
+        // Last: the power is cut now.
         let (start, start_wall) = (Instant::now(), sys::wall_ms());
-        Watch { lab, lost, start, start_wall, told: BTreeSet::new(), result }
+        Watch { lab, lost, start, start_wall, told: BTreeSet::new(), heard_before, result }
     }
 
     fn elapsed(&self) -> u64 {
@@ -149,14 +158,14 @@ impl<'a> Watch<'a> {
     fn until_all_tick(&mut self, events: &Events) -> Result<()> {
         let limit = self.start.elapsed() + LAST_WORDS;
         let homes = self.result.guests.clone();
-        let mut silent: Vec<(&String, Node)> =
-            homes.iter().map(|(name, (node, _))| (name, *node)).collect();
+        let mut silent: Vec<(String, Node)> =
+            homes.into_iter().map(|(name, (node, _))| (name, node)).collect();
         while !silent.is_empty() {
             self.check_time(limit)?;
-            silent.retain(|(name, node)| {
-                let console = self.lab.console(name, *node);
-                // The log goes on where an earlier run of the guest on that node ended.
-                console.rsplit("GUEST-UP").next().is_none_or(|last| !last.contains('.'))
+            silent.retain(|home| {
+                let console = self.lab.console(&home.0, home.1);
+                let before = self.heard_before.get(home).copied().unwrap_or(0);
+                !console.get(before..).unwrap_or_default().contains('.')
             });
             self.hear(events);
         }

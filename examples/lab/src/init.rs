@@ -41,7 +41,7 @@ pub fn run(lab: &Lab, node: Node) -> Result<()> {
 }
 
 /// A fresh `/proc` and `/sys`. The boot id must differ from node to node and from boot to boot,
-/// and no process in the node may reach the switch that resets the machine under the lab.
+/// and no process in the node may reach what resets the machine under the lab.
 fn mount_kernel_files(home: &Path, boot_id: &str) -> Result<()> {
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE)
         .context("cannot mount /proc")?;
@@ -50,8 +50,11 @@ fn mount_kernel_files(home: &Path, boot_id: &str) -> Result<()> {
     let file = home.join("boot_id");
     sys::write(&file, boot_id)?;
     bind(&file, Path::new("/proc/sys/kernel/random/boot_id"))?;
-    if Path::new("/proc/sysrq-trigger").exists() {
-        bind(Path::new("/dev/null"), Path::new("/proc/sysrq-trigger"))?;
+    // The kernel log is the machine's too: a node's last words would alarm its operator.
+    for path in ["/proc/sysrq-trigger", "/dev/kmsg"].map(Path::new) {
+        if path.exists() {
+            bind(Path::new("/dev/null"), path)?;
+        }
     }
     Ok(())
 }

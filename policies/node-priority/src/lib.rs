@@ -38,14 +38,17 @@ impl NodePriority for NodePriorityDefault {
         let load = u64::from(node.load_permille) / u64::from(node.vcpus.max(1));
         Score::new()
             .term("healthy", HEALTHY)
-            .term("status", minus(bad, self.unhealthy))
-            .term("cordoned", minus(i64::from(node.cordoned), self.cordoned))
-            .term("flaps", minus(i64::from(node.flaps.min(10)), self.flap))
-            .term("proactive risk", minus(i64::from(node.risk.min(1000)), self.risk_point))
-            .term("storage latency", minus(mib(node.storage_latency_ms.min(2000)), self.storage_ms))
-            .term("network age", minus(mib(node.network_age_ms.min(2000)), self.network_ms))
-            .term("load", minus(mib(load.min(4000)), self.load_permille))
-            .term("free memory", minus(-free_permille(node), self.memory_permille))
+            .term("status", -points(bad, self.unhealthy))
+            .term("cordoned", -points(i64::from(node.cordoned), self.cordoned))
+            .term("flaps", -points(i64::from(node.flaps.min(10)), self.flap))
+            .term("proactive risk", -points(i64::from(node.risk.min(1000)), self.risk_point))
+            .term(
+                "storage latency",
+                -points(mib(node.storage_latency_ms.min(2000)), self.storage_ms),
+            )
+            .term("network age", -points(mib(node.network_age_ms.min(2000)), self.network_ms))
+            .term("load", -points(mib(load.min(4000)), self.load_permille))
+            .term("free memory", points(free_permille(node), self.memory_permille))
     }
 }
 
@@ -53,10 +56,6 @@ impl NodePriority for NodePriorityDefault {
 #[must_use]
 pub fn builtin(question: &NodePriorityQuestion) -> NodePriorityVerdict {
     NodePriorityDefault::default().node_priority(question)
-}
-
-fn minus(units: i64, points: i64) -> i64 {
-    units.saturating_mul(points).saturating_neg()
 }
 
 fn free_permille(node: &NodeFacts) -> i64 {

@@ -45,24 +45,19 @@ const GROUP: &str = "group";
 impl Placement for PlacementDefault {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let fit = Fit::of(vm, node);
-        let sign = if self.pack { -1 } else { 1 };
-        let apart = i64::from(now.peers(vm, KEEP_APART, node.id));
-        let group = i64::from(now.peers(vm, GROUP, node.id));
+        let way = if self.pack { -1 } else { 1 };
         let score = Score::new()
-            .term("free memory", sign * fit.memory_free.saturating_mul(4))
-            .term("free CPUs", sign * fit.cpus_free.saturating_mul(2))
+            .term("free memory", points(fit.memory_free, 4 * way))
+            .term("free CPUs", points(fit.cpus_free, 2 * way))
             .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
             .term("cordoned", lost(node.cordoned, self.cordoned))
-            .term("keep apart", apart.saturating_mul(self.keep_apart).saturating_neg())
+            .term("keep apart", -points(now.peers(vm, KEEP_APART, node.id).into(), self.keep_apart))
             .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
             .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
             .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
-            .term("same group", group.saturating_mul(self.group).saturating_neg())
-            .term("flaps", -i64::from(node.flaps.min(10)).saturating_mul(self.flap))
-            .term(
-                "proactive risk",
-                -i64::from(node.risk.min(1000)).saturating_mul(self.risk_point),
-            );
+            .term("same group", -points(now.peers(vm, GROUP, node.id).into(), self.group))
+            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
+            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point));
         Some(score)
     }
 }
@@ -89,8 +84,8 @@ impl Fit {
     }
 }
 
-fn lost(holds: bool, points: i64) -> i64 {
-    if holds { points.saturating_neg() } else { 0 }
+fn lost(holds: bool, each: i64) -> i64 {
+    -points(holds.into(), each)
 }
 
 /// The verdict of this policy with its default parameters: the engine's built-in twin.

@@ -67,19 +67,19 @@ const RULES: [Rule; 20] = [
 
 impl Risk for RiskDefault {
     fn risk(&self, node: &NodeFacts, telemetry: &[Reading]) -> Score {
-        let flaps = i64::from(node.flaps.min(5)).saturating_mul(self.flap);
+        let flaps = points(node.flaps.min(5).into(), self.flap);
         RULES.iter().fold(Score::new().term("flaps", self.weigh(flaps)), |score, rule| {
             let fresh = telemetry.iter().filter(|reading| reading.age_ms <= self.stale_ms);
             let worst = fresh.filter(|reading| rule.names(&reading.name)).map(|it| it.value);
-            let points = worst.map(|value| rule.points_of(value)).max().unwrap_or(0);
-            score.term(rule.reason, self.weigh(points))
+            let worst = worst.map(|value| rule.points_of(value)).max().unwrap_or(0);
+            score.term(rule.reason, self.weigh(worst))
         })
     }
 }
 
 impl RiskDefault {
-    fn weigh(&self, points: i64) -> i64 {
-        points.saturating_mul(self.weight_permille) / 1000
+    fn weigh(&self, score: i64) -> i64 {
+        points(score, self.weight_permille) / 1000
     }
 }
 
@@ -101,7 +101,7 @@ impl Rule {
         } else {
             ramp(value.saturating_neg(), -self.from, -self.to)
         };
-        part.saturating_mul(self.points) / 1000
+        points(part, self.points) / 1000
     }
 }
 

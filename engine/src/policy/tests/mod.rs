@@ -17,7 +17,7 @@ use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, VmFacts};
 
 use super::{Kind, Limits, PolicyStatus, PolicyStore};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A policy folder that goes with the test.
 struct Folder(PathBuf);

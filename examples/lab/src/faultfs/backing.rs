@@ -15,8 +15,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 const ROOT: u64 = 1;
-/// Flags of the caller that change what a write means; the others are for the kernel in front.
-const KEPT_FLAGS: i32 = libc::O_TRUNC | libc::O_EXCL | libc::O_DSYNC | libc::O_SYNC;
+/// Flags of the caller that change what happens. O_DIRECT is for the kernel in front, and O_SYNC
+/// asks for what is true here of every write (see `fsync`).
+const KEPT_FLAGS: i32 = libc::O_TRUNC | libc::O_EXCL;
 /// A waiter that was killed cannot be told from one that waits: nobody waits for ever.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 const LOCK_RETRY: Duration = Duration::from_millis(10);

@@ -16,7 +16,7 @@ impl Placement for RackAware {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let peers = now.peers_in_domain(vm, "group", node, "rack");
         let score = PlacementDefault::default().score(vm, node, now)?;
-        Some(score.term("same rack", -self.shared_rack.saturating_mul(peers.into())))
+        Some(score.term("same rack", -points(peers.into(), self.shared_rack)))
     }
 }
 
