@@ -13,7 +13,7 @@ use steadfast_sdk::wire::{RankedNode, Score};
 const TOLD: usize = 12;
 
 pub(super) async fn print(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let report: StatusReport = client.get("/v1/status").await?;
+    let report = client.status().await?;
     let vms = &report.snapshot.vms;
     let vm = vms.iter().find(|vm| vm.name == name || vm.id.0 == name);
     let node = report.snapshot.nodes.iter().find(|node| node.name == name);
