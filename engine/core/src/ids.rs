@@ -15,10 +15,26 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Kernel boot id (source: `/proc/sys/kernel/random/boot_id`): changes with every boot of a node.
+/// Kernel boot id (source: `/proc/sys/kernel/random/boot_id`): changes with every boot of a node. Written as 32 hex digits:
+/// few JSON readers hold a number of 128 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct BootId(pub u128);
+
+impl From<BootId> for String {
+    fn from(boot: BootId) -> Self {
+        alloc::format!("{:032x}", boot.0)
+    }
+}
+
+impl TryFrom<String> for BootId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let number = u128::from_str_radix(&text, 16);
+        number.map(Self).map_err(|_| alloc::format!("a boot id has 32 hex digits, got {text:?}"))
+    }
+}
 
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -137,7 +137,6 @@ impl Lease {
     }
 
     pub fn on_watchdog_failed(&mut self, reason: String) {
-        self.feed_asked = None;
         self.watchdog_trouble = Some(reason);
     }
 
