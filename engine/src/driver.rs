@@ -30,7 +30,7 @@ use steadfast_core::action::Action;
 use steadfast_core::event::Event;
 use steadfast_core::machine::Machine;
 use steadfast_core::step::Step;
-use steadfast_core::time::Instant;
+use steadfast_core::time::{Instant, Millis};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -38,6 +38,8 @@ pub use agent::{Agent, Live, Phase};
 pub use inbox::Inbox;
 pub use requests::Requests;
 
+/// The shortest sleep after a wake-up: a machine that wants to be woken at once, always, must not eat a CPU.
+const SHORTEST_SLEEP: Millis = Millis(5);
 /// The longest sleep: whatever the machine says, the clock is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -86,7 +88,7 @@ impl Driver {
 
     /// Actions first, the journal after: what keeps the lease must not wait for a record of it.
     fn done(&mut self, now: Instant, event: Event, step: Step) {
-        self.wake_at = step.wake_at.0;
+        self.wake_at = step.wake_at.0.max(now + SHORTEST_SLEEP);
         for action in &step.actions {
             self.act(action);
         }

@@ -232,7 +232,8 @@ fn a_leader_stalled_for_2_s_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_leader_stalled_for_20_s_is_cut_by_its_watchdog_and_its_guests_run_elsewhere_once() -> Result<()> {
+fn a_leader_stalled_for_20_s_is_cut_by_its_watchdog_and_its_guests_run_elsewhere_once() -> Result<()>
+{
     let lab = lab("stall-20", without_fence_agent())?;
     let leader = lab.wait_until_good()?;
     lab.ensure_guest_on(leader)?;

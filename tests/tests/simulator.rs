@@ -12,7 +12,7 @@ fn every_seed_that_ever_failed_stays_clean() {
         let word = line.split_whitespace().next()?;
         word.parse().ok()
     });
-    judge(known, Wish::default());
+    judge(known, Wish { class: Some(Class::Swarm), ..Wish::default() });
 }
 
 #[test]

@@ -98,13 +98,10 @@ impl Guests {
         }
     }
 
-    /// pidfd said so: the process is gone. Anything else waits for a scan.
+    /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
     pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
         self.adopted.remove(vm);
-        self.destroying.remove(vm);
-        if let Some(scan) = &mut self.scan {
-            scan.present.remove(vm);
-        }
+        self.disturbed = now;
         let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
         let recent = now.since(at) < Millis(600_000);
         self.exits.insert(vm.clone(), (if recent { count + 1 } else { 1 }, now));

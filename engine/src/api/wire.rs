@@ -9,7 +9,7 @@ use steadfast_core::ids::VmId;
 use steadfast_core::snapshot::Snapshot;
 
 /// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
     /// Version of the agent.
     pub version: String,
@@ -20,6 +20,23 @@ pub struct StatusReport {
     /// The state, from this node's point of view.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+}
+
+impl StatusReport {
+    /// Reads what the agent wrote. Twice over, because serde's flattening cannot read boot ids (128 bits).
+    ///
+    /// # Errors
+    /// It is not a status report.
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: String,
+            wall_ms: u64,
+            bounds: Vec<Bound>,
+        }
+        let Head { version, wall_ms, bounds } = serde_json::from_slice(bytes)?;
+        Ok(Self { version, wall_ms, bounds, snapshot: serde_json::from_slice(bytes)? })
+    }
 }
 
 /// `GET /v1/decisions`, and one item of `GET /v1/events`.

@@ -1,6 +1,6 @@
 //! HTTP over the agent's unix socket.
 
-use crate::api::wire::Problem;
+use crate::api::wire::{Problem, StatusReport};
 use anyhow::anyhow;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -99,6 +99,15 @@ impl Client {
         decode(self.send(Method::GET, path, Bytes::new()).await?).await
     }
 
+    /// `GET /v1/status`.
+    ///
+    /// # Errors
+    /// See [`Client::get`].
+    pub async fn status(&self) -> Result<StatusReport, Failure> {
+        let response = checked(self.send(Method::GET, "/v1/status", Bytes::new()).await?).await?;
+        StatusReport::parse(&collect(response).await?).map_err(not_understood)
+    }
+
     /// `POST path` with a JSON body.
     ///
     /// # Errors
@@ -169,11 +178,13 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Failure {
 
 async fn decode<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Failure> {
     let bytes = collect(checked(response).await?).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::Other(anyhow!(error).context(
-            "the agent's answer is not understood: are steadfast and steadfastd of one version?",
-        ))
-    })
+    serde_json::from_slice(&bytes).map_err(not_understood)
+}
+
+fn not_understood(error: serde_json::Error) -> Failure {
+    Failure::Other(anyhow!(error).context(
+        "the agent's answer is not understood: are steadfast and steadfastd of one version?",
+    ))
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, Failure> {

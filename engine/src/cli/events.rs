@@ -2,7 +2,7 @@
 
 use super::client::{Client, Failure};
 use super::{format, say, status};
-use crate::api::wire::{DecisionReport, StatusReport};
+use crate::api::wire::DecisionReport;
 use anyhow::anyhow;
 use http_body_util::BodyExt;
 use std::time::Duration;
@@ -83,7 +83,7 @@ pub(super) async fn watch(client: &Client) -> Result<(), Failure> {
 }
 
 async fn screen(client: &Client) -> Result<String, Failure> {
-    let report: StatusReport = client.get("/v1/status").await?;
+    let report = client.status().await?;
     let path = format!("/v1/decisions?limit={WATCHED}");
     let decisions: Vec<DecisionReport> = client.get(&path).await?;
     let events: String = decisions.iter().map(brief).collect();

@@ -13,7 +13,7 @@ use steadfast_sdk::wire::{RankedNode, Score};
 const TOLD: usize = 12;
 
 pub(super) async fn print(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let report: StatusReport = client.get("/v1/status").await?;
+    let report = client.status().await?;
     let vms = &report.snapshot.vms;
     let vm = vms.iter().find(|vm| vm.name == name || vm.id.0 == name);
     let node = report.snapshot.nodes.iter().find(|node| node.name == name);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn record() -> PlacementRecord {
-        let term = |name: &str, value| Term { name: name.into(), value };
+        let term = |name: &str, value| Term { name: name.to_string().into(), value };
         let terms = vec![term("free memory", 700), term("load", -20)];
         let nodes = vec![RankedNode { node: 2, score: Score { value: 680, terms } }];
         let node = NodeFacts { id: 2, name: "n2".into(), ..NodeFacts::default() };

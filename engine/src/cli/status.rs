@@ -7,7 +7,7 @@ use crate::api::wire::StatusReport;
 use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
 
 pub(super) async fn print(client: &Client, json: bool) -> Result<(), Failure> {
-    let report: StatusReport = client.get("/v1/status").await?;
+    let report = client.status().await?;
     if json { say_json(&report) } else { say(&render(&report)) }
 }
 

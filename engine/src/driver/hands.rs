@@ -10,6 +10,7 @@ use crate::reset::reset_node;
 use crate::watchdog::Watchdog;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use steadfast_core::action::Action;
 use steadfast_core::event::Event;
 use steadfast_core::ids::{Digest, VmId};
@@ -26,6 +27,7 @@ pub(super) struct Hands {
     pub(super) questions: Questions,
     pub(super) sysrq: PathBuf,
     pub(super) events: Sink,
+    pub(super) told_no_watchdog: AtomicBool,
 }
 
 impl Hands {
@@ -82,6 +84,8 @@ impl Hands {
     fn feed(&self, basis: Option<Instant>, not_after: Instant) {
         match &self.watchdog {
             Some(watchdog) => watchdog.feed(basis, not_after),
+            // Once: the machine asks again after each answer, and without one only every other beat.
+            None if self.told_no_watchdog.swap(true, Ordering::Relaxed) => {}
             None => {
                 let reason = "no watchdog is configured: set [watchdog] device".into();
                 (self.events)(Event::WatchdogFailed { reason });

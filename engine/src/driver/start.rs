@@ -189,6 +189,7 @@ fn assemble(
         hypervisor: Arc::clone(&hypervisor),
         sysrq: config.sysrq.clone(),
         events: Arc::clone(events),
+        told_no_watchdog: false.into(),
     };
     adapters::verification(config, events);
     let labels = config.labels.clone();

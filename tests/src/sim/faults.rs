@@ -97,7 +97,10 @@ impl Fault {
     /// A fault of this kind.
     pub fn draw(kind: Kind, plan: &Plan, rng: &mut Rng) -> Self {
         let all = (1 << plan.nodes) - 1;
-        let one = 1 << rng.index(plan.nodes);
+        let mut one = 1 << rng.index(plan.nodes);
+        if plan.plant == Some(super::plan::Plant::SlowClock) {
+            one = 1 << (plan.nodes - 1);
+        }
         let nodes = match kind {
             Kind::StallSome | Kind::FailSome if rng.chance(300) => rng.bits() & all,
             Kind::PowerCutAll | Kind::StorageForAll | Kind::NetworkForAll => all,

@@ -25,7 +25,7 @@ pub enum Class {
 pub enum Plant {
     /// Fence agents report success and cut nothing.
     LyingFence,
-    /// One node's clock runs 30 % slow.
+    /// One node's clock runs at half speed.
     SlowClock,
     /// Watchdogs and resets do nothing.
     DeadWatchdog,
@@ -109,6 +109,10 @@ impl Plan {
         if wish.plant == Some(Plant::LyingFence) {
             plan.fence_agents = all;
         }
+        if wish.plant == Some(Plant::SlowClock) {
+            // Only rule 4 trusts a clock.
+            (plan.fence_agents, plan.never_paused) = (0, true);
+        }
         plan.draw_faults(rng);
         plan
     }
@@ -144,6 +148,7 @@ impl Plan {
             Class::Quiet => Vec::new(),
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
+            Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
@@ -190,7 +195,8 @@ fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {
         || rng.pick(&[995_000, 1_000_000, 1_005_000, 995_000 + rng.clone().below(10_001)]);
     let mut rates: Vec<u64> = (0..nodes).map(|_| draw()).collect();
     if plant == Some(Plant::SlowClock) {
-        rates[nodes - 1] = 700_000;
+        // 30 % are not enough: the second W of the feed rule hides them.
+        rates[nodes - 1] = 500_000;
     }
     rates
 }
