@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::heartbeat::{Cycle, Heartbeat, Seen};
 use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof};
+use crate::liveness::Facts;
 use crate::message::Bound;
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
@@ -195,21 +196,12 @@ impl Fencing {
     }
 
     /// The first proof that holds, if any.
-    pub fn proof(
-        &self,
-        node: NodeId,
-        eviction: &Eviction,
-        beats: &Beats,
-        heartbeat: &Heartbeat,
-        config: &Config,
-        nodes: usize,
-        now: Instant,
-    ) -> Option<Proof> {
+    pub fn proof(&self, node: NodeId, eviction: &Eviction, facts: &Facts<'_>) -> Option<Proof> {
         let case = self.cases.get(&(node, eviction.since))?;
-        let page = heartbeat.seen(node).map(|seen| &seen.page);
+        let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
         let says = |none_left: Option<Stamp>| none_left == Some(eviction.since);
         let by_page = page.is_some_and(|page| says(page.none_left));
-        let by_beat = beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
+        let by_beat = facts.beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
         if by_page || by_beat {
             return Some(Proof::NoneLeft);
         }
@@ -221,8 +213,8 @@ impl Fencing {
         if reread && page.is_some_and(|page| page.boot() != eviction.boot) {
             return Some(Proof::BootChanged);
         }
-        let end = case.time_bound(eviction, config, nodes)?;
-        (now >= end).then_some(Proof::TimeExpired)
+        let end = case.time_bound(eviction, facts.config, facts.ledger.nodes.len())?;
+        (facts.now >= end).then_some(Proof::TimeExpired)
     }
 
     /// What fencing waits for, for people.

@@ -369,10 +369,9 @@ impl Machine {
     }
 
     fn on_pages(&mut self, cycle: Cycle) {
-        if cycle.start.is_none() {
-            if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages) {
-                self.register.adopt_page(&page);
-            }
+        let first = cycle.start.is_none();
+        if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages).filter(|_| first) {
+            self.register.adopt_page(&page);
         }
         match self.register.wanted(&cycle.pages) {
             Some(wanted) => {
@@ -425,10 +424,9 @@ impl Machine {
             }
         }
         // Later leases need the same admission in the newest body, proved or not.
-        if let (Some((_, since)), Some(start)) = (admitted, start) {
-            if self.lease.admission() == Some(since) {
-                self.lease.on_storage_evidence(start);
-            }
+        let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
+        if let Some(start) = start.filter(|_| same.is_some()) {
+            self.lease.on_storage_evidence(start);
         }
     }
 

@@ -14,14 +14,12 @@ use alloc::{string::String, vec::Vec};
 /// Sets the proofs that hold now. True if any does.
 pub(crate) fn apply_proofs(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
     let mut changed = false;
-    let nodes = facts.ledger.nodes.len();
     for (node, entry) in &mut next.nodes {
         let Standing::Evicted(eviction) = &mut entry.standing else { continue };
         if eviction.proof.is_some() {
             continue;
         }
-        let (beats, heartbeat, config) = (facts.beats, facts.heartbeat, facts.config);
-        eviction.proof = fencing.proof(*node, eviction, beats, heartbeat, config, nodes, facts.now);
+        eviction.proof = fencing.proof(*node, eviction, facts);
         changed |= eviction.proof.is_some();
     }
     changed
