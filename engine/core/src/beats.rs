@@ -101,6 +101,13 @@ impl Beats {
         }
     }
 
+    /// A node left the view: what it said of its guests is history, not a statement any more.
+    pub fn on_gone(&mut self, node: NodeId) {
+        if let Some(heard) = self.heard.get_mut(&node) {
+            heard.beat.guests.clear();
+        }
+    }
+
     /// The youngest instant at which this node sent a beat that a majority (itself counted) has echoed.
     pub fn network_basis(&self, ledger: &Ledger) -> Option<Instant> {
         let others_needed = ledger.majority() - 1;

@@ -160,7 +160,8 @@ impl Lease {
         let last = self.last_feed_ended.unwrap_or(out.now);
         let not_after = last.max(out.now) + Millis(config.timing.watchdog.0 / 2);
         self.feed_asked = Some(out.now);
-        out.push(Action::FeedWatchdog { basis: self.basis(), not_after });
+        let (basis, last) = (self.basis(), self.last_feed_ended);
+        out.push(Action::FeedWatchdog { basis, last, not_after });
     }
 
     /// A start may be handed to libvirt until then; `None`: it may not, and why.

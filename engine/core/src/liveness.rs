@@ -62,6 +62,8 @@ pub(crate) struct Assessment {
 pub(crate) struct Liveness {
     nodes: BTreeMap<NodeId, Assessment>,
     storage_since: Option<Instant>,
+    /// Since when a node is network-isolated. A slow page makes it look Suspect between two looks, and ends nothing.
+    isolated: BTreeMap<NodeId, Instant>,
 }
 
 impl Facts<'_> {
@@ -79,6 +81,12 @@ impl Facts<'_> {
             || self.view.contains(node)
                 && self.beats.heard(node).is_some()
                 && self.silence(node) < self.config.timing.beat * MISSED_BEATS
+    }
+
+    /// A majority of the configured nodes beats: without it the fault may be ours, and nobody is evicted or fenced.
+    pub fn majority_beats(&self) -> bool {
+        let beating = self.view.configured(self.ledger).filter(|node| self.is_beating(*node));
+        beating.count() >= self.ledger.majority()
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.
@@ -267,18 +275,30 @@ impl Liveness {
         let facts = &Facts { storage_since: self.storage_since, ..*facts };
         for node in facts.ledger.nodes.keys() {
             let (status, reason) = facts.assess(*node);
+            let since = self.since(*node, status, facts.now);
             let before = self.nodes.get(node);
             if before.is_some_and(|known| known.status == status) {
                 self.nodes.entry(*node).and_modify(|known| known.reason = reason);
                 continue;
             }
             let before = before.map(|known| known.status);
-            let after = Assessment { status, since: facts.now, reason };
+            let after = Assessment { status, since, reason };
             self.nodes.insert(*node, after.clone());
             changes.push(Change { node: *node, before, after });
         }
         self.nodes.retain(|node, _| facts.ledger.nodes.contains_key(node));
         changes
+    }
+
+    fn since(&mut self, node: NodeId, status: Status, now: Instant) -> Instant {
+        match status {
+            Status::NetworkIsolation => *self.isolated.entry(node).or_insert(now),
+            Status::Suspect => now,
+            _ => {
+                self.isolated.remove(&node);
+                now
+            }
+        }
     }
 
     /// Since when a majority has had working storage without interruption.
