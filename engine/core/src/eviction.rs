@@ -221,7 +221,8 @@ impl Fencing {
         if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
             return Some(Proof::BootChanged);
         }
-        let end = case.time_bound(node, eviction, facts.ledger)?;
+        let shown = page.filter(|page| page.boot() == eviction.boot).map(|page| page.span);
+        let end = case.time_bound(node, eviction, shown, facts.ledger)?;
         (facts.now >= end).then_some(Proof::TimeExpired)
     }
 
@@ -267,13 +268,24 @@ impl Case {
 
     /// Rule 4: `max(network bound, storage bound) + (L + S) * 1.01 + 250 ms`, by the victim's own L and S. Only promises of
     /// configured nodes count.
-    fn time_bound(&self, victim: NodeId, eviction: &Eviction, ledger: &Ledger) -> Option<Instant> {
+    /// `shown` is the span on its page under the evicted boot: a restarted agent may enforce a longer one, or none.
+    fn time_bound(
+        &self,
+        victim: NodeId,
+        eviction: &Eviction,
+        shown: Option<Option<Millis>>,
+        ledger: &Ledger,
+    ) -> Option<Instant> {
+        let span = match shown {
+            Some(shown) => eviction.span.zip(shown).map(|(a, b)| a.max(b)),
+            None => eviction.span,
+        };
         let counts = |node: &NodeId| *node != victim && ledger.nodes.contains_key(node);
         let promises = self.bounds.iter().filter(|(node, _)| counts(node));
         if promises.clone().count() < ledger.nodes.len().div_ceil(2) {
             return None;
         }
         let network = promises.map(|(_, at)| *at).max()?;
-        Some(network.max(self.storage_bound?) + surely_dead(eviction.span?))
+        Some(network.max(self.storage_bound?) + surely_dead(span?))
     }
 }

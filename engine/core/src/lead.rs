@@ -30,7 +30,7 @@ impl Machine {
             storage_age: self.heartbeat.age(now),
             network_age: self.lease.network_age(now),
             lease_left: self.own_lease_left(),
-            armed: self.lease.is_armed(&self.config, now),
+            armed: self.lease.was_armed(),
             span: self.config.span(),
             idle: self.is_idle(),
             none_left: self.none_left,

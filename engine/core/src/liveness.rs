@@ -3,7 +3,7 @@
 //! No decision rests on one channel: Full failure needs silence on both, Network isolation needs a live page that says
 //! so while the others reach theirs, Storage isolation needs working storage on the other side.
 
-use crate::beats::Beats;
+use crate::beats::{Beats, Heard};
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::ids::NodeId;
@@ -81,6 +81,11 @@ impl Facts<'_> {
             || self.view.contains(node)
                 && self.beats.heard(node).is_some()
                 && self.silence(node) < self.config.timing.beat * MISSED_BEATS
+    }
+
+    /// What a node says now: its newest beat, while it beats and has not left the view since.
+    pub fn word_of(&self, node: NodeId) -> Option<&Heard> {
+        self.beats.heard(node).filter(|heard| self.is_beating(node) && !heard.stale)
     }
 
     /// A majority of the configured nodes beats: without it the fault may be ours, and nobody is evicted or fenced.

@@ -30,6 +30,8 @@ use crate::view::View;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
 use steadfast_sdk::wire::NodeFacts;
 
+/// The first page waits this long for the first scan of processes.
+const FIRST_SCAN: Millis = Millis(2_000);
 /// How far a term or a round may be ahead of the highest known.
 const LEAP: u64 = 1_000_000;
 
@@ -336,10 +338,20 @@ impl Machine {
         if !self.heartbeat.is_idle() || self.out.now < self.heartbeat.next {
             return;
         }
+        if self.awaits_scan() {
+            self.heartbeat.next = self.out.now + Millis(20);
+            return;
+        }
         match self.register.take_body() {
             Some((slot, bytes)) => self.heartbeat.write_body(slot, bytes, &mut self.out),
             None => self.write_page(),
         }
+    }
+
+    /// The first page of a boot is to say whether HA VMs execute: proof 3 rests on it.
+    fn awaits_scan(&self) -> bool {
+        let young = self.out.now.since(self.beats.started()) < FIRST_SCAN;
+        young && self.guests.scanned().is_none() && self.heartbeat.last_cycle.is_none()
     }
 
     fn hurry_if_needed(&mut self) {
@@ -369,7 +381,7 @@ impl Machine {
             accepted: Stamp::default(),
             slot: 1,
             digest: Digest::default(),
-            armed: self.lease.is_armed(&self.config, self.out.now),
+            armed: self.lease.was_armed(),
             span: self.config.span(),
             idle: self.is_idle(),
             none_left: self.none_left,

@@ -149,7 +149,7 @@ pub(crate) fn apply_admissions(
 
 /// The boot under which `node` is ready to be admitted. Its page must show it: pages are never read late.
 fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId> {
-    let heard = facts.beats.heard(node).filter(|_| facts.is_beating(node))?;
+    let heard = facts.word_of(node)?;
     let page = &facts.heartbeat.seen(node)?.page;
     let beat = &heard.beat;
     let stored = facts.storage_age(node)? < facts.config.timing.lease;
@@ -173,8 +173,7 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
         let mut admitted =
             facts.ledger.nodes.keys().filter(|n| facts.ledger.admission(**n).is_some());
         let read = |node: &NodeId| {
-            let heard = facts.beats.heard(*node).filter(|_| facts.is_beating(*node));
-            heard.is_some_and(|heard| {
+            facts.word_of(*node).is_some_and(|heard| {
                 let mut reports = heard.beat.guests.iter();
                 let silent = !reports.any(|report| report.vm == entry.spec.id);
                 heard.beat.known >= entry.since && (silent || *node == entry.owner)

@@ -51,7 +51,7 @@ pub(crate) struct Recovery {
 /// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
 pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
     // Of a node that is out of the view only old words are known: its next incarnation may know better.
-    let heard = facts.beats.heard(entry.owner).filter(|_| facts.is_beating(entry.owner))?;
+    let heard = facts.word_of(entry.owner)?;
     let report = heard.beat.guests.iter().find(|report| report.vm == entry.spec.id)?;
     match &report.state {
         GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
@@ -313,7 +313,7 @@ impl Recovery {
     /// The owner's present incarnation, if it is good and says nothing of the VM.
     fn idle_owner(&self, entry: &VmEntry, facts: &Facts<'_>) -> Option<crate::ids::Identity> {
         facts.ledger.admission(entry.owner).filter(|_| entry.acknowledged)?;
-        let heard = facts.beats.heard(entry.owner).filter(|_| facts.is_beating(entry.owner))?;
+        let heard = facts.word_of(entry.owner)?;
         let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
         silent.then_some(heard.from)
     }
