@@ -5,7 +5,7 @@
 
 use crate::action::Action;
 use crate::ids::{Identity, NodeId, Stamp};
-use crate::ledger::{Ledger, VmEntry};
+use crate::ledger::{Ledger, VmEntry, VmSpec};
 use crate::message::{Body, Change, Reply, Request};
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
@@ -133,6 +133,11 @@ fn reply(to: Identity, id: u64, result: Result<Stamp, String>, out: &mut Outbox)
     out.send(Body::Reply(Reply { to, id, result }));
 }
 
+/// Another VM with the same libvirt name: both could never be on one node.
+fn is_namesake(vm: &VmEntry, spec: &VmSpec) -> bool {
+    vm.spec.name == spec.name && vm.spec.id != spec.id
+}
+
 /// `Ok(false)`: it is so already.
 fn apply(
     next: &mut Ledger,
@@ -156,6 +161,13 @@ fn apply(
         }
         Change::EnableVm(spec) => {
             let name = next.name(from);
+            if let Some(other) = next.vms.values().find(|vm| is_namesake(vm, spec)) {
+                return Err(alloc::format!(
+                    "another VM is called {}: UUID {}; rename one of them",
+                    spec.name,
+                    other.spec.id
+                ));
+            }
             if let Some(known) = next.vms.get_mut(&spec.id) {
                 let same = known.spec == **spec;
                 if !same && known.owner == from {
@@ -172,13 +184,6 @@ fn apply(
                         next.name(owner)
                     ))
                 };
-            }
-            if let Some(other) = next.vms.values().find(|vm| vm.spec.name == spec.name) {
-                return Err(alloc::format!(
-                    "another VM is called {}: UUID {}; rename one of them",
-                    spec.name,
-                    other.spec.id
-                ));
             }
             if !is_good(from) {
                 return Err(alloc::format!(
