@@ -319,3 +319,25 @@ fn a_guest_with_a_local_disk_is_refused_with_the_reason() -> Result<()> {
 fn without_uuid(xml: &str) -> String {
     xml.lines().filter(|line| !line.contains("<uuid>")).collect::<Vec<_>>().join("\n")
 }
+
+#[test]
+fn broken_parts_are_told_with_a_remedy_and_stop_nothing_else() -> Result<()> {
+    let lab = lab("broken", Options::default())?;
+    let (sick, folder) = (Node(3), "etc/steadfast/policies/broken.wasm");
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/out/rack-aware.wasm");
+    let half = std::fs::read(&module)?;
+    nothing_happens(&lab, Duration::from_secs(12), || {
+        std::fs::write(lab.home(sick).join(folder), &half[..half.len() / 2])?;
+        lab.exec(sick, "sh", &["-c", "kill -9 $(pidof libvirtd) $(pidof corosync)"])?;
+        Ok(())
+    })?;
+    let policies = lab.steadfast(sick, &["policy", "list"])?;
+    ensure!(policies.contains("broken.wasm"), "the broken module is not listed:\n{policies}");
+    let log = std::fs::read_to_string(lab.log(sick, "steadfastd.log"))?;
+    for (part, remedy) in [("corosync", "systemctl"), ("libvirt", "start libvirtd")] {
+        let told = log.lines().any(|line| line.contains(part) && line.contains(remedy));
+        ensure!(told, "the log does not say what to do about {part}:\n{log}");
+    }
+    ensure!(!log.contains("panicked"), "the agent panicked:\n{log}");
+    lab.check_single()
+}

@@ -1,5 +1,6 @@
 //! The machine's state as people and the API see it.
 
+use crate::beats::Heard;
 use crate::election::Phase;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp};
@@ -10,7 +11,7 @@ use crate::plan::proof_words;
 use crate::snapshot::{
     BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, Snapshot, Status, VmView,
 };
-use crate::time::Instant;
+use crate::time::{Instant, Millis};
 use alloc::string::{String, ToString};
 
 impl Machine {
@@ -114,7 +115,7 @@ impl Machine {
             lease_left: if own {
                 self.lease_view(now).left
             } else {
-                heard.and_then(|heard| heard.beat.lease_left)
+                heard.and_then(|heard| lease_left_now(heard, now))
             },
             armed: heard.is_some_and(|heard| heard.beat.armed),
             verification: seen.and_then(|seen| seen.page.verification),
@@ -160,14 +161,21 @@ impl Machine {
         if let Some(eviction) = ledger.eviction(entry.owner) {
             return ("orphan", self.eviction_text(entry.owner, eviction, ledger));
         }
-        let Some(heard) = self.beats.heard(entry.owner) else {
-            return ("unknown", "its owner was not heard of yet".into());
+        let own = (entry.owner == self.me()).then(|| self.guests.reports());
+        let reports = match own {
+            Some(reports) => reports,
+            None => {
+                let Some(heard) = self.beats.heard(entry.owner) else {
+                    return ("unknown", "its owner was not heard of yet".into());
+                };
+                let age = now.since(heard.received);
+                if age >= self.config.timing.beat * 3 {
+                    return ("unknown", alloc::format!("its owner was last heard {age} ago"));
+                }
+                heard.beat.guests.clone()
+            }
         };
-        let age = now.since(heard.received);
-        if age >= self.config.timing.beat * 3 {
-            return ("unknown", alloc::format!("its owner was last heard {age} ago"));
-        }
-        let report = heard.beat.guests.iter().find(|report| report.vm == *vm);
+        let report = reports.iter().find(|report| report.vm == *vm);
         match report.map(|report| &report.state) {
             Some(GuestState::Running) => ("running", String::new()),
             Some(GuestState::Starting) => ("starting", String::new()),
@@ -176,6 +184,12 @@ impl Machine {
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
     }
+}
+
+/// What is left of a node's lease by its last word, if it has heard nothing since.
+fn lease_left_now(heard: &Heard, now: Instant) -> Option<Millis> {
+    let (left, age) = (heard.beat.lease_left?, now.since(heard.received));
+    (left > age).then(|| Millis(left.0 - age.0))
 }
 
 fn name_of(ledger: &Ledger, node: NodeId) -> NodeName {
