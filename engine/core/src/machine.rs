@@ -4,7 +4,7 @@
 //! Waking late is safe, not waking is what leases and watchdogs are for.
 //!
 //! Each concern has its own file and state; this file only passes events on and, after each, lets every concern do what
-//! facts and time make due ([`Machine::settle`]). Nothing here waits: "no answer yet" is a state.
+//! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
 use crate::config::Config;
