@@ -2,7 +2,7 @@
 //! and the command line.
 //!
 //! Adapters are thin. They never block their caller: each works on threads of its own and answers with
-//! [`Event`](steadfast_core::event::Event)s.
+//! [`Event`]s.
 
 use std::sync::Arc;
 use steadfast_core::event::Event;
