@@ -337,3 +337,7 @@ impl Heartbeat {
         self.trouble = None;
     }
 }
+
+#[cfg(test)]
+#[path = "tests/heartbeat.rs"]
+mod tests;
