@@ -192,3 +192,7 @@ impl Lease {
         first
     }
 }
+
+#[cfg(test)]
+#[path = "tests/lease.rs"]
+mod tests;
