@@ -258,3 +258,7 @@ impl Guests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/guest.rs"]
+mod tests;
