@@ -361,3 +361,7 @@ impl Election {
         self.is_running().then(|| now + step)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/election.rs"]
+mod tests;
