@@ -275,3 +275,7 @@ impl Case {
         Some((*network).max(self.storage_bound?) + config.timing.surely_dead())
     }
 }
+
+#[cfg(test)]
+#[path = "tests/eviction.rs"]
+mod tests;
