@@ -38,3 +38,6 @@ mod view;
 #[cfg(test)]
 #[path = "tests/kit.rs"]
 mod kit;
+#[cfg(test)]
+#[path = "tests/stage.rs"]
+mod stage;

@@ -221,11 +221,22 @@ pub(crate) fn own_vm(ledger: &mut Ledger, name: &str, owner: u32, since: Stamp) 
 
 /// One cycle of `heartbeat` over `pages`: the incarnation's first read, then write and read. Own slot is kept.
 pub(crate) fn show(heartbeat: &mut Heartbeat, pages: &mut Pages, began: u64, ended: u64) -> Cycle {
+    show_as(heartbeat, page(1, 0), pages, began, ended)
+}
+
+/// The same, with `own` as n1's page.
+pub(crate) fn show_as(
+    heartbeat: &mut Heartbeat,
+    own: Page,
+    pages: &mut Pages,
+    began: u64,
+    ended: u64,
+) -> Cycle {
     let beat = Millis(500);
     let mut out = outbox(1, began);
     out.now = at(began);
     if heartbeat.is_idle() {
-        heartbeat.write_page(page(1, 0), beat, &mut out);
+        heartbeat.write_page(own, beat, &mut out);
         let Some(Action::WritePage { id: write, page }) = out.actions.pop() else {
             panic!("no page is written");
         };
