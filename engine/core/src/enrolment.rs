@@ -180,3 +180,7 @@ fn apply(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/enrolment.rs"]
+mod tests;
