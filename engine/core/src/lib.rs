@@ -36,6 +36,9 @@ pub mod time;
 mod view;
 
 #[cfg(test)]
+#[path = "tests/cluster.rs"]
+mod cluster;
+#[cfg(test)]
 #[path = "tests/kit.rs"]
 mod kit;
 #[cfg(test)]

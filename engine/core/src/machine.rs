@@ -494,3 +494,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/machine.rs"]
+mod tests;
