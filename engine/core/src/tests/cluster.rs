@@ -149,7 +149,9 @@ impl Cluster {
         self.members.get_mut(&node).unwrap().alive = false;
         self.executing.retain(|(_, on)| *on != node);
         let mut sides = core::mem::take(&mut self.sides);
-        sides.iter_mut().for_each(|side| drop(side.remove(&node)));
+        for side in &mut sides {
+            side.remove(&node);
+        }
         let sides: Vec<Vec<u32>> = sides.into_iter().map(Vec::from_iter).collect();
         let sides: Vec<&[u32]> = sides.iter().map(Vec::as_slice).collect();
         self.split(&sides, 1_000);

@@ -76,7 +76,9 @@ fn ballot(round: u64, priority: i64) -> ElectionBallot {
 /// The winner of round 1 among `ballots`, as node n1 computes it.
 fn winner(ballots: &[(u32, ElectionBallot)]) -> Option<NodeId> {
     let mut elector = Elector::collecting(1, 3);
-    ballots.iter().for_each(|(from, ballot)| drop(elector.hear(*from, ballot)));
+    ballots.iter().for_each(|(from, ballot)| {
+        let _ = elector.hear(*from, ballot);
+    });
     elector.close(1)
 }
 
@@ -207,10 +209,14 @@ fn the_lowest_closes_with_a_majority_when_the_window_is_over() {
 fn the_next_lowest_closes_two_windows_after_the_lowest_should_have() {
     for (me, full, partial) in [(2, 3_000, 4_000), (3, 5_000, 6_000)] {
         let mut next = Elector::collecting(me, 3);
-        (1..=3).for_each(|from| drop(next.hear(from, &ballot(1, 0))));
+        (1..=3).for_each(|from| {
+            let _ = next.hear(from, &ballot(1, 0));
+        });
         assert!(!next.closes_at(full - 1) && next.closes_at(full), "n{me}, all ballots");
         let mut next = Elector::collecting(me, 3);
-        (2..=3).for_each(|from| drop(next.hear(from, &ballot(1, 0))));
+        (2..=3).for_each(|from| {
+            let _ = next.hear(from, &ballot(1, 0));
+        });
         assert!(!next.closes_at(partial - 1) && next.closes_at(partial), "n{me}, a ghost");
     }
 }

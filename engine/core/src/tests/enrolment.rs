@@ -74,12 +74,15 @@ fn disable_is_idempotent_and_may_be_asked_anywhere() {
     assert!(!changed && again == next);
 }
 
+/// Number of a request, and what its reply says.
+type Answered = (u64, Result<Stamp, String>);
+
 /// Takes `requests` of n2 into the next ledger; returns whether it changed, and the replies.
 fn take(
     enrolment: &mut Enrolment,
     next: &mut Ledger,
     requests: &[(u64, Change)],
-) -> (bool, Vec<(u64, Result<Stamp, String>)>) {
+) -> (bool, Vec<Answered>) {
     for (id, change) in requests {
         enrolment.on_request(who(2), Request { id: *id, change: change.clone() });
     }
@@ -88,7 +91,7 @@ fn take(
     (changed, replies(&mut out))
 }
 
-fn replies(out: &mut Outbox) -> Vec<(u64, Result<Stamp, String>)> {
+fn replies(out: &mut Outbox) -> Vec<Answered> {
     let reply = |body| match body {
         Body::Reply(reply) if reply.to == who(2) => (reply.id, reply.result),
         other => panic!("expected a reply to n2, got {other:?}"),

@@ -93,8 +93,8 @@ fn an_enrolment_that_the_owner_has_not_read_outlives_its_none_left_and_its_lease
 #[test]
 fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
     let decide = |stage: &Stage, node| {
-        let mut recovery = Recovery::default();
-        recovery.decided = [Assignment { vm: vm("db"), node: id(node) }].into();
+        let decided = [Assignment { vm: vm("db"), node: id(node) }].into();
+        let mut recovery = Recovery { decided, ..Recovery::default() };
         let mut next = stage.ledger.clone();
         let changed = recovery.apply(&mut next, NEXT, &stage.facts());
         assert_eq!(changed, next.vms[&vm("db")].owner == id(node));
@@ -114,8 +114,8 @@ fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
 #[test]
 fn a_vm_that_moves_is_owned_from_that_commit_on_and_remembers_where_it_failed() {
     let stage = stage(given_up(OWNED));
-    let mut recovery = Recovery::default();
-    recovery.decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let mut recovery = Recovery { decided, ..Recovery::default() };
     let mut next = stage.ledger.clone();
     recovery.apply(&mut next, NEXT, &stage.facts());
     let entry = &next.vms[&vm("db")];

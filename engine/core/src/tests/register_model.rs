@@ -77,7 +77,7 @@ impl World {
 
     /// A crash: the write in flight has landed, or not, or in part.
     fn crash(&mut self, node: NodeId, chance: u8) {
-        if chance % 2 == 0 {
+        if chance.is_multiple_of(2) {
             self.land(node);
         }
         let there = self.nodes.get_mut(&node).unwrap();
