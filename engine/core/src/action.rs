@@ -55,6 +55,8 @@ pub enum Action {
     FeedWatchdog {
         /// Basis of the lease, recorded on tmpfs with the boot id before the feed.
         basis: Option<Instant>,
+        /// End of the newest feed that this decision knew: one that ended later spends it.
+        last: Option<Instant>,
         /// The feed must not begin after this instant.
         not_after: Instant,
     },

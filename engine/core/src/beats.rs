@@ -30,6 +30,8 @@ pub(crate) struct Heard {
     pub received: Instant,
     /// When this incarnation of it was first heard.
     pub since: Instant,
+    /// It left the view after this beat: what it said of its guests is history, not a statement any more.
+    pub stale: bool,
 }
 
 /// Own beats, those heard, and whom not to echo.
@@ -81,13 +83,18 @@ impl Beats {
     /// A beat arrived. Older ones of the same incarnation are no news.
     pub fn on_received(&mut self, from: Identity, beat: Box<Beat>, now: Instant) {
         let known = self.heard.get(&from.node);
-        if known.is_some_and(|heard| heard.from == from && heard.beat.number >= beat.number) {
+        let older = |heard: &Heard| {
+            let same_boot = heard.from.boot == from.boot;
+            let order = (from.incarnation, beat.number);
+            same_boot && (heard.from.incarnation, heard.beat.number) >= order
+        };
+        if known.is_some_and(older) {
             return;
         }
         let same = known.filter(|heard| heard.from == from);
         let since = same.map_or(now, |heard| heard.since);
         self.count_echo(from.node, &beat);
-        self.heard.insert(from.node, Heard { from, beat, received: now, since });
+        self.heard.insert(from.node, Heard { from, beat, received: now, since, stale: false });
     }
 
     fn count_echo(&mut self, by: NodeId, beat: &Beat) {
@@ -98,6 +105,13 @@ impl Beats {
         if let Some(echo) = beat.echoes.iter().find(mine) {
             let newest = self.echoed_of_mine.entry(by).or_default();
             *newest = (*newest).max(echo.beat);
+        }
+    }
+
+    /// A node left the view.
+    pub fn on_gone(&mut self, node: NodeId) {
+        if let Some(heard) = self.heard.get_mut(&node) {
+            heard.stale = true;
         }
     }
 

@@ -91,13 +91,18 @@ impl Timing {
         }
     }
 
-    /// Rule 4: what must pass after the younger bound until a node whose lease is enforced runs nothing:
-    /// (L + S), 1 % for clocks that run apart, and 250 ms for rounding and the last instruction.
+    /// L + S: how long after its basis a node may still execute HA VMs.
     #[must_use]
-    pub fn surely_dead(&self) -> Millis {
-        let both = self.lease.0 + self.stop.0;
-        Millis(both + both.div_ceil(100) + 250)
+    pub fn span(&self) -> Millis {
+        self.lease + self.stop
     }
+}
+
+/// Rule 4: what must pass after the younger bound until a node that enforces `span` (its L + S) runs nothing: 1 % more for
+/// clocks that run apart, and 250 ms for rounding and the last instruction.
+#[must_use]
+pub fn surely_dead(span: Millis) -> Millis {
+    span + Millis(span.0.div_ceil(100) + 250)
 }
 
 /// What a machine is told when it is made.
@@ -121,6 +126,14 @@ pub struct Config {
     pub name: String,
     /// Answers when no policy does in time.
     pub builtin: Builtin,
+}
+
+impl Config {
+    /// What this node's page says of rule 4: the span that it enforces, if nothing from outside can pause it.
+    #[must_use]
+    pub fn span(&self) -> Option<Millis> {
+        self.never_paused.then(|| self.timing.span())
+    }
 }
 
 /// The default policies' native twins: what counts when a policy is missing, late or wrong.

@@ -167,7 +167,7 @@ impl Election {
     }
 
     fn start(&mut self, reason: &str, now: Instant) -> Ask {
-        self.begin_round(self.round + 1, reason, now)
+        self.begin_round(self.round.saturating_add(1), reason, now)
     }
 
     fn begin_round(&mut self, round: u64, reason: &str, now: Instant) -> Ask {
@@ -242,7 +242,7 @@ impl Election {
         let waited = scene.now.since(self.began);
         let window = scene.config.timing.election_window;
         let all = scene.view.configured(scene.ledger).all(|n| self.ballots.contains_key(&n));
-        let enough = self.ballots.len() >= scene.ledger.majority();
+        let enough = configured(&self.ballots, scene.ledger) >= scene.ledger.majority();
         // The lowest closes; after two windows the next-lowest does, and so on.
         let my_turn = waited >= window * 2 * rank;
         if !self.close_sent && my_turn && (all || enough && waited >= window * (2 * rank + 1)) {
@@ -294,11 +294,14 @@ impl Election {
 
     /// The first `Close` in agreed order counts.
     pub fn on_close(&mut self, round: u64, ledger: &Ledger, now: Instant, out: &mut Outbox) {
-        let enough = self.ballots.len() >= ledger.majority();
+        let enough = configured(&self.ballots, ledger) >= ledger.majority();
         if round != self.round || self.phase != Phase::Collecting || !enough {
             return;
         }
         self.winner = self.compute_winner();
+        if self.winner.is_some_and(|winner| self.declined.contains(&winner)) {
+            self.declined.clear();
+        }
         self.enter(Phase::Confirming, now);
         if let Some(winner) = self.winner {
             out.send(Body::Confirm { round, winner });
@@ -313,8 +316,10 @@ impl Election {
             let priority = if builtin { ballot.builtin } else { ballot.priority.value };
             (ballot.eligible, ballot.storage_ok, priority, core::cmp::Reverse(**node))
         };
-        let willing = self.ballots.iter().filter(|(node, _)| !self.declined.contains(node));
-        willing.filter(|(_, ballot)| ballot.eligible).max_by_key(rank).map(|(node, _)| *node)
+        let eligible = self.ballots.iter().filter(|(_, ballot)| ballot.eligible);
+        let willing = eligible.clone().filter(|(node, _)| !self.declined.contains(node));
+        // When everybody has declined, what they declined for may be over: all count again.
+        willing.max_by_key(rank).or_else(|| eligible.max_by_key(rank)).map(|(node, _)| *node)
     }
 
     /// Policies differ between the ballots.
@@ -337,7 +342,10 @@ impl Election {
             return Ask::Nothing;
         }
         self.confirms.insert(from, winner);
-        let agree = self.confirms.values().filter(|named| **named == self.me.node).count();
+        let named_me = |(node, named): &(&NodeId, &NodeId)| {
+            **named == self.me.node && ledger.nodes.contains_key(node)
+        };
+        let agree = self.confirms.iter().filter(named_me).count();
         if self.winner != Some(self.me.node) || agree < ledger.majority() {
             return Ask::Nothing;
         }
@@ -360,6 +368,11 @@ impl Election {
         let step = Millis(config.timing.election_window.0 / 4);
         self.is_running().then(|| now + step)
     }
+}
+
+/// How many of the configured nodes have a ballot in.
+fn configured(ballots: &BTreeMap<NodeId, ElectionBallot>, ledger: &Ledger) -> usize {
+    ballots.keys().filter(|node| ledger.nodes.contains_key(node)).count()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::action::Action;
 use crate::ids::{Identity, NodeId, Stamp};
-use crate::ledger::{Ledger, VmEntry};
+use crate::ledger::{Ledger, VmEntry, VmSpec};
 use crate::message::{Body, Change, Reply, Request};
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
@@ -26,7 +26,7 @@ struct Own {
 #[derive(Debug, Default)]
 pub(crate) struct Enrolment {
     own: BTreeMap<u64, Own>,
-    queue: Vec<(Identity, Request)>,
+    queue: Vec<(Identity, Request, Instant)>,
     /// In the commit under way: who waits for which stamp.
     committing: Vec<(Identity, u64)>,
 }
@@ -69,11 +69,13 @@ impl Enrolment {
     }
 
     /// A request was delivered to this node, which leads.
-    pub fn on_request(&mut self, from: Identity, request: Request) {
-        let known = |(who, queued): &(Identity, Request)| *who == from && queued.id == request.id;
+    pub fn on_request(&mut self, from: Identity, request: Request, now: Instant) {
+        let known = |(who, queued, _): &(Identity, Request, Instant)| {
+            *who == from && queued.id == request.id
+        };
         let committing = self.committing.contains(&(from, request.id));
         if !committing && !self.queue.iter().any(known) {
-            self.queue.push((from, request));
+            self.queue.push((from, request, now));
         }
     }
 
@@ -88,7 +90,11 @@ impl Enrolment {
         out: &mut Outbox,
     ) -> bool {
         let mut changed = false;
-        for (from, request) in core::mem::take(&mut self.queue) {
+        for (from, request, received) in core::mem::take(&mut self.queue) {
+            // Its sender was told "unknown" by now, and may have decided otherwise.
+            if out.now.since(received) >= GIVE_UP {
+                continue;
+            }
             match apply(next, from.node, &request.change, stamp, &is_good) {
                 Ok(true) => {
                     changed = true;
@@ -127,6 +133,11 @@ fn reply(to: Identity, id: u64, result: Result<Stamp, String>, out: &mut Outbox)
     out.send(Body::Reply(Reply { to, id, result }));
 }
 
+/// Another VM with the same libvirt name: both could never be on one node.
+fn is_namesake(vm: &VmEntry, spec: &VmSpec) -> bool {
+    vm.spec.name == spec.name && vm.spec.id != spec.id
+}
+
 /// `Ok(false)`: it is so already.
 fn apply(
     next: &mut Ledger,
@@ -136,9 +147,27 @@ fn apply(
     is_good: &impl Fn(NodeId) -> bool,
 ) -> Result<bool, String> {
     match change {
-        Change::DisableVm(vm) => Ok(next.vms.remove(vm).is_some()),
+        Change::DisableVm(vm) => {
+            let Some(entry) = next.vms.get(vm) else { return Ok(false) };
+            // The entry is what remembers that its owner may run it.
+            if !is_good(entry.owner) {
+                return Err(alloc::format!(
+                    "{} may run on {}, which is not a good node now; try again when it is, or when the VM has moved",
+                    entry.spec.name,
+                    next.name(entry.owner)
+                ));
+            }
+            Ok(next.vms.remove(vm).is_some())
+        }
         Change::EnableVm(spec) => {
             let name = next.name(from);
+            if let Some(other) = next.vms.values().find(|vm| is_namesake(vm, spec)) {
+                return Err(alloc::format!(
+                    "another VM is called {}: UUID {}; rename one of them",
+                    spec.name,
+                    other.spec.id
+                ));
+            }
             if let Some(known) = next.vms.get_mut(&spec.id) {
                 let same = known.spec == **spec;
                 if !same && known.owner == from {
@@ -155,13 +184,6 @@ fn apply(
                         next.name(owner)
                     ))
                 };
-            }
-            if let Some(other) = next.vms.values().find(|vm| vm.spec.name == spec.name) {
-                return Err(alloc::format!(
-                    "another VM is called {}: UUID {}; rename one of them",
-                    spec.name,
-                    other.spec.id
-                ));
             }
             if !is_good(from) {
                 return Err(alloc::format!(

@@ -3,10 +3,11 @@
 
 use crate::action::Action;
 use crate::beats::Beats;
-use crate::config::Config;
+use crate::config::{Config, surely_dead};
 use crate::heartbeat::{Cycle, Heartbeat, Seen};
 use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof};
+use crate::liveness::Facts;
 use crate::message::Bound;
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
@@ -14,6 +15,9 @@ use alloc::{collections::BTreeMap, string::String};
 
 /// A failed fence agent is ordered again after this.
 const FENCE_AGAIN: Millis = Millis(5_000);
+
+/// A fence agent is ordered only on a confirmation of the term younger than this many beats.
+const FRESH_BEATS: u64 = 3;
 
 /// One fence agent's run.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ struct Case {
     storage_bound: Option<Instant>,
     fence: Option<Attempt>,
     last_order: Option<Instant>,
+    /// Orders that this leader gave.
+    orders: u32,
     failures: u32,
     /// The last failure, for people.
     trouble: Option<String>,
@@ -87,7 +93,7 @@ impl Fencing {
         }
         if let Some(case) = self.cases.get_mut(&(bound.victim, bound.eviction)) {
             // Its clock may run 1 % fast: what it calls `age` may be shorter in our time.
-            let age = Millis(bound.age.0 * 100 / 101);
+            let age = Millis(bound.age.0 / 101 * 100);
             case.bounds.entry(by).or_insert(received - age);
         }
     }
@@ -98,7 +104,8 @@ impl Fencing {
             let Some(seen) = heartbeat.seen(*node) else { continue };
             if cycle.read_began >= case.committed {
                 // The sequence that the page *still shows in a read begun after the eviction was committed*.
-                case.storage_bound.get_or_insert(seen.first_shown);
+                // A page that moves later belongs to a node that does not read its eviction: the bound moves with it.
+                case.storage_bound = case.storage_bound.max(Some(seen.first_shown));
                 case.withhold_if_alive(seen, config, cycle.read_ended);
             }
         }
@@ -155,8 +162,11 @@ impl Fencing {
         &mut self,
         ledger: &Ledger,
         confirmed: Option<Instant>,
+        beat: Millis,
         out: &mut Outbox,
     ) -> alloc::vec::Vec<NodeId> {
+        // A leader that was paused since then may have been deposed, and the node admitted again.
+        let confirmed = confirmed.filter(|read| out.now.since(*read) < beat * FRESH_BEATS);
         let mut ordered = alloc::vec::Vec::new();
         for (node, eviction) in ledger.evictions().filter(|(_, e)| e.proof.is_none()) {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };
@@ -167,6 +177,7 @@ impl Fencing {
             if recorded && idle && checked && !out_of_turn(case, out.now) {
                 case.fence = Some(Attempt::Running);
                 case.last_order = Some(out.now);
+                case.orders += 1;
                 out.push(Action::Fence { victim: node, eviction: eviction.since });
                 ordered.push(node);
             }
@@ -186,30 +197,19 @@ impl Fencing {
         if eviction.fence_orders == 0 {
             return true;
         }
-        match (&case.fence, case.last_order) {
-            (Some(Attempt::Running), _) => false,
-            (Some(_), Some(_)) => true,
-            // Ordered by an earlier leader: its agent may be running until its time-out.
-            _ => now >= case.committed + config.timing.fence_timeout,
-        }
+        // Ordered by an earlier leader: its agent may be running until its time-out.
+        let all_mine = eviction.fence_orders <= case.orders;
+        let running = matches!(case.fence, Some(Attempt::Running));
+        !running && (all_mine || now >= case.committed + config.timing.fence_timeout)
     }
 
     /// The first proof that holds, if any.
-    pub fn proof(
-        &self,
-        node: NodeId,
-        eviction: &Eviction,
-        beats: &Beats,
-        heartbeat: &Heartbeat,
-        config: &Config,
-        nodes: usize,
-        now: Instant,
-    ) -> Option<Proof> {
+    pub fn proof(&self, node: NodeId, eviction: &Eviction, facts: &Facts<'_>) -> Option<Proof> {
         let case = self.cases.get(&(node, eviction.since))?;
-        let page = heartbeat.seen(node).map(|seen| &seen.page);
+        let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
         let says = |none_left: Option<Stamp>| none_left == Some(eviction.since);
         let by_page = page.is_some_and(|page| says(page.none_left));
-        let by_beat = beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
+        let by_beat = facts.beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
         if by_page || by_beat {
             return Some(Proof::NoneLeft);
         }
@@ -218,11 +218,12 @@ impl Fencing {
         }
         // Pages only: a beat can be read long after it was sent, a page read after the commit cannot.
         let reread = case.storage_bound.is_some();
-        if reread && page.is_some_and(|page| page.boot() != eviction.boot) {
+        if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
             return Some(Proof::BootChanged);
         }
-        let end = case.time_bound(eviction, config, nodes)?;
-        (now >= end).then_some(Proof::TimeExpired)
+        let shown = page.filter(|page| page.boot() == eviction.boot).map(|page| page.span);
+        let end = case.time_bound(node, eviction, shown, facts.ledger)?;
+        (facts.now >= end).then_some(Proof::TimeExpired)
     }
 
     /// What fencing waits for, for people.
@@ -265,14 +266,27 @@ impl Case {
         }
     }
 
-    /// Rule 4: `max(network bound, storage bound) + (L + S) * 1.01 + 250 ms`.
-    fn time_bound(&self, eviction: &Eviction, config: &Config, nodes: usize) -> Option<Instant> {
-        let promised = self.bounds.len() >= nodes.div_ceil(2);
-        if !eviction.armed || !config.never_paused || !promised {
+    /// Rule 4: `max(network bound, storage bound) + (L + S) * 1.01 + 250 ms`, by the victim's own L and S. Only promises of
+    /// configured nodes count.
+    /// `shown` is the span on its page under the evicted boot: a restarted agent may enforce a longer one, or none.
+    fn time_bound(
+        &self,
+        victim: NodeId,
+        eviction: &Eviction,
+        shown: Option<Option<Millis>>,
+        ledger: &Ledger,
+    ) -> Option<Instant> {
+        let span = match shown {
+            Some(shown) => eviction.span.zip(shown).map(|(a, b)| a.max(b)),
+            None => eviction.span,
+        };
+        let counts = |node: &NodeId| *node != victim && ledger.nodes.contains_key(node);
+        let promises = self.bounds.iter().filter(|(node, _)| counts(node));
+        if promises.clone().count() < ledger.nodes.len().div_ceil(2) {
             return None;
         }
-        let network = self.bounds.values().max()?;
-        Some((*network).max(self.storage_bound?) + config.timing.surely_dead())
+        let network = promises.map(|(_, at)| *at).max()?;
+        Some(network.max(self.storage_bound?) + surely_dead(span?))
     }
 }
 

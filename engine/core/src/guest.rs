@@ -76,9 +76,15 @@ pub(crate) struct Guests {
     ran: BTreeMap<VmId, Stamp>,
     exits: BTreeMap<VmId, (u32, Instant)>,
     ledger_known: bool,
+    /// An earlier incarnation of this boot had a lease: what executes here may be HA VMs, whatever they are called.
+    had_lease: bool,
 }
 
 impl Guests {
+    pub fn new(had_lease: bool) -> Self {
+        Self { had_lease, ..Self::default() }
+    }
+
     /// A body was read. A rumour only adds HA VMs; a committed body names them all.
     pub fn on_ledger(&mut self, ledger: &Ledger, proved: bool) {
         self.ledger_known = true;
@@ -102,6 +108,10 @@ impl Guests {
     pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
         self.adopted.remove(vm);
         self.disturbed = now;
+        // What was stopped on purpose says nothing about the VM.
+        if self.destroying.contains_key(vm) {
+            return;
+        }
         let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
         let recent = now.since(at) < Millis(600_000);
         self.exits.insert(vm.clone(), (if recent { count + 1 } else { 1 }, now));
@@ -178,9 +188,13 @@ impl Guests {
 
     /// HA guests may execute: present, starting, or not known not to.
     pub fn may_execute(&self) -> bool {
-        let unresolved = |scan: &GuestScan| !scan.unresolved.is_empty();
-        !self.starting.is_empty()
-            || self.scan.as_ref().is_some_and(|s| unresolved(s) || !self.present_ha().is_empty())
+        if !self.starting.is_empty() || !self.present_ha().is_empty() {
+            return true;
+        }
+        let unnamed = self.had_lease && !self.ledger_known;
+        self.scan.as_ref().map_or(unnamed, |scan| {
+            !scan.unresolved.is_empty() || unnamed && !scan.present.is_empty()
+        })
     }
 
     /// Asks for a scan if one is due or `wanted`.

@@ -86,6 +86,10 @@ pub(crate) struct Heartbeat {
     written: Option<Box<Page>>,
     /// When the next cycle is due.
     pub next: Instant,
+    /// After a cycle that did not finish, none begins before this, however urgent: one unreadable block must not make
+    /// every node hammer the array.
+    not_before: Instant,
+    failures: u32,
     seen: BTreeMap<NodeId, Seen>,
     /// The youngest complete cycle: (start, end).
     pub last_cycle: Option<(Instant, Instant)>,
@@ -101,6 +105,8 @@ impl Heartbeat {
             sequence: 0,
             written: None,
             next: now,
+            not_before: now,
+            failures: 0,
             seen: BTreeMap::new(),
             last_cycle: None,
             trouble: None,
@@ -133,7 +139,7 @@ impl Heartbeat {
     /// Begin the next cycle as soon as the pipeline is free, but not within `pace` of the last one.
     pub fn hurry(&mut self, now: Instant, pace: Millis) {
         let earliest = self.last_cycle.map_or(now, |(start, _)| start + pace);
-        self.next = self.next.min(earliest.max(now));
+        self.next = self.next.min(earliest.max(now).max(self.not_before));
     }
 
     /// When the machine must be woken for storage.
@@ -244,7 +250,7 @@ impl Heartbeat {
                 }
             },
             Err(why) => {
-                self.give_up(why, start.is_none(), now + beat);
+                self.give_up(why, start.is_none(), beat, now);
                 Progress::None
             }
         }
@@ -322,10 +328,13 @@ impl Heartbeat {
         }
     }
 
-    /// The cycle did not finish. The next attempt begins at `again`.
-    pub fn give_up(&mut self, why: String, first: bool, again: Instant) {
+    /// The cycle did not finish. The next attempt begins a tenth of a beat later, doubled with every failure up to a beat.
+    pub fn give_up(&mut self, why: String, first: bool, beat: Millis, now: Instant) {
+        let pause = Millis(beat.0 / 10).0 << self.failures.min(4);
+        self.failures += 1;
+        self.not_before = now + Millis(pause.min(beat.0));
+        self.next = self.not_before;
         self.trouble = Some(why);
-        self.next = self.next.max(again);
         self.phase = if first { Phase::Unread } else { Phase::Idle };
     }
 
@@ -335,6 +344,7 @@ impl Heartbeat {
             self.last_cycle = Some((start, cycle.read_ended));
         }
         self.trouble = None;
+        self.failures = 0;
     }
 }
 

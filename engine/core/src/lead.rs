@@ -30,7 +30,8 @@ impl Machine {
             storage_age: self.heartbeat.age(now),
             network_age: self.lease.network_age(now),
             lease_left: self.own_lease_left(),
-            armed: self.lease.is_armed(&self.config, now),
+            armed: self.lease.was_armed(),
+            span: self.config.span(),
             idle: self.is_idle(),
             none_left: self.none_left,
             verification: self.verification,
@@ -173,7 +174,7 @@ impl Machine {
         }
     }
 
-    fn step_down(&mut self) {
+    pub(crate) fn step_down(&mut self) {
         self.register.resign();
         self.fencing.clear();
         self.recovery.clear();
@@ -212,7 +213,7 @@ impl Machine {
         self.out.context = (known.stamp.ballot.term, known.stamp);
         self.open_cases();
         self.announce();
-        plan::tell(before, &known.ledger, &self.config, &mut self.out);
+        plan::tell(before, &known.ledger, &mut self.out);
         self.recovery.on_committed(before, &known.ledger, &mut self.out);
         self.enrolment.on_committed(known.stamp, &mut self.out);
     }
@@ -232,7 +233,10 @@ impl Machine {
         if !self.view.is_majority(&ledger) || self.resigned(&ledger) {
             return;
         }
-        self.order_fences(&ledger);
+        if facts_of!(self, &ledger).majority_beats() {
+            self.order_fences(&ledger);
+        }
+        self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
         if !self.register.is_busy() {
             self.commit_plan(&ledger);
         }
@@ -240,7 +244,8 @@ impl Machine {
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
         self.recovery.on_reports(&facts);
-        self.recovery.order(ballot.term, stamp, &facts, &mut self.out);
+        let committing = self.register.committing();
+        self.recovery.order((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     /// A leader without storage, while a majority has it, makes room.
@@ -262,8 +267,8 @@ impl Machine {
     }
 
     fn order_fences(&mut self, ledger: &Ledger) {
-        let confirmed = self.register.confirmed;
-        for node in self.fencing.order(ledger, confirmed, &mut self.out) {
+        let (confirmed, beat) = (self.register.confirmed, self.config.timing.beat);
+        for node in self.fencing.order(ledger, confirmed, beat, &mut self.out) {
             let text = alloc::format!("the fence agent of {} is ordered: off", ledger.name(node));
             self.out.record(Note::new(Kind::FenceOrdered, "PROTOCOL 5.2", text).node(node));
         }
@@ -315,7 +320,6 @@ impl Machine {
         let own = self.own_facts();
         let facts = facts_of!(self, ledger);
         let nodes = recovery::candidates(&facts, &own, own_good);
-        self.recovery.on_time(&facts, &mut self.out);
         self.recovery.ask_if_due(&facts, nodes, &mut self.out);
     }
 

@@ -30,6 +30,9 @@ pub(crate) struct Lease {
     inherited: Option<Instant>,
     last_feed_ended: Option<Instant>,
     feed_asked: Option<Instant>,
+    /// Basis that the feed asked for last records on tmpfs, and the one that is recorded.
+    asked_basis: Option<Instant>,
+    fed_basis: Option<Instant>,
     /// Why the watchdog does not work.
     pub watchdog_trouble: Option<String>,
     resetting: bool,
@@ -40,6 +43,7 @@ impl Lease {
         let inherited = config.inherited;
         Self {
             inherited: inherited.and_then(|record| record.basis),
+            fed_basis: inherited.and_then(|record| record.basis),
             last_feed_ended: inherited.and_then(|record| record.last_feed_ended),
             ..Self::default()
         }
@@ -124,7 +128,13 @@ impl Lease {
         }
     }
 
-    /// The watchdog is open and counts.
+    /// The watchdog was opened and fed in this boot, and nothing says that it does not count: since nobody ever closes it, either
+    /// it is fed by the rule or the node goes. This is what rule 4 rests on.
+    pub fn was_armed(&self) -> bool {
+        self.last_feed_ended.is_some() && self.watchdog_trouble.is_none()
+    }
+
+    /// The watchdog is open and was fed in time.
     pub fn is_armed(&self, config: &Config, now: Instant) -> bool {
         self.last_feed_ended.is_some_and(|end| now.since(end) < config.timing.watchdog)
             && self.watchdog_trouble.is_none()
@@ -133,6 +143,7 @@ impl Lease {
     pub fn on_fed(&mut self, ended: Instant) {
         self.feed_asked = None;
         self.watchdog_trouble = None;
+        self.fed_basis = self.asked_basis;
         self.last_feed_ended = self.last_feed_ended.max(Some(ended));
     }
 
@@ -149,18 +160,27 @@ impl Lease {
         last + config.timing.watchdog * 2 <= deadline
     }
 
+    /// The record on tmpfs, which the next incarnation inherits, is of this lease and not of one that is long over.
+    fn is_recorded(&self, config: &Config) -> bool {
+        let half = Millis(config.timing.lease.0 / 2);
+        self.basis().is_none_or(|basis| self.fed_basis.is_some_and(|fed| basis <= fed + half))
+    }
+
     /// Feeds once a beat, if the rule allows or none is left (`idle`).
     pub fn feed(&mut self, config: &Config, idle: bool, out: &mut Outbox) {
         let beat = config.timing.beat;
         let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
-        let fresh = self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
+        let recorded = self.is_recorded(config);
+        let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
         if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config)) {
             return;
         }
         let last = self.last_feed_ended.unwrap_or(out.now);
         let not_after = last.max(out.now) + Millis(config.timing.watchdog.0 / 2);
         self.feed_asked = Some(out.now);
-        out.push(Action::FeedWatchdog { basis: self.basis(), not_after });
+        self.asked_basis = self.basis();
+        let (basis, last) = (self.basis(), self.last_feed_ended);
+        out.push(Action::FeedWatchdog { basis, last, not_after });
     }
 
     /// A start may be handed to libvirt until then; `None`: it may not, and why.
@@ -175,6 +195,9 @@ impl Lease {
                 "lease is good for {}, a start needs {margin}",
                 end.since(now)
             ));
+        }
+        if !self.is_recorded(config) {
+            return Err("the watchdog was not fed for this lease yet".into());
         }
         if !self.is_armed(config, now) || !self.feed_is_safe(config) {
             return Err("the watchdog is not open or was not fed in time".into());

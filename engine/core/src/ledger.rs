@@ -2,6 +2,7 @@
 //! (`register.rs`), and only the leader commits.
 
 use crate::ids::{BootId, Digest, NodeId, Stamp, VmId};
+use crate::time::Millis;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -59,8 +60,8 @@ pub struct Eviction {
     pub since: Stamp,
     /// Why, in the operator's words.
     pub reason: EvictionReason,
-    /// Its admission was seen armed: rule 4 may be used.
-    pub armed: bool,
+    /// Its admission was seen armed, and this is the L + S that it enforces: rule 4 may be used.
+    pub span: Option<Millis>,
     /// Fence orders recorded, each before the agent ran.
     pub fence_orders: u32,
     /// Proof that it runs nothing; `None` while fencing is under way.

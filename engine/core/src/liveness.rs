@@ -3,7 +3,7 @@
 //! No decision rests on one channel: Full failure needs silence on both, Network isolation needs a live page that says
 //! so while the others reach theirs, Storage isolation needs working storage on the other side.
 
-use crate::beats::Beats;
+use crate::beats::{Beats, Heard};
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::ids::NodeId;
@@ -62,6 +62,8 @@ pub(crate) struct Assessment {
 pub(crate) struct Liveness {
     nodes: BTreeMap<NodeId, Assessment>,
     storage_since: Option<Instant>,
+    /// Since when a node is network-isolated. A slow page makes it look Suspect between two looks, and ends nothing.
+    isolated: BTreeMap<NodeId, Instant>,
 }
 
 impl Facts<'_> {
@@ -79,6 +81,17 @@ impl Facts<'_> {
             || self.view.contains(node)
                 && self.beats.heard(node).is_some()
                 && self.silence(node) < self.config.timing.beat * MISSED_BEATS
+    }
+
+    /// What a node says now: its newest beat, while it beats and has not left the view since.
+    pub fn word_of(&self, node: NodeId) -> Option<&Heard> {
+        self.beats.heard(node).filter(|heard| self.is_beating(node) && !heard.stale)
+    }
+
+    /// A majority of the configured nodes beats: without it the fault may be ours, and nobody is evicted or fenced.
+    pub fn majority_beats(&self) -> bool {
+        let beating = self.view.configured(self.ledger).filter(|node| self.is_beating(*node));
+        beating.count() >= self.ledger.majority()
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.
@@ -267,18 +280,30 @@ impl Liveness {
         let facts = &Facts { storage_since: self.storage_since, ..*facts };
         for node in facts.ledger.nodes.keys() {
             let (status, reason) = facts.assess(*node);
+            let since = self.since(*node, status, facts.now);
             let before = self.nodes.get(node);
             if before.is_some_and(|known| known.status == status) {
                 self.nodes.entry(*node).and_modify(|known| known.reason = reason);
                 continue;
             }
             let before = before.map(|known| known.status);
-            let after = Assessment { status, since: facts.now, reason };
+            let after = Assessment { status, since, reason };
             self.nodes.insert(*node, after.clone());
             changes.push(Change { node: *node, before, after });
         }
         self.nodes.retain(|node, _| facts.ledger.nodes.contains_key(node));
         changes
+    }
+
+    fn since(&mut self, node: NodeId, status: Status, now: Instant) -> Instant {
+        match status {
+            Status::NetworkIsolation => *self.isolated.entry(node).or_insert(now),
+            Status::Suspect => now,
+            _ => {
+                self.isolated.remove(&node);
+                now
+            }
+        }
     }
 
     /// Since when a majority has had working storage without interruption.

@@ -30,6 +30,11 @@ use crate::view::View;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
 use steadfast_sdk::wire::NodeFacts;
 
+/// The first page waits this long for the first scan of processes.
+const FIRST_SCAN: Millis = Millis(2_000);
+/// How far a term or a round may be ahead of the highest known.
+const LEAP: u64 = 1_000_000;
+
 /// One node's whole reasoning.
 #[derive(Debug)]
 pub struct Machine {
@@ -76,7 +81,7 @@ impl Machine {
             heartbeat: Heartbeat::new(me, now),
             register: Register::new(me.node, config.genesis.clone()),
             lease: Lease::new(&config),
-            guests: Guests::default(),
+            guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
@@ -202,7 +207,8 @@ impl Machine {
         consider(guarded.then_some(now + Millis(100)), "guests to be stopped");
         consider(self.election.wake_at(&self.config, now), "election");
         consider(self.priority_asked.map(|(_, deadline)| deadline), "priority due");
-        consider(self.recovery.wake_at(), "placement due");
+        let leads = self.register.leading().is_some();
+        consider(self.recovery.wake_at().filter(|_| leads), "placement due");
         consider(self.enrolment.wake_at(now), "request");
         // Never later than a beat: timers may be late, never trusted.
         (wake.0.min(now + self.config.timing.beat).max(now), wake.1)
@@ -217,6 +223,7 @@ impl Machine {
     fn on_view(&mut self, members: alloc::collections::BTreeSet<NodeId>) {
         let now = self.out.now;
         let gone = self.view.on_changed(members, now);
+        gone.iter().for_each(|node| self.beats.on_gone(*node));
         let ask = self.election.on_view(&gone, now);
         self.on_ask(ask);
         // A new view is news: say at once who we are and whom we hear.
@@ -229,6 +236,11 @@ impl Machine {
             return;
         }
         let now = self.out.now;
+        if let Some(absurd) = self.absurdity(&message.body) {
+            let text = alloc::format!("a message of node {sender} is dropped: {absurd}");
+            self.out.record(Note::new(Kind::Alarm, "PROTOCOL 2", text).node(sender));
+            return;
+        }
         match message.body {
             Body::Beat(beat) => {
                 for bound in &beat.bounds {
@@ -260,7 +272,7 @@ impl Machine {
             Body::StartVm(order) => self.on_start_order(order),
             Body::Request(request) => {
                 if self.register.leading().is_some() {
-                    self.enrolment.on_request(from, request);
+                    self.enrolment.on_request(from, request, now);
                 }
             }
             Body::Reply(reply) if reply.to == self.config.me => {
@@ -268,6 +280,24 @@ impl Machine {
             }
             Body::Reply(_) => {}
         }
+    }
+
+    /// A number that no history can have led to: one bad message must not poison every node.
+    fn absurdity(&self, body: &Body) -> Option<String> {
+        let (term, round) = match body {
+            Body::Beat(beat) => (beat.term, 0),
+            Body::Committed(committed) => (committed.stamp.ballot.term, 0),
+            Body::Ballot(ballot) => (ballot.term, ballot.round),
+            Body::Leading { term } => (*term, 0),
+            Body::StartVm(order) => (order.term, 0),
+            _ => return None,
+        };
+        let known = self.election.highest_term.max(self.register.highest.term);
+        let excess = |what: &str, got: u64, known: u64| {
+            let far = got > known.saturating_add(LEAP);
+            far.then(|| alloc::format!("{what} {got}, known {known}"))
+        };
+        excess("term", term, known).or_else(|| excess("round", round, self.election.round))
     }
 
     fn on_leading(&mut self, from: Identity, term: u64) {
@@ -308,10 +338,20 @@ impl Machine {
         if !self.heartbeat.is_idle() || self.out.now < self.heartbeat.next {
             return;
         }
+        if self.awaits_scan() {
+            self.heartbeat.next = self.out.now + Millis(20);
+            return;
+        }
         match self.register.take_body() {
             Some((slot, bytes)) => self.heartbeat.write_body(slot, bytes, &mut self.out),
             None => self.write_page(),
         }
+    }
+
+    /// The first page of a boot is to say whether HA VMs execute: proof 3 rests on it.
+    fn awaits_scan(&self) -> bool {
+        let young = self.out.now.since(self.beats.started()) < FIRST_SCAN;
+        young && self.guests.scanned().is_none() && self.heartbeat.last_cycle.is_none()
     }
 
     fn hurry_if_needed(&mut self) {
@@ -341,7 +381,8 @@ impl Machine {
             accepted: Stamp::default(),
             slot: 1,
             digest: Digest::default(),
-            armed: self.lease.is_armed(&self.config, self.out.now),
+            armed: self.lease.was_armed(),
+            span: self.config.span(),
             idle: self.is_idle(),
             none_left: self.none_left,
             view_size,
@@ -361,7 +402,7 @@ impl Machine {
             Progress::PagesRead(cycle) => self.on_pages(cycle),
             Progress::BodyRead(cycle, result) => self.on_body(cycle, result),
             Progress::Hijacked(why) => {
-                self.register.resign();
+                self.step_down();
                 let text = alloc::format!("storage work is ended: {why}");
                 self.out.record(Note::new(Kind::Alarm, "PROTOCOL 3", text).node(self.me()));
             }
@@ -369,10 +410,9 @@ impl Machine {
     }
 
     fn on_pages(&mut self, cycle: Cycle) {
-        if cycle.start.is_none() {
-            if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages) {
-                self.register.adopt_page(&page);
-            }
+        let first = cycle.start.is_none();
+        if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages).filter(|_| first) {
+            self.register.adopt_page(&page);
         }
         match self.register.wanted(&cycle.pages) {
             Some(wanted) => {
@@ -393,9 +433,8 @@ impl Machine {
             Ok(()) => self.on_cycle(&cycle),
             // Its writer may have gone on to the next body meanwhile: the cycle has not finished, read again soon.
             Err(why) => {
-                let again = self.out.now + Millis(self.config.timing.beat.0 / 10);
-                self.heartbeat.give_up(why, cycle.start.is_none(), again);
-                self.heartbeat.next = again;
+                let beat = self.config.timing.beat;
+                self.heartbeat.give_up(why, cycle.start.is_none(), beat, self.out.now);
             }
         }
     }
@@ -425,10 +464,9 @@ impl Machine {
             }
         }
         // Later leases need the same admission in the newest body, proved or not.
-        if let (Some((_, since)), Some(start)) = (admitted, start) {
-            if self.lease.admission() == Some(since) {
-                self.lease.on_storage_evidence(start);
-            }
+        let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
+        if let Some(start) = start.filter(|_| same.is_some()) {
+            self.lease.on_storage_evidence(start);
         }
     }
 
@@ -460,7 +498,7 @@ impl Machine {
             Ask::Nothing => {}
             Ask::Priority => self.ask_priority(),
             Ask::Claim => self.claim(),
-            Ask::Abandon => self.register.resign(),
+            Ask::Abandon => self.step_down(),
         }
     }
 

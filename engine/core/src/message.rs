@@ -84,6 +84,8 @@ pub struct Beat {
     /// As in its page.
     pub armed: bool,
     /// As in its page.
+    pub span: Option<Millis>,
+    /// As in its page.
     pub idle: bool,
     /// As in its page.
     pub none_left: Option<Stamp>,

@@ -1,6 +1,7 @@
 //! The page: the record that only its node writes on shared storage.
 
 use crate::ids::{Ballot, BootId, Digest, Identity, Incarnation, NodeId, Stamp};
+use crate::time::Millis;
 use alloc::{collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub struct Page {
     pub digest: Digest,
     /// Watchdog open and lease enforced (PROTOCOL section 5, rule 4).
     pub armed: bool,
+    /// L + S that this node enforces on itself, if it states that it is never paused from outside: rule 4's span.
+    pub span: Option<Millis>,
     /// Proved, in this incarnation: no HA VM executes here, and none is permitted to start.
     pub idle: bool,
     /// "None left" for the eviction of this stamp (rule 1).

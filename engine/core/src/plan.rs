@@ -1,7 +1,7 @@
 //! The leader's next ledger: proofs, evictions, admissions, places and requests, derived from facts at every step and committed
 //! together. Nothing is queued that facts can tell again, so a new leader goes on where the old one was.
 
-use crate::config::Config;
+use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
 use crate::guest::GuestState;
@@ -9,19 +9,18 @@ use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
 use crate::outbox::{Note, Outbox};
+use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
 
 /// Sets the proofs that hold now. True if any does.
 pub(crate) fn apply_proofs(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
     let mut changed = false;
-    let nodes = facts.ledger.nodes.len();
     for (node, entry) in &mut next.nodes {
         let Standing::Evicted(eviction) = &mut entry.standing else { continue };
         if eviction.proof.is_some() {
             continue;
         }
-        let (beats, heartbeat, config) = (facts.beats, facts.heartbeat, facts.config);
-        eviction.proof = fencing.proof(*node, eviction, beats, heartbeat, config, nodes, facts.now);
+        eviction.proof = fencing.proof(*node, eviction, facts);
         changed |= eviction.proof.is_some();
     }
     changed
@@ -35,6 +34,9 @@ pub(crate) fn apply_evictions(
     fencing: &Fencing,
     facts: &Facts<'_>,
 ) -> bool {
+    if !facts.majority_beats() {
+        return false;
+    }
     let mut due: Vec<(NodeId, EvictionReason)> = liveness.due(facts);
     let me = facts.config.me.node;
     due.retain(|(node, _)| *node != me);
@@ -47,6 +49,12 @@ pub(crate) fn apply_evictions(
         changed |= evict(next, node, reason, stamp, facts);
     }
     changed | record_fence_orders(next, fencing, facts)
+}
+
+/// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
+fn shows_other_boot(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
+    let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
+    page.is_some_and(|page| page.boot() != boot && page.idle)
 }
 
 /// Admitted nodes whose page shows another boot than the admitted one.
@@ -71,21 +79,27 @@ fn evict(
         boot,
         since: stamp,
         reason,
-        armed: was_armed(node, boot, facts),
+        span: enforced_span(node, boot, facts),
         fence_orders: u32::from(fence),
-        // A node that shows another boot has lost its VMs with the old kernel: proof 3 holds already.
-        proof: (reason == EvictionReason::Rebooted).then_some(Proof::BootChanged),
+        // A node that shows another boot has lost its VMs with the old kernel, and has proved that nobody has started
+        // them again: proof 3 holds already.
+        proof: shows_other_boot(node, boot, facts).then_some(Proof::BootChanged),
     };
     next.nodes.entry(node).and_modify(|entry| entry.standing = Standing::Evicted(eviction));
     true
 }
 
-/// Its page or beat showed, under its admitted boot, that its watchdog is open and its lease enforced.
-fn was_armed(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
+/// The longest L + S that its page or beat showed, armed, under its admitted boot. The victim's own numbers count, not the
+/// leader's: their configurations may differ.
+fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis> {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    let by_page = page.is_some_and(|page| page.boot() == boot && page.armed);
-    let heard = facts.beats.heard(node);
-    by_page || heard.is_some_and(|heard| heard.from.boot == boot && heard.beat.armed)
+    let by_page = page.filter(|page| page.boot() == boot && page.armed)?.span;
+    // A beat that denies the rule overrules the page; silence on the network leaves the page's word.
+    match facts.beats.heard(node).filter(|heard| heard.from.boot == boot) {
+        None => by_page,
+        Some(heard) if heard.beat.armed => by_page.zip(heard.beat.span).map(|(a, b)| a.max(b)),
+        Some(_) => None,
+    }
 }
 
 fn record_fence_orders(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
@@ -135,7 +149,7 @@ pub(crate) fn apply_admissions(
 
 /// The boot under which `node` is ready to be admitted. Its page must show it: pages are never read late.
 fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId> {
-    let heard = facts.beats.heard(node).filter(|_| facts.is_beating(node))?;
+    let heard = facts.word_of(node)?;
     let page = &facts.heartbeat.seen(node)?.page;
     let beat = &heard.beat;
     let stored = facts.storage_age(node)? < facts.config.timing.lease;
@@ -151,13 +165,21 @@ fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId>
     (same && idle && stored && said).then_some(page.boot())
 }
 
-/// An owner that has read an enrolment counts that VM among those it answers for.
+/// An enrolment is acknowledged when its owner has read it, and counts that VM among those it answers for, and when every other
+/// admitted node has read it too, and has stopped what it may have been running under that UUID.
 pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
     let mut changed = false;
     for entry in next.vms.values_mut().filter(|entry| !entry.acknowledged) {
-        let heard = facts.beats.heard(entry.owner);
-        let read = heard.is_some_and(|heard| heard.beat.known >= entry.since);
-        if read && facts.is_beating(entry.owner) {
+        let mut admitted =
+            facts.ledger.nodes.keys().filter(|n| facts.ledger.admission(**n).is_some());
+        let read = |node: &NodeId| {
+            facts.word_of(*node).is_some_and(|heard| {
+                let mut reports = heard.beat.guests.iter();
+                let silent = !reports.any(|report| report.vm == entry.spec.id);
+                heard.beat.known >= entry.since && (silent || *node == entry.owner)
+            })
+        };
+        if read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
             changed = true;
         }
@@ -183,7 +205,7 @@ pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
 }
 
 /// Tells what a commit changed of nodes' standing.
-pub(crate) fn tell(before: &Ledger, after: &Ledger, config: &Config, out: &mut Outbox) {
+pub(crate) fn tell(before: &Ledger, after: &Ledger, out: &mut Outbox) {
     for (node, entry) in &after.nodes {
         let old = before.nodes.get(node).map(|entry| &entry.standing);
         match (&entry.standing, old) {
@@ -197,7 +219,7 @@ pub(crate) fn tell(before: &Ledger, after: &Ledger, config: &Config, out: &mut O
                     Some(Standing::Evicted(old)) if old.since == eviction.since => Some(old),
                     _ => None,
                 };
-                tell_eviction(*node, &entry.name, eviction, before, config, out);
+                tell_eviction(*node, &entry.name, eviction, before, out);
             }
             (Standing::New, _) => {}
         }
@@ -209,15 +231,16 @@ fn tell_eviction(
     name: &str,
     eviction: &Eviction,
     before: Option<&Eviction>,
-    config: &Config,
     out: &mut Outbox,
 ) {
     if before.is_none() {
-        let next = what_next(eviction, config);
+        let next = what_next(eviction);
         let why = reason_words(eviction.reason);
         let text = alloc::format!("{name} is evicted: {why}; {next}");
         let note = Note::new(Kind::Evicted, "PROTOCOL 5", text).node(node);
-        out.record(note.fact("eviction", eviction.since).fact("armed", eviction.armed));
+        out.record(
+            note.fact("eviction", eviction.since).fact("time rule", eviction.span.is_some()),
+        );
     }
     if let (Some(proof), None) = (eviction.proof, before.and_then(|old| old.proof)) {
         let text = alloc::format!("{name} runs nothing: {}", proof_words(proof));
@@ -225,15 +248,15 @@ fn tell_eviction(
     }
 }
 
-fn what_next(eviction: &Eviction, config: &Config) -> String {
+fn what_next(eviction: &Eviction) -> String {
     if eviction.proof.is_some() {
         return "its VMs are relocated now".into();
     }
     if eviction.fence_orders > 0 {
         return "its fence agent is next".into();
     }
-    if eviction.armed && config.never_paused {
-        let wait = config.timing.surely_dead();
+    if let Some(span) = eviction.span {
+        let wait = surely_dead(span);
         return alloc::format!(
             "its VMs are relocated on its own word, or {wait} after its last sign"
         );

@@ -50,7 +50,8 @@ pub(crate) struct Recovery {
 
 /// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
 pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
-    let heard = facts.beats.heard(entry.owner)?;
+    // Of a node that is out of the view only old words are known: its next incarnation may know better.
+    let heard = facts.word_of(entry.owner)?;
     let report = heard.beat.guests.iter().find(|report| report.vm == entry.spec.id)?;
     match &report.state {
         GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
@@ -194,7 +195,11 @@ impl Recovery {
         facts: &Facts<'_>,
         out: &mut Outbox,
     ) {
-        let fallback = (facts.config.builtin.placement)(question);
+        let ranked = |vm: &VmFacts| verdict.vms.iter().any(|ranked| ranked.vm == vm.id);
+        let fallback = match question.vms.iter().all(ranked) {
+            true => PlacementVerdict::default(),
+            false => (facts.config.builtin.placement)(question),
+        };
         let excluded = self.excluded(facts, out.now);
         let Admitted { assignments, waiting, corrections } =
             admit(question, &verdict, &fallback, &excluded);
@@ -276,11 +281,21 @@ impl Recovery {
         self.asked = None;
     }
 
-    /// Orders every owner that is good and does not run its VM to start it. Repeated until its beat says otherwise.
-    pub fn order(&mut self, term: u64, stamp: Stamp, facts: &Facts<'_>, out: &mut Outbox) {
+    /// Orders every owner that is good and does not run its VM to start it. Repeated until its beat says otherwise. A VM
+    /// whose ownership the commit under way changes is not ordered: that commit rests on the owner's not running it.
+    pub fn order(
+        &mut self,
+        (term, stamp): (u64, Stamp),
+        committing: Option<&Ledger>,
+        facts: &Facts<'_>,
+        out: &mut Outbox,
+    ) {
         let again = facts.config.timing.beat * 2;
         for (vm, entry) in &facts.ledger.vms {
             let Some(to) = self.idle_owner(entry, facts) else { continue };
+            if committing.is_some_and(|next| !keeps(next, vm, entry)) {
+                continue;
+            }
             if self.ordered.get(vm).is_some_and(|at| out.now.since(*at) < again) {
                 continue;
             }
@@ -297,8 +312,8 @@ impl Recovery {
 
     /// The owner's present incarnation, if it is good and says nothing of the VM.
     fn idle_owner(&self, entry: &VmEntry, facts: &Facts<'_>) -> Option<crate::ids::Identity> {
-        facts.ledger.admission(entry.owner)?;
-        let heard = facts.beats.heard(entry.owner).filter(|_| facts.is_beating(entry.owner))?;
+        facts.ledger.admission(entry.owner).filter(|_| entry.acknowledged)?;
+        let heard = facts.word_of(entry.owner)?;
         let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
         silent.then_some(heard.from)
     }
@@ -313,6 +328,12 @@ impl Recovery {
             !heard.beat.guests.iter().any(runs)
         });
     }
+}
+
+/// `next` leaves the VM where it is, and its owner admitted.
+fn keeps(next: &Ledger, vm: &VmId, entry: &VmEntry) -> bool {
+    next.admission(entry.owner).is_some()
+        && next.vms.get(vm).is_some_and(|planned| planned.since == entry.since)
 }
 
 fn vm_facts(entry: &VmEntry) -> VmFacts {

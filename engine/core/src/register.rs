@@ -116,7 +116,7 @@ impl Register {
     pub fn adopt_page(&mut self, page: &Page) {
         self.promised = page.promised;
         self.accepted = page.accepted;
-        self.slot = page.slot;
+        self.slot = page.slot.min(1);
         self.digest = page.digest;
     }
 
@@ -163,7 +163,7 @@ impl Register {
 
     /// Begins a term above every term in any page or heard of.
     pub fn begin(&mut self, highest_heard: u64) -> Ballot {
-        let term = 1 + highest_heard.max(self.highest.term).max(self.promised.term);
+        let term = highest_heard.max(self.highest.term).max(self.promised.term).saturating_add(1);
         let ballot = Ballot { term, node: self.me.0 };
         self.promised = ballot;
         self.role = Role::Promising(ballot);
@@ -182,6 +182,14 @@ impl Register {
         let stamp = Stamp { ballot, version: known.stamp.version + 1 };
         self.role = Role::Leading(ballot, Some(self.own_body(stamp, Arc::new(next))));
         true
+    }
+
+    /// What a commit under way will say, if it lands.
+    pub fn committing(&self) -> Option<&Ledger> {
+        match &self.role {
+            Role::Leading(_, Some(own)) => Some(&own.ledger),
+            _ => None,
+        }
     }
 
     /// The stamp that the next commit will have.

@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn record() -> PlacementRecord {
-        let term = |name: &str, value| Term { name: name.to_string().into(), value };
+        let term = |name: &'static str, value| Term { name: name.to_string().into(), value };
         let terms = vec![term("free memory", 700), term("load", -20)];
         let nodes = vec![RankedNode { node: 2, score: Score { value: 680, terms } }];
         let node = NodeFacts { id: 2, name: "n2".into(), ..NodeFacts::default() };

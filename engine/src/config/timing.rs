@@ -198,7 +198,10 @@ fn full_failure(timing: &Timing, agent: bool) -> Terms {
     if agent {
         return vec![("full failure", timing.full_failure), ("beat", timing.beat)];
     }
-    vec![("beat", timing.beat), ("(L + S) * 1.01 + 250 ms", timing.surely_dead())]
+    vec![
+        ("beat", timing.beat),
+        ("(L + S) * 1.01 + 250 ms", steadfast_core::config::surely_dead(timing.span())),
+    ]
 }
 
 /// The node reads its eviction in its next cycle, stops its guests cleanly and says so.

@@ -35,7 +35,7 @@ impl Hands {
     pub(super) fn act(&self, action: &Action) {
         match action {
             Action::Send(message) => self.corosync.send(Message::clone(message)),
-            Action::FeedWatchdog { basis, not_after } => self.feed(*basis, *not_after),
+            Action::FeedWatchdog { basis, not_after, .. } => self.feed(*basis, *not_after),
             Action::ResetNode { reason } => reset_node(&self.sysrq, reason),
             Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),
             Action::AskPriority { .. } | Action::AskPlacement { .. } => self.ask(action),

@@ -86,7 +86,7 @@ impl Lab {
             .args(["-t", &process.pid.to_string(), "-m", "-n", "-p", "-u", "-i", "--wd=/", "--"])
             .arg(program.as_ref())
             .env_clear()
-            .env("PATH", sys::NODE_PATH)
+            .env("PATH", format!("{}:{}", self.programs.display(), sys::NODE_PATH))
             .env("HOME", "/root")
             .env("LANG", "C.UTF-8");
         if let Some(terminal) = std::env::var_os("TERM") {

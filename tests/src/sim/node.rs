@@ -372,7 +372,7 @@ impl World {
             Action::WriteBody { id, slot, bytes } => self.write_body(n, epoch, id, slot, bytes),
             Action::ReadPages { id } => self.read_pages(n, epoch, id),
             Action::ReadBody { id, node, slot } => self.read_body(n, epoch, id, index(node), slot),
-            Action::FeedWatchdog { basis, not_after } => self.feed(n, epoch, basis, not_after),
+            Action::FeedWatchdog { basis, not_after, .. } => self.feed(n, epoch, basis, not_after),
             Action::ResetNode { .. } => self.reset(n),
             Action::ScanGuests => self.scan(n, epoch),
             Action::StartVm { vm, not_after, .. } => self.start_vm(n, epoch, &vm, not_after),

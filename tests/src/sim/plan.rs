@@ -170,7 +170,7 @@ impl Plan {
             timing.full_failure.0,
             timing.network_isolation.0,
             timing.storage_isolation.0,
-            timing.surely_dead().0,
+            steadfast_core::config::surely_dead(timing.span()).0,
             timing.lease.0 / 2,
         ]);
         match rng.below(3) {

@@ -165,6 +165,35 @@ fn who_declined_is_left_out_of_the_next_round() {
 }
 
 #[test]
+fn when_everybody_has_declined_all_count_again() {
+    let mut elector = Elector::collecting(1, 3);
+    for round in 1..=2 {
+        elector.hear(1, &ballot(round, 1));
+        elector.hear(2, &ballot(round, 2));
+        let winner = elector.close(round).unwrap();
+        elector.election.on_decline(winner, round, "no storage", at(1_300));
+    }
+    elector.hear(1, &ballot(3, 1));
+    elector.hear(2, &ballot(3, 2));
+    assert_eq!(elector.close(3), Some(id(2)), "what it declined for may be over");
+}
+
+#[test]
+fn ballots_and_confirms_of_nodes_that_are_not_configured_make_no_majority() {
+    let mut elector = Elector::collecting(1, 3);
+    elector.hear(1, &ballot(1, 5));
+    elector.hear(9, &ballot(1, 1));
+    assert_eq!(elector.close(1), None);
+    elector.hear(2, &ballot(1, 1));
+    assert_eq!(elector.close(1), Some(id(1)));
+    let mut confirm = |from| {
+        let (election, ledger) = (&mut elector.election, &elector.ledger);
+        election.on_confirm(id(from), 1, id(1), ledger, at(1_300))
+    };
+    assert_eq!((confirm(1), confirm(9), confirm(2)), (Ask::Nothing, Ask::Nothing, Ask::Claim));
+}
+
+#[test]
 fn a_round_is_void_when_one_of_its_voters_leaves_and_not_by_a_joiner() {
     let mut elector = Elector::collecting(1, 4);
     elector.hear(1, &ballot(1, 1));

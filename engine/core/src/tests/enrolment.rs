@@ -68,10 +68,23 @@ fn enabling_again_changes_nothing_and_a_changed_spec_keeps_the_ownership() {
 
 #[test]
 fn disable_is_idempotent_and_may_be_asked_anywhere() {
-    let (changed, next) = asked(&ledger(), &Change::DisableVm(vm("web")), false).unwrap();
+    let (changed, next) = asked(&ledger(), &Change::DisableVm(vm("web")), true).unwrap();
     assert!(changed && !next.vms.contains_key(&vm("web")));
-    let (changed, again) = asked(&next, &Change::DisableVm(vm("web")), false).unwrap();
+    let (changed, again) = asked(&next, &Change::DisableVm(vm("web")), true).unwrap();
     assert!(!changed && again == next);
+}
+
+#[test]
+fn disable_is_refused_while_the_owner_is_not_good_since_the_entry_remembers_where_it_may_run() {
+    let refused = asked(&ledger(), &Change::DisableVm(vm("web")), false);
+    assert!(refused.is_err_and(|why| why.contains("may run on n3")));
+}
+
+#[test]
+fn a_changed_spec_cannot_take_another_vms_name() {
+    let renamed = crate::ledger::VmSpec { name: "web".into(), ..spec("db") };
+    let refused = asked(&ledger(), &Change::EnableVm(Box::new(renamed)), true);
+    assert!(refused.is_err_and(|why| why.contains("another VM is called web")));
 }
 
 /// Number of a request, and what its reply says.
@@ -84,7 +97,7 @@ fn take(
     requests: &[(u64, Change)],
 ) -> (bool, Vec<Answered>) {
     for (id, change) in requests {
-        enrolment.on_request(who(2), Request { id: *id, change: change.clone() });
+        enrolment.on_request(who(2), Request { id: *id, change: change.clone() }, at(1_000));
     }
     let mut out = outbox(1, 1_000);
     let changed = enrolment.apply(next, NEXT, COMMITTED, |_| true, &mut out);

@@ -10,6 +10,7 @@ use crate::kit::{
 };
 use crate::message::Beat;
 use crate::page::{Page, Pages};
+use crate::view::View;
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -58,9 +59,17 @@ impl Case3 {
     }
 
     fn proof(&self, now: u64) -> Option<Proof> {
-        let (nodes, eviction) = (self.ledger.nodes.len(), self.eviction());
-        let (beats, heartbeat, config) = (&self.beats, &self.heartbeat, &self.config);
-        self.fencing.proof(id(3), eviction, beats, heartbeat, config, nodes, at(now))
+        let facts = Facts {
+            config: &self.config,
+            now: at(now),
+            ledger: &self.ledger,
+            view: &View::default(),
+            beats: &self.beats,
+            heartbeat: &self.heartbeat,
+            leader: None,
+            storage_since: None,
+        };
+        self.fencing.proof(id(3), self.eviction(), &facts)
     }
 
     /// A complete cycle whose read begins at `began` and takes 20 ms.
@@ -89,7 +98,7 @@ impl Case3 {
 
     fn orders(&mut self, confirmed: Option<u64>, now: u64) -> bool {
         let mut out = outbox(1, now);
-        let ordered = self.fencing.order(&self.ledger, confirmed.map(at), &mut out);
+        let ordered = self.fencing.order(&self.ledger, confirmed.map(at), Millis(500), &mut out);
         let fence = Action::Fence { victim: id(3), eviction: EVICTION };
         assert_eq!(out.actions.contains(&fence), !ordered.is_empty());
         !ordered.is_empty()
@@ -165,10 +174,19 @@ fn a_fence_agents_success_for_this_eviction_is_proof() {
 fn a_page_of_another_boot_is_proof_once_read_after_the_commit() {
     let mut case = Case3::new();
     let reborn = Identity { boot: BootId(77), ..who(3) };
-    case.write(Page { writer: reborn, ..page(3, 42) });
+    case.write(Page { writer: reborn, idle: true, ..page(3, 42) });
     assert_eq!(case.proof(COMMITTED + 10), None);
     case.read(COMMITTED + 100);
     assert_eq!(case.proof(COMMITTED + 200), Some(Proof::BootChanged));
+}
+
+#[test]
+fn another_boot_that_runs_ha_vms_already_is_no_proof() {
+    let mut case = Case3::new();
+    let reborn = Identity { boot: BootId(77), ..who(3) };
+    case.write(Page { writer: reborn, idle: false, ..page(3, 42) });
+    case.read(COMMITTED + 100);
+    assert_eq!(case.proof(LATE), None, "somebody started them without us");
 }
 
 #[test]
@@ -183,7 +201,7 @@ fn another_boot_seen_only_in_a_beat_is_no_proof() {
 fn another_incarnation_of_the_same_boot_is_no_proof() {
     let mut case = Case3::new();
     let restarted = Identity { incarnation: crate::ids::Incarnation(2), ..who(3) };
-    case.write(Page { writer: restarted, ..page(3, 42) });
+    case.write(Page { writer: restarted, idle: true, ..page(3, 42) });
     case.read(COMMITTED + 100);
     assert_eq!(case.proof(LATE), None);
 }
@@ -200,10 +218,9 @@ fn timed() -> Case3 {
 
 #[test]
 fn surely_dead_is_l_and_s_and_one_percent_and_250_ms() {
-    let mut timing = config(1).timing;
-    assert_eq!(timing.surely_dead(), Millis(10_350));
-    (timing.lease, timing.stop) = (Millis(3_333), Millis(3_000));
-    assert_eq!(timing.surely_dead(), Millis(6_333 + 64 + 250), "rounded to the safe side");
+    assert_eq!(config(1).span(), Some(Millis(10_000)));
+    assert_eq!(surely_dead(Millis(10_000)), Millis(10_350));
+    assert_eq!(surely_dead(Millis(6_333)), Millis(6_333 + 64 + 250), "rounded to the safe side");
 }
 
 #[test]
@@ -305,15 +322,56 @@ fn promises_of_half_the_nodes_are_needed_and_enough() {
 #[test]
 fn time_proves_nothing_of_a_node_that_was_not_seen_armed() {
     let mut case = timed();
-    let unarmed = Eviction { armed: false, ..eviction(3, EVICTION) };
+    let unarmed = Eviction { span: None, ..eviction(3, EVICTION) };
     set_eviction(&mut case.ledger, 3, unarmed);
     assert_eq!(case.proof(LATE), None);
 }
 
 #[test]
-fn time_proves_nothing_of_nodes_that_can_be_paused_from_outside() {
+fn time_proves_nothing_once_the_page_says_under_the_same_boot_that_the_node_may_be_paused() {
+    let mut case = Case3::new();
+    case.promise(2, EVICTION, 3_030, COMMITTED + 300);
+    case.write(Page { span: None, ..page(3, 42) });
+    case.read(COMMITTED + 100);
+    assert_eq!(case.proof(LATE), None);
+}
+
+#[test]
+fn the_victims_own_span_counts_and_the_longer_of_what_it_showed() {
+    let mut case = Case3::new();
+    case.promise(2, EVICTION, 3_030, COMMITTED + 300);
+    case.write(Page { span: Some(Millis(20_000)), ..page(3, 42) });
+    case.read(COMMITTED + 100);
+    let end = COMMITTED + 120 + 20_450;
+    assert_eq!((case.proof(end - 1), case.proof(end)), (None, Some(Proof::TimeExpired)));
+}
+
+#[test]
+fn a_page_that_goes_on_moving_moves_the_storage_bound_with_it() {
     let mut case = timed();
-    case.config.never_paused = false;
+    case.write(page(3, 42));
+    case.read(COMMITTED + 5_000);
+    let end = COMMITTED + 5_020 + 10_350;
+    assert_eq!((case.proof(end - 1), case.proof(end)), (None, Some(Proof::TimeExpired)));
+}
+
+#[test]
+fn a_promise_of_a_node_that_is_not_configured_does_not_count() {
+    let mut case = Case3::new();
+    case.read(COMMITTED + 100);
+    case.promise(9, EVICTION, 3_030, COMMITTED + 300);
+    assert_eq!(case.proof(LATE), None);
+}
+
+#[test]
+fn a_leaders_own_promise_about_its_own_eviction_does_not_count() {
+    let mut case = Case3::new();
+    case.fencing.clear();
+    case.config = config(3);
+    let (ledger, config) = (&case.ledger, &case.config);
+    case.fencing.on_committed(ledger, &case.beats, &case.heartbeat, config, at(COMMITTED));
+    case.read(COMMITTED + 100);
+    case.promise(2, EVICTION, 3_030, COMMITTED + 300);
     assert_eq!(case.proof(LATE), None);
 }
 
@@ -350,6 +408,15 @@ fn a_fence_agent_is_ordered_only_after_a_cycle_begun_after_the_commit_confirmed_
     assert!(!case.orders(None, COMMITTED + 120));
     assert!(!case.orders(Some(COMMITTED - 1), COMMITTED + 120));
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
+}
+
+#[test]
+fn a_fence_agent_is_not_ordered_on_a_confirmation_that_is_three_beats_old() {
+    let mut case = Case3::new();
+    case.record_order();
+    case.read(COMMITTED + 100);
+    assert!(!case.orders(Some(COMMITTED + 100), COMMITTED + 1_600), "it may be deposed by now");
+    assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 1_599));
 }
 
 #[test]

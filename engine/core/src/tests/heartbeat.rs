@@ -73,8 +73,8 @@ fn an_agent_that_cannot_read_at_first_reads_again_and_writes_nothing() {
     };
     bench.heartbeat.on_pages_read(read, Err("stalled".into()), BEAT, at(100));
     assert!(!bench.heartbeat.is_idle());
-    assert_eq!(bench.heartbeat.wake_at(), Some(at(600)));
-    bench.out.now = at(600);
+    assert_eq!(bench.heartbeat.wake_at(), Some(at(150)));
+    bench.out.now = at(150);
     bench.heartbeat.on_time(&mut bench.out);
     assert!(matches!(bench.asked()[..], [Action::ReadPages { .. }]));
 }

@@ -18,6 +18,9 @@ use steadfast_sdk::wire::{
     RankedNode, RankedVm, Score, VmFacts,
 };
 
+/// L + S of standard timing.
+pub(crate) const SPAN: Millis = Millis(10_000);
+
 pub(crate) fn id(node: u32) -> NodeId {
     NodeId(node)
 }
@@ -108,6 +111,7 @@ pub(crate) fn page(node: u32, sequence: u64) -> Page {
         slot: 1,
         digest: Digest::default(),
         armed: false,
+        span: Some(SPAN),
         idle: false,
         none_left: None,
         view_size: 3,
@@ -144,6 +148,7 @@ pub(crate) fn beat(number: u64) -> Beat {
         network_age: None,
         lease_left: None,
         armed: false,
+        span: Some(SPAN),
         idle: false,
         none_left: None,
         verification: None,
@@ -171,7 +176,7 @@ pub(crate) fn eviction(node: u32, since: Stamp) -> Eviction {
         boot: boot(node),
         since,
         reason: EvictionReason::FullFailure,
-        armed: true,
+        span: Some(SPAN),
         fence_orders: 0,
         proof: None,
     }

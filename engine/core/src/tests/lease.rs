@@ -10,6 +10,12 @@ fn admitted() -> Lease {
     lease
 }
 
+/// A feed asked for now ended at `ended`.
+fn fed(lease: &mut Lease, ended: u64) {
+    lease.asked_basis = lease.basis();
+    lease.on_fed(at(ended));
+}
+
 fn feeds(lease: &mut Lease, idle: bool, now: u64) -> bool {
     let mut out = outbox(1, now);
     lease.feed(&config(1), idle, &mut out);
@@ -94,7 +100,7 @@ fn the_watchdog_is_fed_while_last_feed_and_twice_w_end_by_basis_and_l_and_s() {
     for (last, may) in [(1_999, true), (2_000, true), (2_001, false)] {
         let mut lease = admitted();
         lease.on_storage_evidence(at(0));
-        lease.on_fed(at(last));
+        fed(&mut lease, last);
         assert_eq!(feeds(&mut lease, false, 2_600), may, "last feed at {last}");
     }
 }
@@ -103,7 +109,7 @@ fn the_watchdog_is_fed_while_last_feed_and_twice_w_end_by_basis_and_l_and_s() {
 fn the_feed_rule_looks_at_the_last_feed_and_not_at_the_clock() {
     let mut lease = admitted();
     lease.on_storage_evidence(at(0));
-    lease.on_fed(at(1_900));
+    fed(&mut lease, 1_900);
     // Late, though nothing was fed meanwhile: the dog bites by 1 900 + W, and a feed now is good by 1 900 + 2 W.
     assert!(feeds(&mut lease, false, 5_000));
 }
@@ -112,10 +118,10 @@ fn the_feed_rule_looks_at_the_last_feed_and_not_at_the_clock() {
 fn eviction_does_not_feed_the_watchdog_any_longer_than_the_last_basis_allows() {
     let mut lease = admitted();
     lease.on_storage_evidence(at(0));
-    lease.on_fed(at(1_500));
+    fed(&mut lease, 1_500);
     lease.on_evicted(stamp(1, 1, 2), at(1_600));
     assert!(feeds(&mut lease, false, 2_100));
-    lease.on_fed(at(2_100));
+    fed(&mut lease, 2_100);
     assert!(!feeds(&mut lease, false, 2_700));
 }
 
@@ -130,7 +136,7 @@ fn a_node_that_proved_none_left_feeds_without_any_basis() {
 fn the_watchdog_is_fed_once_a_beat_and_asked_once_at_a_time() {
     let mut lease = admitted();
     lease.on_storage_evidence(at(0));
-    lease.on_fed(at(0));
+    fed(&mut lease, 0);
     assert!(!feeds(&mut lease, false, 499));
     assert!(feeds(&mut lease, false, 500));
     assert!(!feeds(&mut lease, false, 600), "the answer is awaited");
@@ -143,7 +149,7 @@ fn a_start_needs_a_lease_that_is_good_for_the_start_margin() {
     let margin = config.timing.start_margin;
     let mut lease = admitted();
     lease.on_storage_evidence(at(0));
-    lease.on_fed(at(1_000));
+    fed(&mut lease, 1_000);
     let last = at(5_000) - margin;
     assert_eq!(lease.may_start(&config, last), Ok(last));
     assert_eq!(lease.may_start(&config, at(1_200)), Ok(last), "not to be handed over later");
@@ -161,7 +167,7 @@ fn a_start_needs_an_open_watchdog_whose_last_feed_satisfies_the_rule() {
     };
     assert!(refused(&lease, 1_000), "never fed");
     // An idle node may feed beyond the rule; it may not start anything then.
-    lease.on_fed(at(2_001));
+    fed(&mut lease, 2_001);
     assert!(refused(&lease, 2_100));
     lease.on_storage_evidence(at(1_000));
     assert!(lease.may_start(&config, at(2_100)).is_ok());
@@ -169,11 +175,29 @@ fn a_start_needs_an_open_watchdog_whose_last_feed_satisfies_the_rule() {
     assert!(refused(&lease, 2_100));
 }
 
+/// The next incarnation inherits what is recorded with a feed: it must be of this lease.
+#[test]
+fn a_start_needs_a_feed_that_recorded_a_basis_of_this_lease() {
+    let config = config(1);
+    let mut lease = admitted();
+    lease.on_fed(at(900));
+    lease.on_storage_evidence(at(0));
+    let refused = |lease: &Lease, now| {
+        lease.may_start(&config, at(now)).is_err_and(|why| why.contains("for this lease"))
+    };
+    assert!(refused(&lease, 1_000), "fed while there was no lease");
+    assert!(feeds(&mut lease, false, 1_000), "so it is fed at once, not a beat later");
+    lease.on_fed(at(1_010));
+    assert!(lease.may_start(&config, at(1_020)).is_ok());
+    lease.on_storage_evidence(at(2_501));
+    assert!(refused(&lease, 2_510), "the record is older than half a lease");
+}
+
 #[test]
 fn a_watchdog_that_was_not_fed_for_w_does_not_count_as_armed() {
     let mut lease = admitted();
     assert!(!lease.is_armed(&config(1), at(0)));
-    lease.on_fed(at(1_000));
+    fed(&mut lease, 1_000);
     assert!(lease.is_armed(&config(1), at(4_999)));
     assert!(!lease.is_armed(&config(1), at(5_000)));
 }

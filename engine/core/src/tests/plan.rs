@@ -46,17 +46,13 @@ fn comes_back(proof: Option<Proof>, change: impl Fn(&mut Life)) -> bool {
 }
 
 #[test]
-fn an_eviction_names_boot_commit_and_reason_and_that_the_victim_was_armed() {
+fn an_eviction_names_boot_commit_reason_and_the_span_that_the_victim_enforces() {
     let mut stage = Stage::settled();
     stage.kill(3);
     stage.run(6_000);
     let next = evictions(&stage);
-    let expected = Eviction {
-        reason: EvictionReason::FullFailure,
-        armed: true,
-        fence_orders: 0,
-        ..eviction(3, NEXT)
-    };
+    let expected =
+        Eviction { reason: EvictionReason::FullFailure, fence_orders: 0, ..eviction(3, NEXT) };
     assert_eq!(next.eviction(id(3)), Some(&expected));
     assert_eq!(next.evictions().count(), 1);
 }
@@ -82,7 +78,7 @@ fn no_fence_order_is_recorded_for_a_node_that_is_isolated_only() {
 }
 
 #[test]
-fn armed_counts_only_under_the_admitted_boot() {
+fn the_time_rule_counts_only_what_was_shown_armed_under_the_admitted_boot() {
     let mut stage = Stage::new();
     stage.life(3).page.armed = false;
     stage.life(3).beat.armed = false;
@@ -92,7 +88,7 @@ fn armed_counts_only_under_the_admitted_boot() {
     stage.beats.on_received(reborn, armed.into(), stage.facts().now);
     stage.kill(3);
     stage.run(10_000);
-    assert_eq!(evictions(&stage).eviction(id(3)).map(|e| e.armed), Some(false));
+    assert_eq!(evictions(&stage).eviction(id(3)).map(|e| e.span), Some(None));
 }
 
 #[test]
@@ -203,7 +199,7 @@ fn another_boot_comes_back_without_a_word_about_the_old_one() {
 }
 
 #[test]
-fn an_enrolment_is_acknowledged_by_the_owners_word_that_it_read_it() {
+fn an_enrolment_is_acknowledged_when_its_owner_and_every_admitted_node_have_read_it() {
     let mut stage = Stage::settled();
     own_vm(&mut stage.ledger, "db", 3, EARLIER);
     stage.ledger.vms.get_mut(&vm("db")).unwrap().acknowledged = false;
@@ -211,10 +207,14 @@ fn an_enrolment_is_acknowledged_by_the_owners_word_that_it_read_it() {
     stage.life(3).beat.known = stamp(4, 2, 5);
     stage.run(500);
     assert!(!acknowledged(&stage), "it has not read that far");
-    stage.life(2).beat.known = EARLIER;
+    (1..=2).for_each(|node| stage.life(node).beat.known = EARLIER);
     stage.run(500);
-    assert!(!acknowledged(&stage), "another node's word");
+    assert!(!acknowledged(&stage), "others' words");
     stage.life(3).beat.known = EARLIER;
+    stage.life(2).beat.known = stamp(4, 2, 5);
+    stage.run(500);
+    assert!(!acknowledged(&stage), "n2 may be running something under that UUID");
+    stage.life(2).beat.known = EARLIER;
     stage.run(500);
     assert!(acknowledged(&stage));
     stage.life(3).beats = false;

@@ -94,7 +94,7 @@ impl Stage {
         let end = self.now + ms;
         while self.now < end {
             self.now += 500;
-            for node in 2..=3 {
+            for node in 1..=3 {
                 self.act(node);
             }
             let mine = &self.lives[&1];
@@ -115,7 +115,10 @@ impl Stage {
             life.sequence += 1;
             life.stored = Some(now);
             let page = Page { sequence: life.sequence, writer: life.who, ..life.page.clone() };
-            self.disk.insert(id(node), Some(page));
+            // n1's page is written by its own cycle.
+            if node != 1 {
+                self.disk.insert(id(node), Some(page));
+            }
         }
         if life.beats {
             let storage_age = life.stored.map(|stored| Millis(now - stored));
