@@ -201,3 +201,7 @@ impl Beats {
         self.started
     }
 }
+
+#[cfg(test)]
+#[path = "tests/beats.rs"]
+mod tests;

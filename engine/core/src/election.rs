@@ -374,3 +374,7 @@ impl Election {
 fn configured(ballots: &BTreeMap<NodeId, ElectionBallot>, ledger: &Ledger) -> usize {
     ballots.keys().filter(|node| ledger.nodes.contains_key(node)).count()
 }
+
+#[cfg(test)]
+#[path = "tests/election.rs"]
+mod tests;

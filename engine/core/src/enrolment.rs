@@ -202,3 +202,7 @@ fn apply(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/enrolment.rs"]
+mod tests;

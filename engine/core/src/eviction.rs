@@ -289,3 +289,7 @@ impl Case {
         Some(network.max(self.storage_bound?) + surely_dead(span?))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/eviction.rs"]
+mod tests;

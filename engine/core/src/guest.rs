@@ -272,3 +272,7 @@ impl Guests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/guest.rs"]
+mod tests;

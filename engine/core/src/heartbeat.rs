@@ -347,3 +347,7 @@ impl Heartbeat {
         self.failures = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "tests/heartbeat.rs"]
+mod tests;

@@ -215,3 +215,7 @@ impl Lease {
         first
     }
 }
+
+#[cfg(test)]
+#[path = "tests/lease.rs"]
+mod tests;

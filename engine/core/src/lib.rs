@@ -1,6 +1,9 @@
 //! The pure HA machine (see the walk in `machine.rs`).
 #![no_std]
 extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
 
 pub mod action;
 mod beats;
@@ -31,3 +34,13 @@ pub mod snapshot;
 pub mod step;
 pub mod time;
 mod view;
+
+#[cfg(test)]
+#[path = "tests/cluster.rs"]
+mod cluster;
+#[cfg(test)]
+#[path = "tests/kit.rs"]
+mod kit;
+#[cfg(test)]
+#[path = "tests/stage.rs"]
+mod stage;

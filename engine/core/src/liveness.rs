@@ -328,3 +328,7 @@ impl Liveness {
         self.nodes.iter().filter(|(node, _)| admitted(node)).filter_map(due).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "tests/liveness.rs"]
+mod tests;

@@ -532,3 +532,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/machine.rs"]
+mod tests;

@@ -282,3 +282,7 @@ fn rule(proof: Proof) -> &'static str {
         Proof::TimeExpired => "PROTOCOL 5.4",
     }
 }
+
+#[cfg(test)]
+#[path = "tests/plan.rs"]
+mod tests;

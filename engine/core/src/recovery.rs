@@ -359,3 +359,7 @@ fn seed(question: &PlacementQuestion) -> u64 {
     let digest = crate::ids::Digest::of(&bytes);
     u64::from_be_bytes(digest.0[..8].try_into().unwrap_or_default())
 }
+
+#[cfg(test)]
+#[path = "tests/recovery.rs"]
+mod tests;

@@ -378,3 +378,11 @@ impl Register {
         ))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/register.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "tests/register_model.rs"]
+mod model;

@@ -1,0 +1,293 @@
+//! Three whole machines, a network and a disk that work unless a test breaks them, and VMs that start at once.
+
+use crate::action::Action;
+use crate::config::Config;
+use crate::event::{Decider, Event};
+use crate::guest::GuestScan;
+use crate::ids::{NodeId, VmId};
+use crate::kit::{at, config, id, node_priority, pages, placement, spec, vm};
+use crate::ledger::Standing;
+use crate::machine::Machine;
+use crate::page::{Pages, StorageError};
+use crate::step::Step;
+use std::boxed::Box;
+use std::collections::{BTreeMap, BTreeSet};
+use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+use steadfast_sdk::wire::NodeFacts;
+
+/// How long a message, a disk access and everything else takes, in milliseconds.
+const MESSAGE: u64 = 1;
+const DISK: u64 = 4;
+const OTHER: u64 = 10;
+
+pub(crate) struct Member {
+    pub machine: Machine,
+    pub alive: bool,
+    pub storage: bool,
+    wake: u64,
+}
+
+pub(crate) struct Cluster {
+    pub members: BTreeMap<u32, Member>,
+    pub now: u64,
+    /// Which VMs execute where.
+    pub executing: BTreeSet<(VmId, u32)>,
+    /// (time, VM, node) of every start.
+    pub starts: Vec<(u64, String, u32)>,
+    pub fences: Vec<(u64, u32)>,
+    pub resets: Vec<u32>,
+    pub destroyed: Vec<(u64, String, u32)>,
+    pub answers: Vec<String>,
+    /// Nodes that hear each other.
+    sides: Vec<BTreeSet<u32>>,
+    queue: BTreeMap<(u64, u64), (u32, Event)>,
+    count: u64,
+    pages: Pages,
+    bodies: BTreeMap<(NodeId, u8), Arc<[u8]>>,
+}
+
+impl Cluster {
+    /// All three booted at once; corosync formed half a second later.
+    pub fn new(change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self {
+            members: BTreeMap::new(),
+            now: 0,
+            executing: BTreeSet::new(),
+            starts: Vec::new(),
+            fences: Vec::new(),
+            resets: Vec::new(),
+            destroyed: Vec::new(),
+            answers: Vec::new(),
+            sides: [[1, 2, 3].into()].into(),
+            queue: BTreeMap::new(),
+            count: 0,
+            pages: pages([]),
+            bodies: BTreeMap::new(),
+        };
+        for node in 1..=3 {
+            let mut config = config(node);
+            change(&mut config);
+            let (machine, step) = Machine::new(config, at(0));
+            let member = Member { machine, alive: true, storage: true, wake: 0 };
+            cluster.members.insert(node, member);
+            cluster.carry_out(node, step);
+            let (memory_free_mib, vcpus) = (8_192, 8);
+            let facts = NodeFacts { id: node, memory_free_mib, vcpus, ..NodeFacts::default() };
+            cluster.later(node, 1, Event::FactsMeasured(Box::new(facts)));
+        }
+        cluster.split(&[&[1, 2, 3]], 500);
+        cluster
+    }
+
+    /// Everybody is admitted, n3 runs `db`.
+    pub fn with_vm(change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self::new(change);
+        cluster.executing.insert((vm("db"), 3));
+        cluster.run(15_000);
+        let request = Event::EnableRequested { id: 1, spec: Box::new(spec("db")) };
+        cluster.later(3, 1, request);
+        cluster.run(10_000);
+        assert_eq!(cluster.answers.len(), 1, "the VM came under HA");
+        cluster
+    }
+
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        loop {
+            let event = self.queue.keys().next().map(|(time, _)| *time);
+            let alive = self.members.values().filter(|member| member.alive);
+            let wake = alive.map(|member| member.wake).min();
+            let next = event.into_iter().chain(wake).min().unwrap_or(end).max(self.now);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = next;
+            match self.queue.first_entry().filter(|entry| entry.key().0 <= next) {
+                Some(entry) => {
+                    let (node, event) = entry.remove();
+                    self.step(node, event);
+                }
+                None => self.wake(),
+            }
+        }
+    }
+
+    fn wake(&mut self) {
+        let due = |member: &Member| member.alive && member.wake <= self.now;
+        let nodes: Vec<u32> =
+            self.members.iter().filter(|(_, m)| due(m)).map(|(n, _)| *n).collect();
+        nodes.into_iter().for_each(|node| self.step(node, Event::Woke));
+    }
+
+    fn step(&mut self, node: u32, event: Event) {
+        let now = at(self.now);
+        let member = self.members.get_mut(&node).unwrap();
+        if member.alive {
+            let step = member.machine.step(event, now);
+            self.carry_out(node, step);
+        }
+    }
+
+    fn later(&mut self, node: u32, delay: u64, event: Event) {
+        self.count += 1;
+        self.queue.insert((self.now + delay, self.count), (node, event));
+    }
+
+    /// A new incarnation of the agent; its guests go on.
+    pub fn restart(&mut self, node: u32, config: Config) {
+        let (machine, step) = Machine::new(config, at(self.now));
+        self.members.get_mut(&node).unwrap().machine = machine;
+        self.queue.retain(|_, (to, _)| *to != node);
+        self.carry_out(node, step);
+    }
+
+    /// Power off.
+    pub fn kill(&mut self, node: u32) {
+        self.members.get_mut(&node).unwrap().alive = false;
+        self.executing.retain(|(_, on)| *on != node);
+        let mut sides = core::mem::take(&mut self.sides);
+        for side in &mut sides {
+            side.remove(&node);
+        }
+        let sides: Vec<Vec<u32>> = sides.into_iter().map(Vec::from_iter).collect();
+        let sides: Vec<&[u32]> = sides.iter().map(Vec::as_slice).collect();
+        self.split(&sides, 1_000);
+    }
+
+    /// Only nodes of one side hear each other, from now on; corosync says so `notice` later.
+    pub fn split(&mut self, sides: &[&[u32]], notice: u64) {
+        self.sides = sides.iter().map(|side| side.iter().copied().collect()).collect();
+        for side in self.sides.clone() {
+            for node in &side {
+                let members = side.iter().map(|node| id(*node)).collect();
+                self.later(*node, notice, Event::ViewChanged { members });
+            }
+        }
+    }
+
+    pub fn storage(&mut self, node: u32, works: bool) {
+        self.members.get_mut(&node).unwrap().storage = works;
+    }
+
+    fn carry_out(&mut self, node: u32, step: Step) {
+        assert!(step.wake_at.0 >= at(self.now), "it is woken in the past: {:?}", step.wake_at);
+        // A machine that is woken at once for ever would hang the test: the clock moves on.
+        self.members.get_mut(&node).unwrap().wake = step.wake_at.0.0.max(self.now + 1);
+        for action in step.actions {
+            self.act(node, action);
+        }
+    }
+
+    fn act(&mut self, node: u32, action: Action) {
+        let stored = self.members[&node].storage;
+        let result = if stored { Ok(()) } else { Err(StorageError("switched off".into())) };
+        match action {
+            Action::Send(message) => {
+                let sender = id(node);
+                for to in self.sides.iter().find(|side| side.contains(&node)).cloned().unwrap() {
+                    let message = message.clone();
+                    self.later(to, MESSAGE, Event::MessageReceived { sender, message });
+                }
+            }
+            Action::WritePage { id: write, page } => {
+                if stored {
+                    self.pages.insert(id(node), Some(*page));
+                }
+                self.later(node, DISK, Event::WriteEnded { id: write, result });
+            }
+            Action::WriteBody { id: write, slot, bytes } => {
+                if stored {
+                    self.bodies.insert((id(node), slot), bytes);
+                }
+                self.later(node, DISK, Event::WriteEnded { id: write, result });
+            }
+            Action::ReadPages { id: read } => {
+                let result = result.map(|()| self.pages.clone());
+                self.later(node, DISK, Event::PagesRead { id: read, result });
+            }
+            Action::ReadBody { id: read, node: whose, slot } => {
+                let result = result.map(|()| self.bodies[&(whose, slot)].to_vec());
+                self.later(node, DISK, Event::BodyRead { id: read, result });
+            }
+            other => self.act_on_node(node, other),
+        }
+    }
+
+    fn act_on_node(&mut self, node: u32, action: Action) {
+        match action {
+            Action::FeedWatchdog { .. } => {
+                let ended = at(self.now + 1);
+                self.later(node, 1, Event::WatchdogFed { ended });
+            }
+            Action::ScanGuests => {
+                let here = self.executing.iter().filter(|(_, on)| *on == node);
+                let present = here.map(|(vm, _)| vm.clone()).collect();
+                let scan = GuestScan { began: at(self.now), present, unresolved: BTreeSet::new() };
+                self.later(node, OTHER, Event::GuestsScanned(scan));
+            }
+            Action::StartVm { vm, not_after, .. } => {
+                assert!(at(self.now) <= not_after);
+                self.start(&vm, node);
+                self.later(node, OTHER, Event::StartEnded { vm, result: Ok(()) });
+            }
+            Action::DestroyVm { vm, .. } => {
+                self.executing.remove(&(vm.clone(), node));
+                self.destroyed.push((self.now, vm.0.clone(), node));
+                self.later(node, OTHER, Event::GuestExited { vm: vm.clone() });
+                self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
+            }
+            Action::Fence { victim, eviction } => {
+                self.fences.push((self.now, victim.0));
+                self.kill(victim.0);
+                self.later(node, 500, Event::FenceEnded { victim, eviction, result: Ok(()) });
+            }
+            Action::ResetNode { .. } => {
+                self.resets.push(node);
+                self.kill(node);
+            }
+            Action::AskPriority { id, question } => {
+                let (verdict, decider) = (node_priority(&question), Decider::default());
+                self.later(node, OTHER, Event::PriorityAnswered { id, verdict, decider });
+            }
+            Action::AskPlacement { id, question } => {
+                let (verdict, decider) = (placement(&question), Decider::default());
+                self.later(node, OTHER, Event::PlacementAnswered { id, verdict, decider });
+            }
+            Action::Answer(reply) => self.answers.push(format!("{:?}", reply.result)),
+            Action::UndefineVm { .. } | Action::AdoptVm { .. } | Action::Record(_) => {}
+            other => panic!("nobody does {other:?}"),
+        }
+    }
+
+    fn start(&mut self, vm: &VmId, node: u32) {
+        self.executing.insert((vm.clone(), node));
+        self.starts.push((self.now, vm.0.clone(), node));
+        let homes = self.executing.iter().filter(|(known, _)| known == vm).count();
+        assert_eq!(homes, 1, "{vm} executes twice at {}", self.now);
+    }
+
+    /// Nodes that lead, by their own word.
+    pub fn leaders(&self) -> Vec<u32> {
+        let leads = |m: &Member| m.alive && m.machine.register.leading().is_some();
+        self.members.iter().filter(|(_, m)| leads(m)).map(|(node, _)| *node).collect()
+    }
+
+    /// Nodes that `node` knows to be admitted by a proved ledger.
+    pub fn admitted(&self, node: u32) -> Vec<u32> {
+        let Some(known) = self.members[&node].machine.register.proved() else {
+            return Vec::new();
+        };
+        let nodes = known.ledger.nodes.iter();
+        let admitted = nodes.filter(|(_, e)| matches!(e.standing, Standing::Admitted { .. }));
+        admitted.map(|(node, _)| node.0).collect()
+    }
+
+    /// Where `name` executes.
+    pub fn homes(&self, name: &str) -> Vec<u32> {
+        let here = self.executing.iter().filter(|(known, _)| *known == vm(name));
+        here.map(|(_, node)| *node).collect()
+    }
+}

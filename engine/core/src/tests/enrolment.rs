@@ -1,0 +1,196 @@
+//! HA on and off for a VM (PROTOCOL section 7: only VMs under HA are touched).
+
+use super::*;
+use crate::kit::{all_admitted, at, id, outbox, own_vm, sent, spec, stamp, vm, who};
+use std::boxed::Box;
+
+const COMMITTED: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 4 };
+const NEXT: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 5 };
+
+fn enable(name: &str) -> Change {
+    Change::EnableVm(Box::new(spec(name)))
+}
+
+/// The ledger after `change` was asked for by n2 of a leader with `ledger`, or the refusal.
+fn asked(ledger: &Ledger, change: &Change, good: bool) -> Result<(bool, Ledger), String> {
+    let mut next = ledger.clone();
+    let changed = apply(&mut next, id(2), change, NEXT, &|_| good)?;
+    Ok((changed, next))
+}
+
+/// n2 owns `db`, n3 owns `web`.
+fn ledger() -> Ledger {
+    let mut ledger = all_admitted();
+    own_vm(&mut ledger, "db", 2, COMMITTED);
+    own_vm(&mut ledger, "web", 3, COMMITTED);
+    ledger
+}
+
+#[test]
+fn an_enabled_vm_belongs_to_who_asked_and_is_not_yet_acknowledged() {
+    let (changed, next) = asked(&all_admitted(), &enable("db"), true).unwrap();
+    let entry = &next.vms[&vm("db")];
+    assert!(changed);
+    assert_eq!((entry.owner, entry.since, entry.acknowledged), (id(2), NEXT, false));
+}
+
+#[test]
+fn enable_is_refused_on_a_node_that_is_not_good() {
+    let refused = asked(&all_admitted(), &enable("db"), false);
+    assert!(refused.is_err_and(|why| why.contains("n2 is not a good node now")));
+}
+
+#[test]
+fn enable_is_refused_when_another_vm_has_the_name() {
+    let mut twin = spec("twin");
+    twin.name = "web".into();
+    let refused = asked(&ledger(), &Change::EnableVm(Box::new(twin)), true);
+    assert!(refused.is_err_and(|why| why.contains("another VM is called web")));
+}
+
+#[test]
+fn enable_is_refused_when_the_vm_is_under_ha_on_another_node() {
+    let refused = asked(&ledger(), &enable("web"), true);
+    assert!(refused.is_err_and(|why| why.contains("on n3; ask there")));
+}
+
+#[test]
+fn enabling_again_changes_nothing_and_a_changed_spec_keeps_the_ownership() {
+    let (changed, next) = asked(&ledger(), &enable("db"), true).unwrap();
+    assert!(!changed && next == ledger());
+    let larger = crate::ledger::VmSpec { memory_mib: 4_096, ..spec("db") };
+    let (changed, next) =
+        asked(&ledger(), &Change::EnableVm(Box::new(larger.clone())), true).unwrap();
+    let entry = &next.vms[&vm("db")];
+    assert!(changed);
+    assert_eq!((&entry.spec, entry.owner, entry.since), (&larger, id(2), COMMITTED));
+}
+
+#[test]
+fn disable_is_idempotent_and_may_be_asked_anywhere() {
+    let (changed, next) = asked(&ledger(), &Change::DisableVm(vm("web")), true).unwrap();
+    assert!(changed && !next.vms.contains_key(&vm("web")));
+    let (changed, again) = asked(&next, &Change::DisableVm(vm("web")), true).unwrap();
+    assert!(!changed && again == next);
+}
+
+#[test]
+fn disable_is_refused_while_the_owner_is_not_good_since_the_entry_remembers_where_it_may_run() {
+    let refused = asked(&ledger(), &Change::DisableVm(vm("web")), false);
+    assert!(refused.is_err_and(|why| why.contains("may run on n3")));
+}
+
+#[test]
+fn a_changed_spec_cannot_take_another_vms_name() {
+    let renamed = crate::ledger::VmSpec { name: "web".into(), ..spec("db") };
+    let refused = asked(&ledger(), &Change::EnableVm(Box::new(renamed)), true);
+    assert!(refused.is_err_and(|why| why.contains("another VM is called web")));
+}
+
+/// Number of a request, and what its reply says.
+type Answered = (u64, Result<Stamp, String>);
+
+/// Takes `requests` of n2 into the next ledger; returns whether it changed, and the replies.
+fn take(
+    enrolment: &mut Enrolment,
+    next: &mut Ledger,
+    requests: &[(u64, Change)],
+) -> (bool, Vec<Answered>) {
+    for (id, change) in requests {
+        enrolment.on_request(who(2), Request { id: *id, change: change.clone() }, at(1_000));
+    }
+    let mut out = outbox(1, 1_000);
+    let changed = enrolment.apply(next, NEXT, COMMITTED, |_| true, &mut out);
+    (changed, replies(&mut out))
+}
+
+fn replies(out: &mut Outbox) -> Vec<Answered> {
+    let reply = |body| match body {
+        Body::Reply(reply) if reply.to == who(2) => (reply.id, reply.result),
+        other => panic!("expected a reply to n2, got {other:?}"),
+    };
+    sent(out).into_iter().map(reply).collect()
+}
+
+#[test]
+fn a_change_is_answered_at_its_commit_and_not_before() {
+    let (mut enrolment, mut out) = (Enrolment::default(), outbox(1, 1_000));
+    let taken = take(&mut enrolment, &mut ledger(), &[(7, enable("new"))]);
+    assert_eq!(taken, (true, [].into()));
+    enrolment.on_committed(NEXT, &mut out);
+    assert_eq!(replies(&mut out), [(7, Ok(NEXT))]);
+    enrolment.on_committed(NEXT, &mut out);
+    assert!(replies(&mut out).is_empty(), "once");
+}
+
+#[test]
+fn what_is_so_already_is_answered_at_once_and_a_refusal_too() {
+    let mut enrolment = Enrolment::default();
+    let requests = [(1, enable("db")), (2, enable("web"))];
+    let (changed, replies) = take(&mut enrolment, &mut ledger(), &requests);
+    assert!(!changed);
+    assert_eq!(replies[0], (1, Ok(COMMITTED)));
+    assert!(replies[1].0 == 2 && replies[1].1.is_err());
+}
+
+#[test]
+fn what_is_so_only_in_the_next_ledger_waits_for_its_commit() {
+    let (mut enrolment, mut out) = (Enrolment::default(), outbox(1, 1_000));
+    let requests = [(1, enable("new")), (2, enable("new"))];
+    let taken = take(&mut enrolment, &mut ledger(), &requests);
+    assert_eq!(taken, (true, [].into()));
+    enrolment.on_committed(NEXT, &mut out);
+    assert_eq!(replies(&mut out), [(1, Ok(NEXT)), (2, Ok(NEXT))]);
+}
+
+/// The next leader may adopt the dropped change: its outcome is unknown, so nobody says that it failed.
+#[test]
+fn a_deposed_leader_answers_nothing_that_it_had_under_way() {
+    let (mut enrolment, mut out) = (Enrolment::default(), outbox(1, 1_000));
+    take(&mut enrolment, &mut ledger(), &[(7, enable("new"))]);
+    enrolment.on_deposed();
+    enrolment.on_committed(NEXT, &mut out);
+    assert!(out.actions.is_empty());
+    assert!(!enrolment.has_work());
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_decided_once() {
+    let (mut enrolment, mut out) = (Enrolment::default(), outbox(1, 1_000));
+    let mut next = ledger();
+    take(&mut enrolment, &mut next, &[(7, enable("new")), (7, enable("new"))]);
+    take(&mut enrolment, &mut next, &[(7, enable("new"))]);
+    enrolment.on_committed(NEXT, &mut out);
+    assert_eq!(replies(&mut out), [(7, Ok(NEXT))]);
+}
+
+#[test]
+fn a_request_is_repeated_until_answered_and_given_up_as_unknown() {
+    let mut enrolment = Enrolment::default();
+    let mut out = outbox(2, 0);
+    enrolment.ask(3, enable("db"), at(0));
+    let mut at_time = |enrolment: &mut Enrolment, now, has_leader| {
+        out.now = at(now);
+        enrolment.on_time(who(2), has_leader, &mut out);
+        core::mem::take(&mut out.actions)
+    };
+    assert!(at_time(&mut enrolment, 0, false).is_empty(), "there is nobody to ask");
+    assert_eq!(at_time(&mut enrolment, 100, true).len(), 1);
+    assert!(at_time(&mut enrolment, 1_599, true).is_empty());
+    assert_eq!(at_time(&mut enrolment, 1_600, true).len(), 1);
+    let last = at_time(&mut enrolment, 12_000, false);
+    let [Action::Answer(reply)] = &last[..] else { panic!("expected an answer, got {last:?}") };
+    assert!(reply.result.as_ref().is_err_and(|why| why.contains("the outcome is unknown")));
+    assert!(at_time(&mut enrolment, 13_000, true).is_empty());
+}
+
+#[test]
+fn only_the_first_reply_to_an_own_request_is_an_answer() {
+    let mut enrolment = Enrolment::default();
+    let mut out = outbox(2, 0);
+    enrolment.ask(3, enable("db"), at(0));
+    let reply = Reply { to: who(2), id: 3, result: Ok(stamp(1, 1, 5)) };
+    enrolment.on_reply(&reply, &mut out);
+    enrolment.on_reply(&reply, &mut out);
+    assert_eq!(out.actions, [Action::Answer(reply)]);
+}

@@ -1,0 +1,216 @@
+//! Which VMs have no place (the fifth proof, and what the others allow), and who may take them.
+
+use super::*;
+use crate::guest::GuestReport;
+use crate::kit::{eviction, id, outbox, own_vm, sent, set_eviction, stamp, vm};
+use crate::ledger::Eviction;
+use crate::stage::Stage;
+
+const OWNED: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 3 };
+const EVICTED: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 5 };
+const NEXT: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 6 };
+
+/// Everybody in order; n3 owns `db`, and says `state` of it.
+fn stage(state: Option<GuestState>) -> Stage {
+    let mut stage = Stage::new();
+    own_vm(&mut stage.ledger, "db", 3, OWNED);
+    let report = |state| GuestReport { vm: vm("db"), state };
+    stage.life(3).beat.guests = state.map(report).into_iter().collect();
+    stage.run(10_000);
+    stage
+}
+
+fn orphan(stage: &Stage) -> bool {
+    is_orphan(&stage.ledger, &stage.ledger.vms[&vm("db")], &stage.facts())
+}
+
+fn given_up(since: Stamp) -> Option<GuestState> {
+    Some(GuestState::GivenUp { since, reason: "no such disk".into() })
+}
+
+#[test]
+fn a_vm_of_an_admitted_owner_is_no_orphan_whether_it_runs_or_nothing_is_said_of_it() {
+    assert!(!orphan(&stage(Some(GuestState::Running))));
+    assert!(!orphan(&stage(Some(GuestState::Stopping))));
+    assert!(!orphan(&stage(None)), "silence about a VM is no statement that it is gone");
+}
+
+#[test]
+fn a_dead_owner_that_is_not_evicted_makes_no_orphan() {
+    let mut stage = stage(Some(GuestState::Running));
+    stage.kill(3);
+    stage.run(60_000);
+    assert!(!orphan(&stage));
+}
+
+#[test]
+fn the_owners_word_that_it_gave_up_this_very_ownership_makes_an_orphan() {
+    assert!(orphan(&stage(given_up(OWNED))));
+    assert!(!orphan(&stage(given_up(stamp(1, 1, 2)))), "an earlier ownership");
+}
+
+#[test]
+fn another_nodes_word_that_it_gave_up_the_vm_makes_no_orphan() {
+    let mut stage = stage(Some(GuestState::Running));
+    let report = GuestReport { vm: vm("db"), state: given_up(OWNED).unwrap() };
+    stage.life(2).beat.guests = [report].into();
+    stage.run(500);
+    assert!(!orphan(&stage));
+}
+
+#[test]
+fn an_eviction_makes_an_orphan_only_once_it_is_proved() {
+    let mut stage = stage(given_up(OWNED));
+    for (proof, is) in [
+        (None, false),
+        (Some(Proof::NoneLeft), true),
+        (Some(Proof::Fenced), true),
+        (Some(Proof::BootChanged), true),
+        (Some(Proof::TimeExpired), true),
+    ] {
+        set_eviction(&mut stage.ledger, 3, Eviction { proof, ..eviction(3, EVICTED) });
+        assert_eq!(orphan(&stage), is, "{proof:?}");
+    }
+}
+
+/// A VM came under HA and its owner may never have heard of it: only the end of its kernel ends the VM.
+#[test]
+fn an_enrolment_that_the_owner_has_not_read_outlives_its_none_left_and_its_lease() {
+    let mut stage = stage(None);
+    stage.ledger.vms.get_mut(&vm("db")).unwrap().acknowledged = false;
+    for (proof, is) in [
+        (Proof::NoneLeft, false),
+        (Proof::TimeExpired, false),
+        (Proof::Fenced, true),
+        (Proof::BootChanged, true),
+    ] {
+        let proof = Some(proof);
+        set_eviction(&mut stage.ledger, 3, Eviction { proof, ..eviction(3, EVICTED) });
+        assert_eq!(orphan(&stage), is, "{proof:?}");
+    }
+}
+
+#[test]
+fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
+    let decide = |stage: &Stage, node| {
+        let decided = [Assignment { vm: vm("db"), node: id(node) }].into();
+        let mut recovery = Recovery { decided, ..Recovery::default() };
+        let mut next = stage.ledger.clone();
+        let changed = recovery.apply(&mut next, NEXT, &stage.facts());
+        assert_eq!(changed, next.vms[&vm("db")].owner == id(node));
+        changed
+    };
+    let mut orphaned = stage(given_up(OWNED));
+    assert!(decide(&orphaned, 2));
+    set_eviction(&mut orphaned.ledger, 2, eviction(2, EVICTED));
+    assert!(!decide(&orphaned, 2), "the target is evicted meanwhile");
+    let mut orphaned = stage(given_up(OWNED));
+    orphaned.fall_silent(2);
+    orphaned.run(5_000);
+    assert!(!decide(&orphaned, 2), "the target is silent meanwhile");
+    assert!(!decide(&stage(Some(GuestState::Running)), 2), "the VM runs again meanwhile");
+}
+
+#[test]
+fn a_vm_that_moves_is_owned_from_that_commit_on_and_remembers_where_it_failed() {
+    let stage = stage(given_up(OWNED));
+    let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let mut recovery = Recovery { decided, ..Recovery::default() };
+    let mut next = stage.ledger.clone();
+    recovery.apply(&mut next, NEXT, &stage.facts());
+    let entry = &next.vms[&vm("db")];
+    assert_eq!((entry.owner, entry.since), (id(2), NEXT));
+    assert_eq!(entry.failed_on, [id(3)].into());
+}
+
+fn places(stage: &Stage) -> Vec<u32> {
+    let own = NodeFacts { id: 1, ..NodeFacts::default() };
+    candidates(&stage.facts(), &own, true).iter().map(|facts| facts.id).collect()
+}
+
+#[test]
+fn only_admitted_beating_armed_and_leased_nodes_with_storage_may_take_vms() {
+    let stage_of = |change: &dyn Fn(&mut Stage)| {
+        let mut stage = Stage::new();
+        (2..=3).for_each(|node| stage.life(node).beat.facts.id = node);
+        change(&mut stage);
+        stage.run(10_000);
+        places(&stage)
+    };
+    assert_eq!(stage_of(&|_| {}), [1, 2, 3]);
+    assert_eq!(stage_of(&|s| set_eviction(&mut s.ledger, 3, eviction(3, EVICTED))), [1, 2]);
+    assert_eq!(stage_of(&|s| s.life(3).beats = false), [1, 2]);
+    assert_eq!(stage_of(&|s| s.life(3).beat.armed = false), [1, 2]);
+    assert_eq!(stage_of(&|s| s.life(3).beat.lease_left = None), [1, 2]);
+    assert_eq!(stage_of(&|s| s.life(3).beat.lease_left = Some(Millis(1_000))), [1, 2], "margin");
+    assert_eq!(stage_of(&|s| s.life(3).stores = false), [1, 2]);
+    assert_eq!(stage_of(&|s| s.see(&[1, 2])), [1, 2]);
+}
+
+#[test]
+fn an_owner_is_ordered_to_start_what_it_says_nothing_of_and_not_at_every_step() {
+    let mut recovery = Recovery::default();
+    let mut orders = |stage: &Stage, now| {
+        let mut out = outbox(1, now);
+        recovery.order((1, NEXT), None, &stage.facts(), &mut out);
+        sent(&mut out).len()
+    };
+    for state in [GuestState::Running, GuestState::Starting, GuestState::Stopping] {
+        assert_eq!(orders(&stage(Some(state)), 20_000), 0);
+    }
+    assert_eq!(orders(&stage(given_up(OWNED)), 20_000), 0, "it will not start it");
+    let silent = stage(None);
+    assert_eq!(orders(&silent, 20_000), 1);
+    assert_eq!(orders(&silent, 20_999), 0);
+    assert_eq!(orders(&silent, 21_000), 1);
+}
+
+#[test]
+fn an_order_names_the_owners_incarnation_its_term_and_the_ownership() {
+    let mut out = outbox(1, 20_000);
+    Recovery::default().order((7, NEXT), None, &stage(None).facts(), &mut out);
+    let to = crate::kit::who(3);
+    let order = StartOrder { term: 7, stamp: NEXT, vm: vm("db"), since: OWNED, to };
+    assert_eq!(sent(&mut out), [Body::StartVm(order)]);
+}
+
+#[test]
+fn nobody_is_ordered_who_is_evicted() {
+    let mut stage = stage(None);
+    set_eviction(&mut stage.ledger, 3, eviction(3, EVICTED));
+    let mut out = outbox(1, 20_000);
+    Recovery::default().order((7, NEXT), None, &stage.facts(), &mut out);
+    assert!(sent(&mut out).is_empty());
+}
+
+#[test]
+fn nobody_is_ordered_to_start_what_the_commit_under_way_takes_away() {
+    let stage = stage(None);
+    let ordered = |next: &Ledger| {
+        let mut out = outbox(1, 20_000);
+        Recovery::default().order((7, NEXT), Some(next), &stage.facts(), &mut out);
+        sent(&mut out).len()
+    };
+    assert_eq!(ordered(&stage.ledger), 1);
+    let (mut moves, mut evicts) = (stage.ledger.clone(), stage.ledger.clone());
+    own_vm(&mut moves, "db", 2, NEXT);
+    set_eviction(&mut evicts, 3, eviction(3, NEXT));
+    assert_eq!((ordered(&moves), ordered(&evicts)), (0, 0));
+}
+
+#[test]
+fn nobody_is_ordered_to_start_what_is_not_acknowledged() {
+    let mut stage = stage(None);
+    stage.ledger.vms.get_mut(&vm("db")).unwrap().acknowledged = false;
+    let mut out = outbox(1, 20_000);
+    Recovery::default().order((7, NEXT), None, &stage.facts(), &mut out);
+    assert!(sent(&mut out).is_empty());
+}
+
+#[test]
+fn what_an_owner_said_before_it_left_the_view_is_no_statement_any_more() {
+    let mut stage = stage(given_up(OWNED));
+    assert!(orphan(&stage));
+    stage.beats.on_gone(id(3));
+    assert!(!orphan(&stage));
+}
