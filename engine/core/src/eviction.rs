@@ -5,7 +5,7 @@ use crate::action::Action;
 use crate::beats::Beats;
 use crate::config::{Config, surely_dead};
 use crate::heartbeat::{Cycle, Heartbeat, Seen};
-use crate::ids::{NodeId, Stamp};
+use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof};
 use crate::liveness::Facts;
 use crate::message::Bound;
@@ -47,6 +47,8 @@ struct Case {
     last_order: Option<Instant>,
     /// Orders that this leader gave.
     orders: u32,
+    /// An earlier reign had recorded orders: its agent may be running still.
+    earlier_orders: bool,
     failures: u32,
     /// The last failure, for people.
     trouble: Option<String>,
@@ -55,12 +57,20 @@ struct Case {
 /// The leader's evidence on open evictions. Not carried over: a new leader collects its own.
 #[derive(Debug, Default)]
 pub(crate) struct Fencing {
+    /// The reign that collects.
+    ballot: Ballot,
     cases: BTreeMap<(NodeId, Stamp), Case>,
 }
 
 impl Fencing {
-    /// This node leads no more, or anew.
+    /// This node leads no more.
     pub fn clear(&mut self) {
+        self.cases.clear();
+    }
+
+    /// A reign begins, with no evidence.
+    pub fn begin(&mut self, ballot: Ballot) {
+        self.ballot = ballot;
         self.cases.clear();
     }
 
@@ -81,7 +91,15 @@ impl Fencing {
                 let sequence = heartbeat.seen(node).map_or(0, |seen| seen.page.sequence);
                 // The leader stops its own echoes and fixes its own instant as it takes the eviction as committed.
                 let own = (config.me.node, beats.newest_echoed(node));
-                Case { committed: now, sequence, bounds: [own].into(), ..Case::default() }
+                let earlier = eviction.since.ballot != self.ballot && eviction.fence_orders > 0;
+                let bounds = [own].into();
+                Case {
+                    committed: now,
+                    sequence,
+                    bounds,
+                    earlier_orders: earlier,
+                    ..Case::default()
+                }
             });
         }
     }
@@ -198,7 +216,7 @@ impl Fencing {
             return true;
         }
         // Ordered by an earlier leader: its agent may be running until its time-out.
-        let all_mine = eviction.fence_orders <= case.orders;
+        let all_mine = !case.earlier_orders && eviction.fence_orders <= case.orders;
         let running = matches!(case.fence, Some(Attempt::Running));
         !running && (all_mine || now >= case.committed + config.timing.fence_timeout)
     }

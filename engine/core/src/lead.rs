@@ -184,7 +184,7 @@ impl Machine {
 
     pub(crate) fn on_term_stands(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
-        self.fencing.clear();
+        self.fencing.begin(ballot);
         self.recovery.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });

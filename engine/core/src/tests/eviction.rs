@@ -487,6 +487,16 @@ fn nobody_is_admitted_again_while_a_fence_agent_may_still_act() {
 }
 
 #[test]
+fn a_new_leaders_own_success_does_not_end_an_earlier_leaders_agent() {
+    let mut case = Case3::of(Eviction { fence_orders: 1, ..eviction(3, EVICTION) });
+    case.read(COMMITTED + 100);
+    assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
+    case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
+    assert!(!case.may_admit(COMMITTED + 901), "the earlier agent may run until its time-out");
+    assert!(case.may_admit(COMMITTED + 30_000));
+}
+
+#[test]
 fn a_case_ends_with_its_eviction() {
     let mut case = timed();
     admit(&mut case.ledger, 3, stamp(5, 1, 9));
