@@ -2,6 +2,7 @@
 
 use crate::Sink;
 use anyhow::{Context, Result, bail};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -34,10 +35,13 @@ pub struct FenceConfig {
     pub timeout: Duration,
 }
 
+/// Which nodes' agents run, and for which eviction.
+type Running = Arc<Mutex<BTreeMap<NodeId, Stamp>>>;
+
 /// Runs fence agents, each order on a thread of its own.
 pub struct FenceAgents {
     agents: BTreeMap<NodeId, FenceConfig>,
-    running: Arc<Mutex<BTreeSet<NodeId>>>,
+    running: Running,
     events: Sink,
 }
 
@@ -61,8 +65,9 @@ impl FenceAgents {
         self.agents.keys().copied().collect()
     }
 
-    /// Switches `victim` off -> `FenceEnded`. Never blocks. An order for a victim whose agent runs is
-    /// ignored: the answer of the running one comes, with the eviction it was started for.
+    /// Switches `victim` off -> `FenceEnded`. Never blocks. While an agent runs, an order for the same
+    /// eviction is ignored, its answer comes; one for another eviction fails at once, because what runs
+    /// began before it.
     pub fn fence(&self, victim: NodeId, eviction: Stamp) {
         let events = Arc::clone(&self.events);
         let Some(config) = self.agents.get(&victim).cloned() else {
@@ -70,8 +75,24 @@ impl FenceAgents {
             return events(Event::FenceEnded { victim, eviction, result });
         };
         let running = Arc::clone(&self.running);
-        if !lock(&running).insert(victim) {
-            return tracing::info!(victim = victim.0, %eviction, "fence agent runs, order ignored");
+        // The lock is not held while an event is told.
+        let older = match lock(&running).entry(victim) {
+            Entry::Vacant(free) => {
+                free.insert(eviction);
+                None
+            }
+            Entry::Occupied(taken) => Some(*taken.get()),
+        };
+        match older {
+            None => {}
+            Some(older) if older == eviction => {
+                return tracing::info!(victim = victim.0, %eviction, "fence agent runs, order ignored");
+            }
+            Some(older) => {
+                let reason = "an agent for an older eviction is still running";
+                let result = Err(format!("{reason} ({older}): it ends within its time-out"));
+                return events(Event::FenceEnded { victim, eviction, result });
+            }
         }
         let answer = Arc::clone(&events);
         let thread = std::thread::Builder::new().name("fence".into());
@@ -88,7 +109,7 @@ impl FenceAgents {
     }
 }
 
-fn lock(running: &Mutex<BTreeSet<NodeId>>) -> std::sync::MutexGuard<'_, BTreeSet<NodeId>> {
+fn lock(running: &Running) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Stamp>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -307,11 +328,32 @@ mod tests {
         let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
         let agents = FenceAgents::new(vec![script.config(Duration::from_secs(5))], sink);
         agents.fence(VICTIM, Stamp::default());
-        agents.fence(VICTIM, Stamp { version: 9, ..Stamp::default() });
+        agents.fence(VICTIM, Stamp::default());
         let ok = Event::FenceEnded { victim: VICTIM, eviction: Stamp::default(), result: Ok(()) };
         assert_eq!(received.recv_timeout(Duration::from_secs(5)), Ok(ok));
         assert!(received.recv_timeout(Duration::from_millis(300)).is_err());
         agents.fence(NodeId(9), Stamp::default());
         assert!(matches!(received.recv(), Ok(Event::FenceEnded { result: Err(_), .. })));
+    }
+
+    #[test]
+    fn an_order_for_another_eviction_while_an_agent_runs_fails_at_once_and_may_be_given_again() {
+        let script = Script::new("other", "sleep 0.3");
+        let (sender, received) = mpsc::channel();
+        let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
+        let agents = FenceAgents::new(vec![script.config(Duration::from_secs(5))], sink);
+        let (old, new) = (Stamp::default(), Stamp { version: 9, ..Stamp::default() });
+        let next = || match received.recv_timeout(Duration::from_secs(5)).unwrap() {
+            Event::FenceEnded { victim: VICTIM, eviction, result } => (eviction, result),
+            other => panic!("{other:?}"),
+        };
+        agents.fence(VICTIM, old);
+        agents.fence(VICTIM, new);
+        let (eviction, result) = next();
+        assert_eq!(eviction, new);
+        assert!(result.unwrap_err().contains("an agent for an older eviction is still running"));
+        assert_eq!(next(), (old, Ok(())));
+        agents.fence(VICTIM, new);
+        assert_eq!(next(), (new, Ok(())));
     }
 }

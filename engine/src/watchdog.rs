@@ -1,7 +1,9 @@
 //! The watchdog: cuts this node's power when nothing feeds it in time (PROTOCOL section 4).
 //!
 //! Opening the device, setting its time-out and pinging are all feeds; each is checked against the lease
-//! immediately before. The device is never disarmed once it was fed: dropping it leaves it counting.
+//! immediately before. One decision is good for one feed: the rule `end of last feed + 2 W` allows no second
+//! one before the machine knows of the first. The device is never disarmed once it was fed: dropping it
+//! leaves it counting.
 //!
 //! Two kinds of device: `/dev/watchdogN`, and `unix:/path`, a socket whose line `timeout <ms>` arms, feeds
 //! and is answered by the same line (the lab's power switch). The descriptor outlives the agent in systemd's
@@ -48,6 +50,7 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 struct Request {
     basis: Option<Instant>,
+    last: Option<Instant>,
     not_after: Instant,
 }
 
@@ -69,6 +72,7 @@ impl Watchdog {
             name: device.to_owned(),
             timeout,
             fed_this_boot: record.inherited(clock.now()).is_some(),
+            ended: None,
             record,
             clock,
             events,
@@ -84,11 +88,12 @@ impl Watchdog {
         Ok(Self { shared })
     }
 
-    /// Feeds the watchdog, unless it is later than `not_after` when it comes to that (then the answer is
-    /// `Woke`). Answers `WatchdogFed` or `WatchdogFailed`. Never blocks; a newer request replaces a waiting one.
-    pub fn feed(&self, basis: Option<Instant>, not_after: Instant) {
+    /// Feeds the watchdog, unless it is later than `not_after` when it comes to that, or a feed has ended
+    /// after `last`, the newest that this decision knew (then the answer is `Woke`). Answers `WatchdogFed` or
+    /// `WatchdogFailed`. Never blocks; a newer request replaces a waiting one.
+    pub fn feed(&self, basis: Option<Instant>, last: Option<Instant>, not_after: Instant) {
         let mut next = self.shared.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = Some(Request { basis, not_after });
+        *next = Some(Request { basis, last, not_after });
         self.shared.asked.notify_one();
     }
 }
@@ -119,13 +124,16 @@ struct Keeper {
     rest_until: Option<Instant>,
     /// An incarnation of this boot has fed it: from then on it is never disarmed.
     fed_this_boot: bool,
+    /// End of this incarnation's last feed.
+    ended: Option<Instant>,
     /// When each kind of failure was told last.
     failures: BTreeMap<&'static str, Instant>,
 }
 
 /// Why a feed did not happen.
 enum Unfed {
-    /// Too late for this lease: not an error, the machine decides anew.
+    /// Too late for this lease, or after a feed that it does not know of: not an error, the machine decides
+    /// anew.
     Late,
     /// The device rests after a failure that was told.
     Resting,
@@ -156,11 +164,9 @@ impl Keeper {
         self.check(request)?;
         let recorded = self.record.before_feed(request.basis);
         recorded.map_err(|error| Unfed::Failed("record", error))?;
-        self.open(request)?;
-        self.set_up(request)?;
-        self.check(request)?;
-        self.ping()?;
+        self.feed_once(request)?;
         let ended = self.clock.now();
+        self.ended = Some(ended);
         self.fed_this_boot = true;
         if let Err(error) = self.record.after_feed(ended) {
             // The feed stands; the next incarnation only takes it for later than it was.
@@ -169,46 +175,72 @@ impl Keeper {
         Ok(ended)
     }
 
-    /// Immediately before everything that feeds.
-    fn check(&self, request: Request) -> Result<(), Unfed> {
-        if self.clock.now() > request.not_after { Err(Unfed::Late) } else { Ok(()) }
+    /// A device that has to be opened or set up was fed by that. Only one that is opened with another time-out
+    /// than ours is fed by both: before, it was not the one that anything relies on.
+    fn feed_once(&mut self, request: Request) -> Result<(), Unfed> {
+        let fed = self.open(request)?;
+        if self.set_up(request, fed)? {
+            return Ok(());
+        }
+        self.check(request)?;
+        self.ping()
     }
 
-    fn open(&mut self, request: Request) -> Result<(), Unfed> {
+    /// Immediately before everything that feeds.
+    fn check(&self, request: Request) -> Result<(), Unfed> {
+        let spent = self.ended > request.last;
+        if spent || self.clock.now() > request.not_after { Err(Unfed::Late) } else { Ok(()) }
+    }
+
+    /// True if this fed it.
+    fn open(&mut self, request: Request) -> Result<bool, Unfed> {
         if self.device.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         self.ready = false;
         self.check(request)?;
         let device = Device::open(&self.name).map_err(|error| Unfed::Failed("open", error))?;
         tracing::info!(device = self.name, "watchdog open");
+        let fed = device.opening_feeds();
         self.device = Some(device);
-        Ok(())
+        Ok(fed)
     }
 
-    fn set_up(&mut self, request: Request) -> Result<(), Unfed> {
+    /// True if it was fed by this, or before (`fed`).
+    fn set_up(&mut self, request: Request, fed: bool) -> Result<bool, Unfed> {
         if self.ready {
-            return Ok(());
+            return Ok(fed);
         }
-        self.check(request)?;
+        let Some(device) = &self.device else { return Err(Unfed::Resting) };
+        let fed = if device.has_timeout(self.timeout) {
+            fed
+        } else {
+            self.check(request)?;
+            self.set_timeout()? || fed
+        };
+        self.ready = true;
+        if let Some(Err(error)) = self.device.as_ref().map(|it| store_descriptor(it.descriptor())) {
+            let error = format!("{error:#}");
+            tracing::info!(error, "watchdog not kept by systemd, a restarted agent opens it anew");
+        }
+        Ok(fed)
+    }
+
+    /// True if this fed it.
+    fn set_timeout(&mut self) -> Result<bool, Unfed> {
         let Some(device) = &mut self.device else { return Err(Unfed::Resting) };
         match device.set_timeout(self.timeout) {
-            Ok(set) => {
+            Ok((set, fed)) => {
                 let (asked_ms, set_ms) = (self.timeout.0, set.0);
                 tracing::info!(device = self.name, asked_ms, set_ms, "watchdog time-out set");
+                Ok(fed)
             }
             Err(error) => {
                 let reason = error.context(format!("cannot set the time-out of {}", self.name));
                 self.give_up_device();
-                return Err(Unfed::Failed("time-out", reason));
+                Err(Unfed::Failed("time-out", reason))
             }
         }
-        self.ready = true;
-        if let Err(error) = store_descriptor(device.descriptor()) {
-            let error = format!("{error:#}");
-            tracing::info!(error, "watchdog not kept by systemd, a restarted agent opens it anew");
-        }
-        Ok(())
     }
 
     fn ping(&mut self) -> Result<(), Unfed> {
@@ -282,17 +314,31 @@ impl Device {
         }
     }
 
-    /// Sets the time-out and returns what the device says it is: at most what was asked for.
-    fn set_timeout(&mut self, timeout: Millis) -> Result<Millis> {
-        let set = match self {
+    /// Opening a kernel's watchdog starts it; the socket waits for its first line.
+    fn opening_feeds(&self) -> bool {
+        matches!(self, Self::Kernel(_))
+    }
+
+    /// It has this very time-out already. Asking does not feed.
+    fn has_timeout(&self, timeout: Millis) -> bool {
+        match self {
+            Self::Kernel(file) => kernel_timeout(file).is_ok_and(|set| set == timeout),
+            Self::Socket(_) => false,
+        }
+    }
+
+    /// Sets the time-out and returns what the device says it is, at most what was asked for, and whether that
+    /// fed it.
+    fn set_timeout(&mut self, timeout: Millis) -> Result<(Millis, bool)> {
+        let (set, fed) = match self {
             Self::Kernel(file) => set_kernel_timeout(file, timeout)?,
-            Self::Socket(socket) => exchange(socket, timeout)?,
+            Self::Socket(socket) => (exchange(socket, timeout)?, true),
         };
         ensure!(
             set <= timeout && set.0 > 0,
             "the device says {set}, asked for {timeout}: configure a time-out that it can do"
         );
-        Ok(set)
+        Ok((set, fed))
     }
 
     fn ping(&mut self, timeout: Millis) -> Result<()> {
@@ -326,13 +372,19 @@ fn open_remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn set_kernel_timeout(file: &File, timeout: Millis) -> Result<Millis> {
+/// Setting it pings, as the kernel does it.
+fn set_kernel_timeout(file: &File, timeout: Millis) -> Result<(Millis, bool)> {
     let mut seconds = i32::try_from(timeout.0 / 1_000).unwrap_or(i32::MAX).max(1);
-    match ioctl(file, WDIOC_SETTIMEOUT, &mut seconds) {
+    let fed = match ioctl(file, WDIOC_SETTIMEOUT, &mut seconds) {
         // Some devices have a fixed time-out; reading it back decides.
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        result => result?,
-    }
+        Err(error) if error.kind() == ErrorKind::Unsupported => false,
+        result => result.map(|()| true)?,
+    };
+    Ok((kernel_timeout(file)?, fed))
+}
+
+fn kernel_timeout(file: &File) -> Result<Millis> {
+    let mut seconds = 0;
     ioctl(file, WDIOC_GETTIMEOUT, &mut seconds)?;
     Ok(Millis(u64::try_from(seconds).unwrap_or(0) * 1_000))
 }

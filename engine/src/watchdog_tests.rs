@@ -28,7 +28,11 @@ impl Rig {
     }
 
     fn feed(&self, not_after: Instant) -> Event {
-        self.watchdog.feed(Some(Instant(1)), not_after);
+        self.feed_after(None, not_after)
+    }
+
+    fn feed_after(&self, last: Option<Instant>, not_after: Instant) -> Event {
+        self.watchdog.feed(Some(Instant(1)), last, not_after);
         self.received.recv_timeout(Duration::from_secs(5)).unwrap()
     }
 }
@@ -76,10 +80,29 @@ fn a_feed_in_time_is_fed_and_recorded_and_a_late_one_only_wakes() {
     let Event::WatchdogFed { ended } = rig.feed(soon()) else { panic!("not fed") };
     assert!(ended >= before && ended <= Clock.now());
     assert_eq!(lines.recv().unwrap(), "timeout 4000");
-    assert_eq!(lines.recv().unwrap(), "timeout 4000");
     let next = next_incarnation(&rig.dir, BootId(1)).unwrap();
     assert_eq!(next.inherited(Clock.now()).unwrap().last_feed_ended, Some(ended));
     assert_eq!(rig.record.incarnation().0 + 1, next.incarnation().0);
+}
+
+#[test]
+fn each_decision_feeds_once_and_one_that_did_not_know_of_the_last_feed_feeds_nothing() {
+    let mut lines = None;
+    let rig = Rig::new("oncedog", |dir| {
+        let path = dir.join("dog");
+        lines = Some(power_switch(path.clone(), None));
+        format!("unix:{}", path.display())
+    });
+    let lines = lines.unwrap();
+    let mut last = None;
+    for _ in 0..3 {
+        let Event::WatchdogFed { ended } = rig.feed_after(last, soon()) else { panic!("not fed") };
+        assert_eq!(lines.recv().unwrap(), "timeout 4000");
+        // It was decided before the machine knew of this feed.
+        assert_eq!(rig.feed_after(last, soon()), Event::Woke);
+        assert!(lines.recv_timeout(Duration::from_millis(50)).is_err(), "fed twice");
+        last = Some(ended);
+    }
 }
 
 #[test]
@@ -87,7 +110,7 @@ fn a_missing_device_is_told_once_with_a_remedy() {
     let rig = Rig::new("nodog", |dir| dir.join("absent").display().to_string());
     let Event::WatchdogFailed { reason } = rig.feed(soon()) else { panic!("fed") };
     assert!(reason.contains("modprobe"), "{reason}");
-    rig.watchdog.feed(None, soon());
+    rig.watchdog.feed(None, None, soon());
     assert!(rig.received.recv_timeout(Duration::from_millis(200)).is_err());
 }
 

@@ -35,7 +35,7 @@ impl Hands {
     pub(super) fn act(&self, action: &Action) {
         match action {
             Action::Send(message) => self.corosync.send(Message::clone(message)),
-            Action::FeedWatchdog { basis, not_after, .. } => self.feed(*basis, *not_after),
+            Action::FeedWatchdog { basis, last, not_after } => self.feed(*basis, *last, *not_after),
             Action::ResetNode { reason } => reset_node(&self.sysrq, reason),
             Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),
             Action::AskPriority { .. } | Action::AskPlacement { .. } => self.ask(action),
@@ -81,9 +81,9 @@ impl Hands {
         self.hypervisor.start_vm(vm.clone(), move || pages.get_catalogue(xml), not_after);
     }
 
-    fn feed(&self, basis: Option<Instant>, not_after: Instant) {
+    fn feed(&self, basis: Option<Instant>, last: Option<Instant>, not_after: Instant) {
         match &self.watchdog {
-            Some(watchdog) => watchdog.feed(basis, not_after),
+            Some(watchdog) => watchdog.feed(basis, last, not_after),
             // Once: the machine asks again after each answer, and without one only every other beat.
             None if self.told_no_watchdog.swap(true, Ordering::Relaxed) => {}
             None => {

@@ -101,7 +101,7 @@ fn a_dead_leader_with_a_living_thread_still_executes() {
 #[test]
 fn a_dead_process_with_only_dead_threads_is_gone() {
     let proc = FakeProc::new("all-dead");
-    proc.process(7, 'Z', "qemu-system-x86", b"");
+    proc.process(7, 'Z', "qemu) 1", b"");
     proc.task(7, 8, 'X', b"");
     assert_eq!(running(&proc.0, &mut Known::default()).unwrap(), []);
 }
@@ -120,11 +120,58 @@ fn a_dying_process_that_lost_its_command_line_keeps_the_name_it_had() {
 }
 
 #[test]
-fn other_processes_are_not_even_looked_at() {
-    let proc = FakeProc::new("others");
-    std::fs::create_dir_all(proc.0.join("9")).unwrap();
-    std::fs::write(proc.0.join("9/comm"), "bash\n").unwrap();
-    std::fs::write(proc.0.join("uptime"), "1").unwrap();
+fn a_renamed_qemu_is_known_by_the_arguments_that_libvirt_gives() {
+    const UUID: &str = "a0000000-0000-4000-8000-00000000000A";
+    let proc = FakeProc::new("renamed");
+    let lines = [
+        ("kvm", "/usr/bin/kvm -uuid AA", true),
+        ("vmm", "/opt/vmm -name guest=a,debug-threads=on -uuid {}", true),
+        ("sh", "/bin/sh /opt/wrapper -machine q35 -uuid {}", true),
+        ("vmm", "/opt/vmm -name a -uuid {}", false),
+        ("vmm", "/opt/vmm -machine q35 -uuid AA", false),
+        ("bash", "bash", false),
+    ];
+    for (comm, line, is_guest) in lines {
+        let line = line.replace("{}", UUID).replace(' ', "\0") + "\0";
+        proc.process(7, 'S', comm, line.as_bytes());
+        let found = !running(&proc.0, &mut Known::default()).unwrap().is_empty();
+        assert_eq!(found, is_guest, "{line}");
+    }
+    // Also when only a thread of it is left.
+    proc.process(7, 'Z', "vmm", b"");
+    proc.task(7, 8, 'D', format!("/opt/vmm\0-machine\0q35\0-uuid\0{UUID}\0").as_bytes());
+    assert_eq!(running(&proc.0, &mut Known::default()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_command_line_is_read_again_only_while_its_process_is_young_or_when_its_name_changes() {
+    const GUEST: &[u8] = b"x\0-machine\0q35\0-uuid\0a0000000-0000-4000-8000-00000000000a\0";
+    let proc = FakeProc::new("once");
+    let mut known = Known::default();
+    let mut look = |comm, line| {
+        proc.process(7, 'S', comm, line);
+        running(&proc.0, &mut known).unwrap().len()
+    };
+    // Started 47.11 s after boot.
+    proc.uptime("50.00");
+    assert_eq!(look("x", b"x\0"), 0);
+    assert_eq!(look("x", GUEST), 1);
+    assert_eq!(look("y", b"y\0"), 0);
+    proc.uptime("60.00");
+    assert_eq!(look("y", b"y\0"), 0);
+    assert_eq!(look("y", GUEST), 0);
+    // Executing a program names the process after it.
+    assert_eq!(look("x", GUEST), 1);
+    assert_eq!(look("x", b""), 1);
+}
+
+#[test]
+fn a_thread_of_the_kernel_that_is_named_like_qemu_is_not_one() {
+    let proc = FakeProc::new("kernel");
+    proc.process(7, 'S', "kvm-pit/4711", b"");
+    running(&proc.0, &mut Known::default()).unwrap_err();
+    let stat = format!("7 (kvm-pit/4711) I 2 0 0 0 -1 2129984 {} 4711 0\n", "0 ".repeat(12));
+    std::fs::write(proc.0.join("7/stat"), stat).unwrap();
     assert_eq!(running(&proc.0, &mut Known::default()).unwrap(), []);
 }
 
@@ -136,24 +183,29 @@ impl FakeProc {
         let path =
             std::env::temp_dir().join(format!("steadfast-proc-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        let proc = Self(path);
+        proc.uptime("1000000.00");
+        proc
+    }
+
+    fn uptime(&self, seconds: &str) {
+        std::fs::write(self.0.join("uptime"), format!("{seconds} 1.00\n")).unwrap();
     }
 
     fn process(&self, pid: i32, state: char, comm: &str, cmdline: &[u8]) {
         let directory = self.0.join(pid.to_string());
-        Self::write(&directory, pid, state, cmdline);
-        std::fs::write(directory.join("comm"), format!("{comm}\n")).unwrap();
-        Self::write(&directory.join("task").join(pid.to_string()), pid, state, cmdline);
+        Self::write(&directory, pid, state, comm, cmdline);
+        Self::write(&directory.join("task").join(pid.to_string()), pid, state, comm, cmdline);
     }
 
     fn task(&self, pid: i32, thread: i32, state: char, cmdline: &[u8]) {
         let directory = self.0.join(pid.to_string()).join("task").join(thread.to_string());
-        Self::write(&directory, thread, state, cmdline);
+        Self::write(&directory, thread, state, "CPU 0/KVM", cmdline);
     }
 
-    fn write(directory: &Path, pid: i32, state: char, cmdline: &[u8]) {
+    fn write(directory: &Path, pid: i32, state: char, comm: &str, cmdline: &[u8]) {
         std::fs::create_dir_all(directory).unwrap();
-        let stat = format!("{pid} (qemu) 1) {state} {} 4711 0\n", "0 ".repeat(18));
+        let stat = format!("{pid} ({comm}) {state} {} 4711 0\n", "0 ".repeat(18));
         std::fs::write(directory.join("stat"), stat).unwrap();
         std::fs::write(directory.join("cmdline"), cmdline).unwrap();
     }

@@ -54,7 +54,7 @@ struct Inner {
     /// Set once, right after the threads of `Guests` got this as their listener.
     guests: OnceLock<Arc<Guests>>,
     starting: start::Starting,
-    stopping: Mutex<BTreeSet<VmId>>,
+    stopping: Arc<stop::Stopping>,
     survey: survey::Survey,
 }
 
@@ -75,7 +75,7 @@ impl Hypervisor {
             records,
             guests: OnceLock::new(),
             starting: start::Starting::default(),
-            stopping: Mutex::default(),
+            stopping: Arc::default(),
             survey: survey::Survey::default(),
         });
         let guests = Guests::start(clock, inner.clone())?;

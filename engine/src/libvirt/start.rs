@@ -153,6 +153,7 @@ impl Start {
 
     fn prepare_and_create(&self, xml: Xml) -> anyhow::Result<()> {
         let xml = self.fetch(xml)?;
+        self.wait_for_stop()?;
         let permit = self.permit()?;
         self.wait_for_libvirt()?;
         if self.define(xml)? {
@@ -177,6 +178,15 @@ impl Start {
                 Err(mpsc::RecvTimeoutError::Timeout) => self.may_go_on("reading its definition")?,
             }
         }
+    }
+
+    /// A destroy under way would hit this start. A later one calls it off.
+    fn wait_for_stop(&self) -> anyhow::Result<()> {
+        while let Some(reason) = self.inner.stopping.reason(&self.vm) {
+            self.may_go_on(reason)?;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
     }
 
     fn permit(&self) -> anyhow::Result<Permit> {
@@ -381,6 +391,55 @@ fn autostart_off(domain: &Domain) -> anyhow::Result<()> {
 }
 
 /// Errors that are not libvirtd's answer but the lack of one.
-fn is_transport(error: &Error) -> bool {
+pub fn is_transport(error: &Error) -> bool {
     error.domain() == ErrorDomain::Rpc || error.code() == ErrorNumber::Rpc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Settings, stop};
+    use super::*;
+    use crate::libvirt::{Connection, Records, survey};
+    use steadfast_core::ids::Incarnation;
+
+    #[test]
+    fn a_start_waits_for_an_abandoned_destroy_and_says_why_it_was_too_late() {
+        let name = format!("steadfast-start-{}", std::process::id());
+        let run_directory = std::env::temp_dir().join(name);
+        let settings = Settings {
+            uri: "test:///default".into(),
+            run_directory: run_directory.clone(),
+            call_deadline: Duration::from_secs(1),
+            incarnation: Incarnation(1),
+        };
+        let (sender, told) = mpsc::channel();
+        let begun = std::time::Instant::now();
+        let now = move || Instant(u64::try_from(begun.elapsed().as_micros()).unwrap_or(0));
+        let inner = Arc::new(Inner {
+            clock: Arc::new(now),
+            events: Arc::new(move |event| drop(sender.send(event))),
+            deadline: settings.call_deadline,
+            connection: Connection::new(&settings),
+            records: Records::open(&run_directory, settings.incarnation).unwrap(),
+            guests: std::sync::OnceLock::new(),
+            starting: Starting::default(),
+            stopping: Arc::default(),
+            survey: survey::Survey::default(),
+        });
+        let vm = VmId("a".into());
+        let reason = |not_after| {
+            start(&inner, vm.clone(), || Ok("<domain/>".into()), not_after);
+            match told.recv_timeout(Duration::from_secs(5)).unwrap() {
+                Event::StartEnded { result, .. } => result.unwrap_err(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let hung = stop::Stopping::call(&inner.stopping, &vm);
+        let late = reason(now() + steadfast_core::time::Millis(100));
+        assert!(late.contains("waiting for a destroy of it that hangs in libvirt"), "{late}");
+        drop(hung);
+        let other = reason(now() + steadfast_core::time::Millis(100));
+        assert!(other.contains("waiting for libvirt"), "{other}");
+        let _ = std::fs::remove_dir_all(run_directory);
+    }
 }

@@ -1,10 +1,12 @@
 //! Pulling the plug of a guest, and removing a definition that belongs elsewhere.
 
-use super::start::{call_off, lookup};
+use super::start::{call_off, is_transport, lookup};
 use super::{Inner, lock, thread};
 use crate::guests::{Guest, pidfd};
 use anyhow::{Context as _, bail};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Wall};
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
@@ -13,12 +15,80 @@ use virt::sys;
 
 /// libvirt asks QEMU politely for seconds before it kills; we do not wait that long.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A libvirtd that hung and goes on carries out at once what it had been asked over connections that were
+/// lost since. So long without a lost connection, which probes tell within 4 s, it had gone on.
+const LEFTOVERS: Duration = Duration::from_secs(6);
+/// How often a lost destroy looks whether libvirtd can be reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A scan that failed is repeated after this time.
 const SCAN_AGAIN: Duration = Duration::from_millis(10);
 
+/// Destroys under way. libvirt acts on a VM, not on one process of it: a destroy that hangs, and for which
+/// nobody waits any more, would hit a later start.
+#[derive(Debug, Default)]
+pub struct Stopping(Mutex<BTreeMap<VmId, Stop>>);
+
+#[derive(Debug, Default)]
+struct Stop {
+    /// An answer is to come.
+    asked: bool,
+    /// Calls that libvirt may carry out yet.
+    calls: usize,
+}
+
+/// A call until it has returned, whoever waits for it.
+pub struct Call(Arc<Stopping>, VmId);
+
+impl Stopping {
+    /// False if the answer of an earlier request is to come.
+    fn begin(&self, vm: &VmId) -> bool {
+        !std::mem::replace(&mut lock(&self.0).entry(vm.clone()).or_default().asked, true)
+    }
+
+    fn end(&self, vm: &VmId) {
+        self.change(vm, |stop| stop.asked = false);
+    }
+
+    /// Marks a call that libvirt may carry out until this is dropped.
+    pub fn call(stopping: &Arc<Self>, vm: &VmId) -> Call {
+        lock(&stopping.0).entry(vm.clone()).or_default().calls += 1;
+        Call(stopping.clone(), vm.clone())
+    }
+
+    fn has_call(&self, vm: &VmId) -> bool {
+        lock(&self.0).get(vm).is_some_and(|stop| stop.calls > 0)
+    }
+
+    /// What a start of this VM waits for.
+    pub fn reason(&self, vm: &VmId) -> Option<&'static str> {
+        match lock(&self.0).get(vm)? {
+            Stop { asked: true, .. } => Some("waiting for a destroy of it"),
+            Stop { asked: false, .. } => Some(
+                "waiting for a destroy of it that hangs in libvirt and could hit the new start \
+                 (restart libvirtd if this stays; guests keep running)",
+            ),
+        }
+    }
+
+    fn change(&self, vm: &VmId, change: impl FnOnce(&mut Stop)) {
+        let mut all = lock(&self.0);
+        let Some(stop) = all.get_mut(vm) else { return };
+        change(stop);
+        if !stop.asked && stop.calls == 0 {
+            all.remove(vm);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.change(&self.1, |stop| stop.calls -= 1);
+    }
+}
+
 pub fn destroy(inner: &Arc<Inner>, vm: VmId) {
     call_off(inner, &vm);
-    if !lock(&inner.stopping).insert(vm.clone()) {
+    if !inner.stopping.begin(&vm) {
         // The destroy under way answers for this one, too.
         return;
     }
@@ -33,7 +103,7 @@ pub fn destroy(inner: &Arc<Inner>, vm: VmId) {
 }
 
 fn end(inner: &Arc<Inner>, vm: VmId, result: anyhow::Result<()>) {
-    lock(&inner.stopping).remove(&vm);
+    inner.stopping.end(&vm);
     let result = result.map_err(|error| format!("cannot destroy VM {vm}: {error:#}"));
     if let Err(error) = &result {
         tracing::warn!(%vm, error, "a VM could not be destroyed");
@@ -52,10 +122,26 @@ fn plug(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
 }
 
 fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
-    let wanted = vm.clone();
+    if inner.stopping.has_call(vm) {
+        bail!("an earlier destroy hangs in libvirt");
+    }
+    let (wanted, worker) = (vm.clone(), inner.clone());
+    let call = Stopping::call(&inner.stopping, vm);
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let withdrawn = abandoned.clone();
     let pending = inner.connection.begin("destroy a VM", move |connect| {
         let Some(domain) = lookup(connect, &wanted)? else { return Ok(()) };
-        match domain.destroy() {
+        if withdrawn.load(Ordering::Acquire) {
+            bail!("withdrawn: it took too long to reach libvirt");
+        }
+        let result = domain.destroy();
+        match &result {
+            Err(error) if !connect.is_alive().unwrap_or(false) || is_transport(error) => {
+                outlast(&worker, call);
+            }
+            _ => drop(call),
+        }
+        match result {
             // It does not run: that is what is asked for.
             Err(error) if error.code() == ErrorNumber::OperationInvalid => Ok(()),
             result => Ok(result?),
@@ -63,7 +149,28 @@ fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
     })?;
     match pending.wait(PATIENCE) {
         Some(result) => result,
-        None => bail!("libvirt did not answer within {} ms", PATIENCE.as_millis()),
+        None => {
+            abandoned.store(true, Ordering::Release);
+            bail!("libvirt did not answer within {} ms", PATIENCE.as_millis())
+        }
+    }
+}
+
+/// The connection died in mid-call: libvirtd may carry it out when it goes on.
+fn outlast(inner: &Arc<Inner>, call: Call) {
+    let connection = inner.connection.clone();
+    let spawned = thread("libvirt-lost", move || {
+        let mut since = Wall::now();
+        while since.elapsed() < LEFTOVERS {
+            std::thread::sleep(LOOK_AGAIN);
+            if connection.healthy().is_err() {
+                since = Wall::now();
+            }
+        }
+        drop(call);
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(error = format!("{error:#}"), "no thread for libvirt; raise TasksMax");
     }
 }
 
@@ -142,3 +249,24 @@ const UNDEFINE: sys::virDomainUndefineFlagsValues = sys::VIR_DOMAIN_UNDEFINE_MAN
     | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destroy_that_was_abandoned_keeps_its_vm_stopping_until_it_has_returned() {
+        let (stopping, vm) = (Arc::new(Stopping::default()), VmId("a".into()));
+        assert!(stopping.begin(&vm));
+        assert!(!stopping.begin(&vm), "one answer for both");
+        let call = Stopping::call(&stopping, &vm);
+        stopping.end(&vm);
+        assert!(stopping.reason(&vm).unwrap().contains("hangs in libvirt"));
+        // A new request is answered by itself, and kills without libvirt.
+        assert!(stopping.begin(&vm) && stopping.has_call(&vm));
+        stopping.end(&vm);
+        std::thread::spawn(move || drop(call)).join().unwrap();
+        assert_eq!(stopping.reason(&vm), None);
+        assert!(lock(&stopping.0).is_empty());
+    }
+}

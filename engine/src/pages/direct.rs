@@ -1,6 +1,6 @@
 //! Files read and written past the client's cache.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -133,6 +133,7 @@ fn close_if_replaced(path: &Path, open: &mut Option<Open>) -> Result<()> {
 }
 
 impl Open {
+    /// Opens with O_DIRECT, or without where that is refused and does no harm.
     fn new(path: &Path, access: Access, direct: bool) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(access == Access::Read).write(access == Access::Write);
@@ -145,6 +146,9 @@ impl Open {
             result => result.with_context(|| format!("cannot open {}", path.display()))?,
         };
         if !direct {
+            let kind =
+                file_system(&file).with_context(|| format!("cannot stat {}", path.display()))?;
+            must_be_coherent(path, kind)?;
             say_indirect(path);
         }
         let found = file.metadata().with_context(|| format!("cannot stat {}", path.display()))?;
@@ -188,6 +192,43 @@ impl Open {
         // SAFETY: no memory is passed; the descriptor is open.
         unsafe { libc::posix_fadvise(self.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     }
+}
+
+/// File systems on which every node that can mount them reads what was written last, through the cache too:
+/// those of one node, and those that lock across nodes.
+const COHERENT: [i64; 7] = [
+    libc::EXT4_SUPER_MAGIC,
+    libc::XFS_SUPER_MAGIC,
+    libc::BTRFS_SUPER_MAGIC,
+    libc::TMPFS_MAGIC,
+    libc::OVERLAYFS_SUPER_MAGIC,
+    libc::OCFS2_SUPER_MAGIC,
+    // GFS2.
+    0x0116_1970,
+];
+
+/// A stale page is a wrong fact: a node that reads its admission from a cache renews its lease after its
+/// eviction.
+fn must_be_coherent(path: &Path, kind: i64) -> Result<()> {
+    ensure!(
+        COHERENT.contains(&kind),
+        "{} cannot be read past the cache: its file system (type {kind:#x}) refuses O_DIRECT, and what it \
+         caches may be older than what another node wrote, so that this node could miss its own eviction: \
+         put the store on NFS, GFS2, OCFS2 or another shared file system that supports O_DIRECT",
+        path.display()
+    );
+    Ok(())
+}
+
+/// The magic number of the file system that holds `file`.
+#[allow(unsafe_code)]
+fn file_system(file: &File) -> std::io::Result<i64> {
+    // SAFETY: a zeroed statfs is valid, and fstatfs only writes into it; the descriptor is open.
+    let (result, found) = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        (libc::fstatfs(file.as_raw_fd(), &raw mut found), found)
+    };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(found.f_type) }
 }
 
 fn say_indirect(path: &Path) {
@@ -248,6 +289,24 @@ mod tests {
             assert!(both.get()[BLOCK..2 * BLOCK].iter().all(|found| *found == byte));
         }
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn without_direct_io_only_file_systems_whose_cache_cannot_be_stale_are_used() {
+        let path = Path::new("/store/pages/1");
+        for kind in
+            [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x0116_1970, 0x7461_636f]
+        {
+            must_be_coherent(path, kind).unwrap();
+        }
+        // FUSE, NFS, 9p, CIFS, SMB2, Ceph.
+        for kind in [0x6573_5546, 0x6969, 0x0102_1997, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400] {
+            let error = must_be_coherent(path, kind).unwrap_err().to_string();
+            assert!(error.contains("/store/pages/1") && error.contains("O_DIRECT"), "{error}");
+        }
+        let proc = File::open("/proc/self/stat").unwrap();
+        assert_eq!(file_system(&proc).unwrap(), 0x9fa0);
+        Open::new(Path::new("/proc/self/stat"), Access::Read, false).unwrap_err();
     }
 
     #[test]

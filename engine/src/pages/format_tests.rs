@@ -16,6 +16,7 @@ pub(crate) fn page(sequence: u64) -> Page {
         idle: false,
         none_left: Some(Stamp { ballot, version: 9 }),
         view_size: 3,
+        span: Some(steadfast_core::time::Millis(6_000)),
         verification: Some(true),
     }
 }

@@ -17,6 +17,7 @@ fn page(node: u32, sequence: u64) -> Page {
         idle: true,
         none_left: None,
         view_size: 1,
+        span: None,
         verification: None,
     }
 }
