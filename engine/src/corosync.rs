@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(kind(b"\xff"), "undecodable");
         assert_eq!(kind(br#"{"format":1}"#), "undecodable");
         assert_eq!(kind(br#"{"format":2,"new":[]}"#), "newer format");
-        let stranger = br#"{"format":1,"from":{"node":2,"boot":1,"incarnation":1},
+        let stranger = br#"{"format":1,"from":{"node":2,"boot":"01","incarnation":1},
             "body":{"Leading":{"term":1}}}"#;
         assert_eq!(kind(stranger), "wrong sender");
         assert!(decode(NodeId(2), stranger).is_ok());

@@ -286,6 +286,12 @@ impl World {
             self.net.dead &= !(1 << n);
         }
         self.topology_changed();
+        // Back before the others noticed: the agent joins its group again, and is told who is in it.
+        let ring = self.net.nodes[n].ring;
+        let whole = !self.net.rings[ring].broken && self.net.rings[ring].members >> n & 1 == 1;
+        if !dies && whole {
+            self.post_view(ring);
+        }
     }
 
     /// The agent multicasts.
