@@ -16,7 +16,7 @@ pub fn run(lab: &Lab) -> Result<()> {
     let mut results: Vec<(Role, Failover)> = Vec::new();
     for role in [Role::Member, Role::Leader] {
         println!("the {} dies:", role.name());
-        let result = measure::one(lab, role)?;
+        let result = measure::one(lab, role, std::time::Duration::ZERO)?;
         println!("  {} is back, everything is in good state\n", result.victim);
         dead.push(result.victim);
         results.push((role, result));

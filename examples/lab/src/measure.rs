@@ -2,26 +2,33 @@
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
+use std::time::Duration;
 
 use crate::failover::{Failover, MILESTONES, RUNNING, Role, TICKING};
 use crate::lab::Lab;
+use crate::wait;
 
 /// Cuts a node of this role, `runs` times, with the whole lab in good state before each.
 pub fn measure(lab: &Lab, role: Role, runs: usize) -> Result<Vec<Failover>> {
     let mut results = Vec::new();
     for run in 1..=runs {
         println!("run {run} of {runs}");
-        results.push(one(lab, role)?);
+        results.push(one(lab, role, PHASE * u32::try_from(run).unwrap_or(0))?);
     }
     Ok(results)
 }
 
-/// One failover from good state to good state.
-pub fn one(lab: &Lab, role: Role) -> Result<Failover> {
+/// Each run cuts the power at another phase of the beats, which all nodes send nearly together: a prime, so that ten runs
+/// spread over the beat.
+const PHASE: Duration = Duration::from_millis(137);
+
+/// One failover from good state to good state, `phase` after the state was found good.
+pub fn one(lab: &Lab, role: Role, phase: Duration) -> Result<Failover> {
     let leader = lab.wait_until_good()?;
     lab.ensure_guest_on(lab.victim(role, leader))?;
     // Moving a guest takes seconds, in which the leader may have changed.
     let victim = lab.victim(role, lab.wait_until_good()?);
+    wait::sleep(phase)?;
     let result = lab.failover(victim)?;
     lab.check_single()?;
     if lab.power(victim).is_none() {
