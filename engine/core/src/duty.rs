@@ -187,7 +187,9 @@ impl Machine {
             self.guests.scan_if(true, &mut self.out);
             return;
         }
-        if !self.guests.may_restart(vm, &self.config, now) {
+        if !self.guests.may_start_again(vm, since, &self.config, now) {
+            let times = self.guests.exits(vm);
+            self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
             return;
         }
         match self.lease.may_start(&self.config, now) {

@@ -108,8 +108,8 @@ impl Guests {
     pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
         self.adopted.remove(vm);
         self.disturbed = now;
-        // What was stopped on purpose says nothing about the VM.
-        if self.destroying.contains_key(vm) {
+        // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
+        if self.destroying.contains_key(vm) || !self.is_ha(vm) {
             return;
         }
         let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
@@ -124,8 +124,8 @@ impl Guests {
 
     /// Permits a start. The scan that proves "none left" must begin after it has ended.
     pub fn permit(&mut self, vm: &VmId, since: Stamp, now: Instant) {
+        self.runs_under(vm, since);
         self.starting.insert(vm.clone(), now);
-        self.ran.insert(vm.clone(), since);
         self.disturbed = now;
     }
 
@@ -162,7 +162,12 @@ impl Guests {
     }
 
     /// How long to wait after the last exit before a restart: doubled with every exit within ten minutes.
-    pub fn may_restart(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
+    /// What happened under an earlier ownership does not count.
+    pub fn may_start_again(&self, vm: &VmId, since: Stamp, config: &Config, now: Instant) -> bool {
+        !self.has_run(vm, since) || self.is_rested(vm, config, now)
+    }
+
+    fn is_rested(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
         self.exits.get(vm).is_none_or(|(count, at)| {
             let factor = 1u64 << (*count).saturating_sub(1).min(5);
             *count <= 1 || now.since(*at) >= config.timing.restart_backoff * factor
@@ -232,9 +237,17 @@ impl Guests {
         self.exits.get(vm).map_or(0, |(count, _)| *count)
     }
 
+    /// A new ownership begins with a clean sheet.
+    fn runs_under(&mut self, vm: &VmId, since: Stamp) {
+        if !self.has_run(vm, since) {
+            self.exits.remove(vm);
+            self.ran.insert(vm.clone(), since);
+        }
+    }
+
     /// Watches a guest that belongs here.
     pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
-        self.ran.insert(vm.clone(), since);
+        self.runs_under(vm, since);
         if self.adopted.insert(vm.clone()) {
             out.push(Action::AdoptVm { vm: vm.clone() });
         }

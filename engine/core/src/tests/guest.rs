@@ -168,12 +168,13 @@ fn a_destroy_is_repeated_until_the_process_is_gone() {
 #[test]
 fn a_vm_that_ends_again_and_again_is_restarted_later_and_later() {
     let mut guests = guests(&["db"]);
-    let (config, db) = (config(1), vm("db"));
+    let (config, db, since) = (config(1), vm("db"), Stamp::default());
+    guests.permit(&db, since, at(500));
     guests.on_exited(&db, at(1_000));
-    assert!(guests.may_restart(&db, &config, at(1_000)), "the first time at once");
+    assert!(guests.may_start_again(&db, since, &config, at(1_000)), "the first time at once");
     guests.on_exited(&db, at(2_000));
-    assert!(!guests.may_restart(&db, &config, at(3_999)));
-    assert!(guests.may_restart(&db, &config, at(4_000)));
+    assert!(!guests.may_start_again(&db, since, &config, at(3_999)));
+    assert!(guests.may_start_again(&db, since, &config, at(4_000)));
     guests.on_exited(&db, at(5_000));
     assert_eq!(guests.exits(&db), 3);
     guests.on_exited(&db, at(700_000));
@@ -192,4 +193,28 @@ fn a_scan_is_asked_for_when_due_and_not_twice_at_a_time() {
     assert_eq!(out.actions.len(), 1);
     guests.scan_if(true, &mut out);
     assert_eq!(out.actions.len(), 2);
+}
+
+#[test]
+fn a_vm_that_comes_back_under_a_new_ownership_begins_with_a_clean_sheet() {
+    let mut guests = guests(&["db"]);
+    let (config, db) = (config(1), vm("db"));
+    let (old, new) = (stamp(1, 1, 3), stamp(1, 1, 9));
+    guests.permit(&db, old, at(500));
+    for ended in [1_000, 2_000, 3_000] {
+        guests.on_exited(&db, at(ended));
+    }
+    assert!(!guests.may_start_again(&db, old, &config, at(3_100)));
+    assert!(guests.may_start_again(&db, new, &config, at(3_100)));
+    guests.permit(&db, new, at(3_100));
+    assert_eq!(guests.exits(&db), 0);
+}
+
+#[test]
+fn a_guest_without_ha_may_end_as_often_as_it_likes() {
+    let mut guests = guests(&["db"]);
+    for ended in [1_000, 2_000, 3_000] {
+        guests.on_exited(&vm("scratch"), at(ended));
+    }
+    assert_eq!(guests.exits(&vm("scratch")), 0);
 }
