@@ -196,11 +196,11 @@ fn a_node_cut_off_the_storage_loses_its_guests_to_others_once() -> Result<()> {
     watch.end()
 }
 
-#[test]
-fn storage_lost_by_everybody_for_30_s_stops_nothing() -> Result<()> {
-    let lab = lab("storage-for-all", Options::default())?;
+/// A channel is lost by everybody for 30 s, then comes back.
+fn outage_for_all(name: &str, what: Cut) -> Result<()> {
+    let lab = lab(name, Options::default())?;
     nothing_happens(&lab, Duration::from_secs(30), || {
-        lab.nodes().try_for_each(|node| lab.cut(node, Cut::Storage, Mode::Hang))
+        lab.nodes().try_for_each(|node| lab.cut(node, what, Mode::Hang))
     })?;
     nothing_happens(&lab, Duration::from_secs(20), || {
         lab.nodes().try_for_each(|node| lab.heal(node))
@@ -210,16 +210,13 @@ fn storage_lost_by_everybody_for_30_s_stops_nothing() -> Result<()> {
 }
 
 #[test]
+fn storage_lost_by_everybody_for_30_s_stops_nothing() -> Result<()> {
+    outage_for_all("storage-for-all", Cut::Storage)
+}
+
+#[test]
 fn network_lost_by_everybody_for_30_s_stops_nothing() -> Result<()> {
-    let lab = lab("network-for-all", Options::default())?;
-    nothing_happens(&lab, Duration::from_secs(30), || {
-        lab.nodes().try_for_each(|node| lab.cut(node, Cut::Network, Mode::Ok))
-    })?;
-    nothing_happens(&lab, Duration::from_secs(20), || {
-        lab.nodes().try_for_each(|node| lab.heal(node))
-    })?;
-    lab.wait_until_good()?;
-    lab.check_single()
+    outage_for_all("network-for-all", Cut::Network)
 }
 
 #[test]

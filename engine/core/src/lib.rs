@@ -8,6 +8,7 @@ extern crate std;
 pub mod action;
 mod beats;
 pub mod config;
+mod cycle;
 pub mod decision;
 mod duty;
 mod election;

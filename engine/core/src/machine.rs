@@ -14,14 +14,13 @@ use crate::enrolment::Enrolment;
 use crate::event::Event;
 use crate::eviction::Fencing;
 use crate::guest::Guests;
-use crate::heartbeat::{Cycle, Heartbeat, Progress};
+use crate::heartbeat::Heartbeat;
 use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Change, Committed, Message, StartOrder};
 use crate::outbox::{Note, Outbox};
-use crate::page::Page;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
 use crate::step::Step;
@@ -30,8 +29,6 @@ use crate::view::View;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
 use steadfast_sdk::wire::NodeFacts;
 
-/// The first page waits this long for the first scan of processes.
-const FIRST_SCAN: Millis = Millis(2_000);
 /// How far a term or a round may be ahead of the highest known.
 const LEAP: u64 = 1_000_000;
 
@@ -65,7 +62,7 @@ pub struct Machine {
     pub(crate) unleased_since: Option<Instant>,
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
-    wanted: Option<Wanted>,
+    pub(crate) wanted: Option<Wanted>,
     stopped: bool,
 }
 
@@ -331,160 +328,7 @@ impl Machine {
         self.lease.on_network_evidence(basis);
     }
 
-    // --- shared storage --------------------------------------------------------------------------------
-
-    fn begin_cycle_if_due(&mut self) {
-        self.hurry_if_needed();
-        if !self.heartbeat.is_idle() || self.out.now < self.heartbeat.next {
-            return;
-        }
-        if self.awaits_scan() {
-            self.heartbeat.next = self.out.now + Millis(20);
-            return;
-        }
-        match self.register.take_body() {
-            Some((slot, bytes)) => self.heartbeat.write_body(slot, bytes, &mut self.out),
-            None => self.write_page(),
-        }
-    }
-
-    /// The first page of a boot is to say whether HA VMs execute: proof 3 rests on it.
-    fn awaits_scan(&self) -> bool {
-        let young = self.out.now.since(self.beats.started()) < FIRST_SCAN;
-        young && self.guests.scanned().is_none() && self.heartbeat.last_cycle.is_none()
-    }
-
-    fn hurry_if_needed(&mut self) {
-        let now = self.out.now;
-        let beat = self.config.timing.beat;
-        if self.register.is_busy() {
-            self.heartbeat.hurry(now, Millis(0));
-        } else if self.register.wants_proof() {
-            self.heartbeat.hurry(now, Millis(beat.0 / 20));
-        } else if self.liveness.anyone_suspect() {
-            self.heartbeat.hurry(now, Millis(beat.0 / 4));
-        }
-    }
-
-    fn write_page(&mut self) {
-        let page = self.compose_page();
-        let beat = self.config.timing.beat;
-        self.heartbeat.write_page(page, beat, &mut self.out);
-    }
-
-    fn compose_page(&self) -> Page {
-        let view_size = u16::try_from(self.view.members.len()).unwrap_or(u16::MAX);
-        let mut page = Page {
-            writer: self.config.me,
-            sequence: 0,
-            promised: crate::ids::Ballot::default(),
-            accepted: Stamp::default(),
-            slot: 1,
-            digest: Digest::default(),
-            armed: self.lease.was_armed(),
-            span: self.config.span(),
-            idle: self.is_idle(),
-            none_left: self.none_left,
-            view_size,
-            verification: self.verification,
-        };
-        self.register.fill(&mut page);
-        page
-    }
-
-    fn on_progress(&mut self, progress: Progress) {
-        match progress {
-            Progress::None => {}
-            Progress::BodyWritten => {
-                self.register.on_body_written();
-                self.write_page();
-            }
-            Progress::PagesRead(cycle) => self.on_pages(cycle),
-            Progress::BodyRead(cycle, result) => self.on_body(cycle, result),
-            Progress::Hijacked(why) => {
-                self.step_down();
-                let text = alloc::format!("storage work is ended: {why}");
-                self.out.record(Note::new(Kind::Alarm, "PROTOCOL 3", text).node(self.me()));
-            }
-        }
-    }
-
-    fn on_pages(&mut self, cycle: Cycle) {
-        let first = cycle.start.is_none();
-        if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages).filter(|_| first) {
-            self.register.adopt_page(&page);
-        }
-        match self.register.wanted(&cycle.pages) {
-            Some(wanted) => {
-                self.wanted = Some(wanted);
-                self.heartbeat.read_body(wanted.node, wanted.slot, cycle, &mut self.out);
-            }
-            None => self.on_cycle(&cycle),
-        }
-    }
-
-    fn on_body(&mut self, cycle: Cycle, result: Result<alloc::vec::Vec<u8>, String>) {
-        let Some(wanted) = self.wanted.take() else { return };
-        let read = result.and_then(|bytes| {
-            let taken = self.register.on_body(wanted, &bytes, cycle.read_ended);
-            taken.map_err(|error| alloc::format!("{error}"))
-        });
-        match read {
-            Ok(()) => self.on_cycle(&cycle),
-            // Its writer may have gone on to the next body meanwhile: the cycle has not finished, read again soon.
-            Err(why) => {
-                let beat = self.config.timing.beat;
-                self.heartbeat.give_up(why, cycle.start.is_none(), beat, self.out.now);
-            }
-        }
-    }
-
-    fn on_cycle(&mut self, cycle: &Cycle) {
-        self.heartbeat.finish(cycle);
-        self.beats.permit_echoes();
-        let outcome = self.register.on_cycle(cycle);
-        self.on_ledger(cycle.start);
-        self.fencing.on_cycle(cycle, &self.heartbeat, &self.config);
-        self.on_outcome(outcome);
-    }
-
-    /// Knowledge of the ledger may have changed. `start` is the cycle's that showed it.
-    fn on_ledger(&mut self, start: Option<Instant>) {
-        let Some(known) = self.register.known().cloned() else { return };
-        self.beats.on_ledger(known.stamp, &known.ledger, known.proved);
-        self.guests.on_ledger(&known.ledger, known.proved);
-        let mine = known.ledger.admission(self.me());
-        let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
-        if known.proved {
-            if let Some((_, since)) = admitted {
-                self.on_own_admission(since, start);
-            }
-            if let Some(eviction) = known.ledger.eviction(self.me()) {
-                self.on_own_eviction(eviction.since, "the ledger says so");
-            }
-        }
-        // Later leases need the same admission in the newest body, proved or not.
-        let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
-        if let Some(start) = start.filter(|_| same.is_some()) {
-            self.lease.on_storage_evidence(start);
-        }
-    }
-
-    fn on_own_admission(&mut self, since: Stamp, start: Option<Instant>) {
-        if self.lease.on_admitted(since, start) {
-            self.none_left = None;
-            self.renew_by_network();
-        }
-    }
-
-    fn on_own_eviction(&mut self, eviction: Stamp, how: &str) {
-        if self.lease.on_evicted(eviction, self.out.now) {
-            let text = alloc::format!("this node is evicted ({how}): HA VMs are stopped here");
-            self.out.record(Note::new(Kind::Lease, "PROTOCOL 4", text).node(self.me()));
-        }
-    }
-
-    fn on_outcome(&mut self, outcome: Outcome) {
+    pub(crate) fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::None => {}
             Outcome::TermStands => self.on_term_stands(),
