@@ -464,12 +464,13 @@ fn a_failed_fence_agent_is_ordered_again_later_and_recorded_again() {
 }
 
 #[test]
-fn a_storage_isolated_node_gets_its_own_time_before_a_fence_agent() {
-    let reason = EvictionReason::StorageIsolation;
-    let mut case = Case3::of(Eviction { reason, ..eviction(3, EVICTION) });
-    case.read(COMMITTED + 100);
-    assert!(!case.wants_fence(COMMITTED + 9_999));
-    assert!(case.wants_fence(COMMITTED + 10_000));
+fn an_isolated_node_gets_its_own_time_before_a_fence_agent() {
+    for reason in [EvictionReason::StorageIsolation, EvictionReason::NetworkIsolation] {
+        let mut case = Case3::of(Eviction { reason, ..eviction(3, EVICTION) });
+        case.read(COMMITTED + 100);
+        assert!(!case.wants_fence(COMMITTED + 9_999));
+        assert!(case.wants_fence(COMMITTED + 10_000));
+    }
 }
 
 #[test]
