@@ -117,12 +117,9 @@ impl Machine {
             let present = self.guests.is_present(vm);
             if entry.owner == me {
                 self.guests.forget_undefined(vm);
-                if present && !self.guests.is_adopted(vm) {
-                    self.guests.adopt(vm, entry.since, &mut self.out);
+                if present && self.guests.adopt(vm, entry.since, &mut self.out) {
                     let text = alloc::format!("{} runs here", entry.spec.name);
                     self.out.record(Note::new(Kind::VmRunning, "PROTOCOL 7", text).vm(vm).node(me));
-                } else if present {
-                    self.guests.adopt(vm, entry.since, &mut self.out);
                 }
             } else if present {
                 self.expel(vm, &ledger);

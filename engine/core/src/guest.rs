@@ -228,10 +228,6 @@ impl Guests {
         asked.is_none()
     }
 
-    pub fn is_adopted(&self, vm: &VmId) -> bool {
-        self.adopted.contains(vm)
-    }
-
     /// How often `vm` ended here lately.
     pub fn exits(&self, vm: &VmId) -> u32 {
         self.exits.get(vm).map_or(0, |(count, _)| *count)
@@ -245,12 +241,15 @@ impl Guests {
         }
     }
 
-    /// Watches a guest that belongs here.
-    pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
+    /// Watches a guest that belongs here. True if it was not watched before.
+    pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) -> bool {
         self.runs_under(vm, since);
-        if self.adopted.insert(vm.clone()) {
+        let news = !self.adopted.contains(vm);
+        if news {
+            self.adopted.insert(vm.clone());
             out.push(Action::AdoptVm { vm: vm.clone() });
         }
+        news
     }
 
     /// The VM belongs elsewhere: its domain here is removed, once per ownership.

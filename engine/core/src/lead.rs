@@ -134,7 +134,6 @@ impl Machine {
     /// Why the known leader does not work, if it does not.
     pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<&'static str> {
         let leader = self.election.leader?.who;
-        let facts = facts_of!(self, ledger);
         let timing = &self.config.timing;
         if leader.node == self.me() {
             return self.register.leading().is_none().then_some("this node leads no more");
@@ -145,11 +144,8 @@ impl Machine {
         if self.beats.silence(leader.node, self.out.now) >= Millis(timing.lease.0 / 2) {
             return Some("the leader is in the view and silent");
         }
-        let stuck = facts.storage_age(leader.node).is_some_and(|a| a >= timing.storage_isolation);
-        let others = self.view.configured(ledger).filter(|node| *node != leader.node);
-        let working =
-            others.filter(|node| facts.storage_age(*node).is_some_and(|a| a < timing.lease));
-        (stuck && working.count() >= ledger.majority()).then_some("the leader has no storage")
+        let isolated = facts_of!(self, ledger).is_storage_isolated(leader.node);
+        isolated.then_some("the leader has no storage, a majority has")
     }
 
     pub(crate) fn claim(&mut self) {
@@ -250,13 +246,7 @@ impl Machine {
 
     /// A leader without storage, while a majority has it, makes room.
     fn resigned(&mut self, ledger: &Ledger) -> bool {
-        let timing = &self.config.timing;
-        let facts = facts_of!(self, ledger);
-        let stuck = facts.storage_age(self.me()).is_some_and(|a| a >= timing.storage_isolation);
-        let others = self.view.configured(ledger).filter(|node| *node != self.config.me.node);
-        let working =
-            others.filter(|node| facts.storage_age(*node).is_some_and(|a| a < timing.lease));
-        if !stuck || working.count() < ledger.majority() {
+        if !facts_of!(self, ledger).is_storage_isolated(self.me()) {
             return false;
         }
         let text = "this node leads no more: it has no storage, a majority has";
