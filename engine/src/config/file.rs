@@ -1,5 +1,7 @@
 //! The file as people write it. Raw first, resolved once.
 
+use crate::pages::Place;
+
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -45,6 +47,7 @@ struct Node {
 #[serde(default, deny_unknown_fields)]
 struct Storage {
     directory: Option<PathBuf>,
+    device: Option<PathBuf>,
     shared_paths: Vec<PathBuf>,
 }
 
@@ -166,13 +169,10 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
     check_fence(&fence, problems);
     let quorum = resolve_quorum(&file.verification, problems);
     let name = file.cluster.name.filter(|name| !name.is_empty());
-    let directory = file.storage.directory;
+    let place = resolve_place(file.storage.directory, file.storage.device, problems);
     // A mistyped value was told already; do not call it missing too.
     if name.is_none() && told == 0 {
         problems.push(missing("cluster.name", "name = \"production\""));
-    }
-    if directory.is_none() {
-        problems.push(missing("storage.directory", "directory = \"/mnt/shared/steadfast\""));
     }
     let run = file.run.directory.unwrap_or_else(|| "/run/steadfast".into());
     Some(Config {
@@ -180,7 +180,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         preset: file.cluster.preset,
         overrides: file.timing,
         labels: file.node.labels,
-        storage: directory?,
+        storage: place?,
         shared_paths: file.storage.shared_paths,
         libvirt_uri: file.libvirt.uri.unwrap_or_else(|| "qemu:///system".into()),
         watchdog: file.watchdog.device,
@@ -193,6 +193,28 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         never_paused: file.run.never_paused,
         fence,
     })
+}
+
+/// Exactly one of both.
+fn resolve_place(
+    directory: Option<PathBuf>,
+    device: Option<PathBuf>,
+    problems: &mut Vec<Problem>,
+) -> Option<Place> {
+    let problem = match (directory, device) {
+        (Some(directory), None) => return Some(Place::Directory(directory)),
+        (None, Some(device)) => return Some(Place::Device(device)),
+        (None, None) => missing(
+            "storage.directory or storage.device",
+            "directory = \"/mnt/shared/steadfast\", or device = \"/dev/mapper/steadfast\"",
+        ),
+        (Some(directory), Some(device)) => Problem::new(
+            format!("storage.directory is {directory:?} and storage.device is {device:?}"),
+            "keep the one that holds the store",
+        ),
+    };
+    problems.push(problem);
+    None
 }
 
 fn missing(key: &str, example: &str) -> Problem {

@@ -1,6 +1,9 @@
+use super::format::BLOCK;
 use super::*;
 use std::collections::BTreeMap;
+use steadfast_core::event::Event;
 use steadfast_core::ids::{Ballot, BootId, Identity, Incarnation, Stamp};
+use steadfast_core::page::{Pages, StorageError};
 
 fn page(node: u32, sequence: u64) -> Page {
     let writer = Identity { node: NodeId(node), boot: BootId(5), incarnation: Incarnation(1) };
@@ -43,12 +46,17 @@ impl World {
         self.root.join("shared")
     }
 
+    fn place(&self) -> Place {
+        Place::Directory(self.shared())
+    }
+
     fn init(&self) -> Result<()> {
-        init(&self.shared(), "test", &nodes())
+        init(&self.place(), "test", &nodes(), None)
     }
 
     fn open(&self, node: u32) -> Result<Arc<PageStore>> {
-        open(&self.shared(), NodeId(node), self.root.join(node.to_string()), self.sink.clone())
+        let run = self.root.join(node.to_string());
+        Opening::new(self.place()).open(NodeId(node), &run, self.sink.clone())
     }
 
     fn next(&self) -> Event {
@@ -176,10 +184,10 @@ fn init_is_idempotent_and_destroys_nothing() {
     world.init().unwrap();
     one.read_pages(1);
     assert_eq!(world.pages_read().unwrap()[&NodeId(1)], Some(page(1, 1)));
-    assert!(init(&world.shared(), "other", &nodes()).is_err());
+    assert!(init(&world.place(), "other", &nodes(), None).is_err());
     std::fs::remove_file(world.shared().join("cluster.json")).unwrap();
     assert!(world.init().unwrap_err().to_string().contains("holds data"));
-    assert!(init(&world.shared(), "test", &[nodes()[0].clone(), nodes()[0].clone()]).is_err());
+    assert!(init(&world.place(), "test", &[nodes()[0].clone(), nodes()[0].clone()], None).is_err());
 }
 
 #[test]
