@@ -28,6 +28,7 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod quorum;
 mod recovery;
 mod register;
 mod report;
