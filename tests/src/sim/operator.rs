@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
+    /// What the operator says of the VM, if it is not like any other.
+    pub spec: Option<Box<VmSpec>>,
 }
 
 impl World {
@@ -96,7 +98,16 @@ impl World {
         let id = self.requests;
         self.enrolments[k].asked = (id, self.now + 5 * SECOND);
         self.enrolments[k].begun = true;
-        let spec = VmSpec {
+        let spec = self.enrolments[k].spec.clone().unwrap_or_else(|| self.plain_spec(vm));
+        self.note_vm(home, vm, "is to come under HA");
+        let delay = self.rng.range(0, 50 * MS);
+        self.answer(home, epoch, delay, Event::EnableRequested { id, spec });
+    }
+
+    /// A VM like any other.
+    #[must_use]
+    pub fn plain_spec(&self, vm: usize) -> Box<VmSpec> {
+        Box::new(VmSpec {
             id: self.vms[vm].clone(),
             name: self.vms[vm].0.clone(),
             xml: Digest::of(self.vms[vm].0.as_bytes()),
@@ -104,10 +115,7 @@ impl World {
             vcpus: 1,
             priority: 500,
             labels: std::collections::BTreeMap::default(),
-        };
-        self.note_vm(home, vm, "is to come under HA");
-        let delay = self.rng.range(0, 50 * MS);
-        self.answer(home, epoch, delay, Event::EnableRequested { id, spec: Box::new(spec) });
+        })
     }
 
     /// An operator reads the answer.
