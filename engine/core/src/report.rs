@@ -181,6 +181,10 @@ impl Machine {
             Some(GuestState::Starting) => ("starting", String::new()),
             Some(GuestState::Stopping) => ("stopping", String::new()),
             Some(GuestState::GivenUp { reason, .. }) => ("failed", reason.clone()),
+            Some(GuestState::Expected { .. }) => ("stopped", "it is expected there".into()),
+            Some(GuestState::Leaving) => ("migrating", String::new()),
+            Some(GuestState::ShutDown { .. }) => ("stopped", "its guest shut itself down".into()),
+            Some(GuestState::Departed { .. }) => ("migrating", "it left its node".into()),
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
     }

@@ -37,6 +37,13 @@ pub enum Status {
     /// Nobody has storage: nobody is isolated.
     #[serde(rename = "Storage outage")]
     StorageOutage,
+    /// It left and came back too often lately. Shown, fed to policies, never acted on.
+    #[serde(rename = "Network unstable")]
+    NetworkUnstable,
+    /// Alive; an operator wants it empty.
+    Maintenance,
+    /// HA is switched off for everybody.
+    Disarmed,
 }
 
 impl Status {
@@ -55,6 +62,9 @@ impl Status {
             Self::Evicted => "Evicted",
             Self::NoQuorum => "No quorum",
             Self::StorageOutage => "Storage outage",
+            Self::NetworkUnstable => "Network unstable",
+            Self::Maintenance => "Maintenance",
+            Self::Disarmed => "Disarmed",
         }
     }
 }

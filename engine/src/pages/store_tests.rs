@@ -14,6 +14,8 @@ fn page(node: u32, sequence: u64) -> Page {
         slot: 0,
         digest,
         armed: false,
+        arming: Stamp::default(),
+        disarmed: None,
         idle: true,
         none_left: None,
         view_size: 1,

@@ -14,6 +14,7 @@ use crate::sim::world::World;
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
 use steadfast_core::ledger::VmSpec;
+use steadfast_core::message::Change;
 
 /// Everything is up by then, or the story cannot begin.
 const SET_UP: Time = 60 * SECOND;
@@ -270,18 +271,20 @@ impl Stage {
         let disables = (!enable).then_some(vm);
         self.watch.requests.insert(id, Request { text, disables });
         if !enable {
-            return self.world.answer(node, epoch, 0, Event::DisableRequested { id, vm: name });
+            let change = Box::new(Change::DisableVm(name));
+            return self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
         }
         let spec = self.spec(vm);
+        let change = Box::new(Change::EnableVm(spec.clone()));
         let known = self.world.enrolments.iter().any(|enrolment| enrolment.vm == vm);
         if !known {
             // From now on machines may touch it; the story asks, not the simulator's operator.
             let (asked, begun, granted, home) = ((id, self.world.now), true, true, node);
-            let spec = Some(spec.clone());
+            let spec = Some(spec);
             let enrolment = Enrolment { vm, home, asked, begun, granted, spec };
             self.world.enrolments.push(enrolment);
         }
-        self.world.answer(node, epoch, 0, Event::EnableRequested { id, spec });
+        self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
     }
 
     /// Everything is well again.

@@ -282,6 +282,7 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
+            limits: steadfast_core::config::Limits::default(),
             builtin: Builtin { node_priority: policy::node_priority, placement: policy::placement },
         }
     }
@@ -378,7 +379,7 @@ impl World {
             }
             Action::WritePage { id, page } => self.write_page(n, epoch, id, page),
             Action::WriteBody { id, slot, bytes } => self.write_body(n, epoch, id, slot, bytes),
-            Action::ReadPages { id } => self.read_pages(n, epoch, id),
+            Action::ReadPages { id, .. } => self.read_pages(n, epoch, id),
             Action::ReadBody { id, node, slot } => self.read_body(n, epoch, id, index(node), slot),
             Action::FeedWatchdog { basis, not_after, .. } => self.feed(n, epoch, basis, not_after),
             Action::ResetNode { .. } => self.reset(n),
@@ -391,7 +392,14 @@ impl World {
             Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
-            Action::Record(_) => {}
+            Action::CloseWatchdog
+            | Action::ShutDownVm { .. }
+            | Action::MigrateVm { .. }
+            | Action::AbortMigration { .. }
+            | Action::PermitArrival { .. }
+            | Action::ForbidArrival { .. }
+            | Action::ResumeVm { .. }
+            | Action::Record(_) => {}
         }
     }
 }
