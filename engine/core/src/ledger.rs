@@ -9,6 +9,7 @@ use alloc::{
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::Affinity;
 
 /// Version of the body format. A body of a higher major is refused.
 pub const LEDGER_FORMAT: u16 = 1;
@@ -183,6 +184,9 @@ pub struct VmSpec {
     /// What to do when the guest shuts itself down.
     #[serde(default)]
     pub on_shutdown: OnShutdown,
+    /// Where it must stand, or would rather.
+    #[serde(default, skip_serializing_if = "Affinity::is_empty")]
+    pub affinity: Affinity,
     /// VMs that must run before it is started, by UUID.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub after: BTreeSet<VmId>,
@@ -203,6 +207,7 @@ impl VmSpec {
             max_restarts: default_budget(),
             max_relocations: default_budget(),
             on_shutdown: OnShutdown::default(),
+            affinity: Affinity::default(),
             after: BTreeSet::new(),
         }
     }

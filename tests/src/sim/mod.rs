@@ -17,6 +17,7 @@ pub mod policy;
 pub mod queue;
 pub mod report;
 pub mod rng;
+pub mod script;
 pub mod storage;
 pub mod trace;
 pub mod watchdog;

@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
+    /// What the operator says of the VM, if it is not like any other.
+    pub spec: Option<Box<VmSpec>>,
 }
 
 impl World {
@@ -96,13 +98,19 @@ impl World {
         let id = self.requests;
         self.enrolments[k].asked = (id, self.now + 5 * SECOND);
         self.enrolments[k].begun = true;
-        let name = &self.vms[vm].0;
-        let plain = VmSpec::new(self.vms[vm].clone(), name, Digest::of(name.as_bytes()));
-        let spec = VmSpec { memory_mib: 1_024, ..plain };
-        let change = Box::new(Change::EnableVm(Box::new(spec)));
+        let spec = self.enrolments[k].spec.clone().unwrap_or_else(|| self.plain_spec(vm));
+        let change = Box::new(Change::EnableVm(spec));
         self.note_vm(home, vm, "is to come under HA");
         let delay = self.rng.range(0, 50 * MS);
         self.answer(home, epoch, delay, Event::ChangeRequested { id, change });
+    }
+
+    /// A VM like any other.
+    #[must_use]
+    pub fn plain_spec(&self, vm: usize) -> Box<VmSpec> {
+        let name = &self.vms[vm].0;
+        let plain = VmSpec::new(self.vms[vm].clone(), name, Digest::of(name.as_bytes()));
+        Box::new(VmSpec { memory_mib: 1_024, ..plain })
     }
 
     /// An operator reads the answer.

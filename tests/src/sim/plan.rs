@@ -81,8 +81,12 @@ impl Plan {
     /// The plan of `seed`.
     #[must_use]
     pub fn new(seed: u64, wish: Wish) -> Self {
-        let mut rng = Rng::new(seed);
-        let rng = &mut rng;
+        Self::draw(seed, wish, &mut Rng::new(seed))
+    }
+
+    /// The plan that `rng` gives.
+    #[must_use]
+    pub fn draw(seed: u64, wish: Wish, rng: &mut Rng) -> Self {
         let class = wish.class.unwrap_or_else(|| draw_class(rng));
         let nodes = rng.pick(&[3, 3, 3, 3, 3, 2, 4, 5]);
         let nodes = wish.nodes.unwrap_or(nodes);
