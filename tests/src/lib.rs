@@ -1,3 +1,4 @@
 //! The simulator, its scenarios, and what tests on real parts share.
 
+pub mod mutants;
 pub mod sim;

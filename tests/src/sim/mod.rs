@@ -4,6 +4,7 @@
 //! configuration and a fault schedule, [`world`] runs it event by event, [`check`] judges after every
 //! event, [`report`] tells the story of a failure.
 
+pub mod aim;
 pub mod check;
 pub mod clock;
 pub mod faults;
@@ -19,5 +20,6 @@ pub mod report;
 pub mod rng;
 pub mod storage;
 pub mod trace;
+pub mod truth;
 pub mod watchdog;
 pub mod world;

@@ -1,5 +1,6 @@
 //! What a seed decides before the world begins: configuration, and which faults when.
 
+use super::aim::Aim;
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
 use super::policy::Mood;
@@ -40,6 +41,8 @@ pub struct Wish {
     pub class: Option<Class>,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub aim: Option<Aim>,
 }
 
 /// Everything that is decided beforehand.
@@ -67,6 +70,8 @@ pub struct Plan {
     pub class: Class,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub aim: Option<Aim>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
@@ -101,6 +106,7 @@ impl Plan {
             rates: draw_rates(rng, nodes, wish.plant),
             class,
             plant: wish.plant,
+            aim: wish.aim,
             kinds: Vec::new(),
             faults: Vec::new(),
             heal: 0,
@@ -113,6 +119,7 @@ impl Plan {
             // Only rule 4 trusts a clock.
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
+        plan.take_aim();
         plan.draw_faults(rng);
         plan
     }
@@ -124,6 +131,7 @@ impl Plan {
         let phase = rng.range(30, 150) * SECOND;
         self.kinds = self.draw_kinds(rng);
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
+        let pace = self.aim.map_or(pace, |aim| pace.min(aim.pace));
         while !self.kinds.is_empty() {
             // Now and then faults come in bursts.
             at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
@@ -149,6 +157,9 @@ impl Plan {
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
+            Class::Swarm if self.aim.is_some_and(|aim| !aim.kinds.is_empty()) => {
+                self.aim.map_or(Vec::new(), |aim| aim.kinds.to_vec())
+            }
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
