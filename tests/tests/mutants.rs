@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use steadfast_tests::mutants::aims::TARGETS;
+use steadfast_tests::mutants::targets::TARGETS;
 
 /// A planted bug, as its source says.
 #[derive(Debug)]

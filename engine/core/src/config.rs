@@ -124,8 +124,50 @@ pub struct Config {
     pub inherited: Option<Inherited>,
     /// Own name.
     pub name: String,
+    /// How much at once, how often, how long.
+    pub limits: Limits,
     /// Answers when no policy does in time.
     pub builtin: Builtin,
+}
+
+/// Limits that an operator may set. All durations in milliseconds of own time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Exactly half of the nodes may act, with storage as the witness (PROTOCOL section 6); `None`: with two nodes only.
+    pub witness: Option<bool>,
+    /// Mass-failure brake: more evictions than this within one L need a fence agent; `None`: half of N, rounded down.
+    pub max_evictions: Option<usize>,
+    /// A node that left and came back this often within `flap_window` is shown as unstable.
+    pub flaps: u32,
+    /// See `flaps`.
+    pub flap_window: Millis,
+    /// Starts under way on one node at once.
+    pub parallel_starts: usize,
+    /// Live migrations under way in the cluster at once.
+    pub parallel_migrations: usize,
+    /// A migration that takes longer is called off.
+    pub migration_timeout: Millis,
+    /// A guest that was asked to shut down is destroyed after this.
+    pub shutdown_timeout: Millis,
+    /// Budgets of restarts and relocations come back after a VM ran for this long.
+    pub budget_window: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            witness: None,
+            max_evictions: None,
+            flaps: 3,
+            flap_window: Millis(600_000),
+            parallel_starts: 8,
+            parallel_migrations: 2,
+            migration_timeout: Millis(600_000),
+            shutdown_timeout: Millis(60_000),
+            budget_window: Millis(600_000),
+        }
+    }
 }
 
 impl Config {

@@ -64,6 +64,8 @@ impl Machine {
             digest: Digest::default(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
+            arming: Stamp::default(),
+            disarmed: None,
             idle: self.is_idle(),
             none_left: self.none_left,
             view_size,

@@ -190,16 +190,10 @@ fn apply(
                     "{name} is not a good node now (see `steadfast status`); try again when it is a Member"
                 ));
             }
-            let entry = VmEntry {
-                spec: (**spec).clone(),
-                owner: from,
-                since: stamp,
-                acknowledged: false,
-                failed_on: alloc::collections::BTreeSet::new(),
-            };
-            next.vms.insert(spec.id.clone(), entry);
+            next.vms.insert(spec.id.clone(), VmEntry::new((**spec).clone(), from, stamp));
             Ok(true)
         }
+        _ => Err("not known to this version".into()),
     }
 }
 

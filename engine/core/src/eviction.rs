@@ -163,7 +163,9 @@ impl Fencing {
             EvictionReason::StorageIsolation | EvictionReason::NetworkIsolation => {
                 config.timing.span()
             }
-            EvictionReason::FullFailure | EvictionReason::Rebooted => Millis(0),
+            EvictionReason::FullFailure | EvictionReason::Rebooted | EvictionReason::Removed => {
+                Millis(0)
+            }
         };
         match case.fence {
             None => case.storage_bound.is_some() && now >= case.committed + patience,

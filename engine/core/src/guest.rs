@@ -31,6 +31,24 @@ pub enum GuestState {
     Running,
     /// Destroy was asked for; its process exists still.
     Stopping,
+    /// It may arrive here, paused, by the live migration that commit `since` began.
+    Expected {
+        /// The migration.
+        since: Stamp,
+    },
+    /// It is being migrated away from here.
+    Leaving,
+    /// Its guest shut itself down under the ownership `since`, its process is gone, and it is to stay off.
+    ShutDown {
+        /// The ownership.
+        since: Stamp,
+    },
+    /// A live migration took it away: its process is gone, no start is in flight, and this incarnation will not start it under the
+    /// ownership `since` any more. Proof 5, and leave for the target to resume it.
+    Departed {
+        /// The ownership given up.
+        since: Stamp,
+    },
     /// Its process is gone, no start is in flight, and this incarnation will not start it under the ownership that
     /// commit `since` gave: proof 5 of PROTOCOL section 5.
     GivenUp {

@@ -32,6 +32,8 @@ impl Machine {
             lease_left: self.own_lease_left(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
+            arming: Stamp::default(),
+            disarmed: None,
             idle: self.is_idle(),
             none_left: self.none_left,
             verification: self.verification,

@@ -260,6 +260,7 @@ pub(crate) fn reason_words(reason: EvictionReason) -> &'static str {
         EvictionReason::NetworkIsolation => "network isolation (page alive, network lost)",
         EvictionReason::StorageIsolation => "storage isolation (beats, but no storage)",
         EvictionReason::Rebooted => "it came back after a reboot",
+        EvictionReason::Removed => "an operator removes it from the cluster",
     }
 }
 

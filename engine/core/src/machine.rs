@@ -19,7 +19,7 @@ use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
-use crate::message::{Body, Change, Committed, Message, StartOrder};
+use crate::message::{Body, Committed, Message, StartOrder};
 use crate::outbox::{Note, Outbox};
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
@@ -75,7 +75,7 @@ impl Machine {
             out: Outbox::new(me, now),
             view: View::default(),
             beats: Beats::new(me, now),
-            heartbeat: Heartbeat::new(me, now),
+            heartbeat: Heartbeat::new(me, config.genesis.nodes.keys().copied().collect(), now),
             register: Register::new(me.node, config.genesis.clone()),
             lease: Lease::new(&config),
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
@@ -163,12 +163,11 @@ impl Machine {
                 let facts = facts_of!(self, &ledger);
                 self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
             }
-            Event::EnableRequested { id, spec } => {
-                self.enrolment.ask(id, Change::EnableVm(spec), now);
-            }
-            Event::DisableRequested { id, vm } => {
-                self.enrolment.ask(id, Change::DisableVm(vm), now);
-            }
+            Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
+            Event::WatchdogClosed
+            | Event::GuestShutDown { .. }
+            | Event::MigrationEnded { .. }
+            | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }
@@ -275,7 +274,7 @@ impl Machine {
             Body::Reply(reply) if reply.to == self.config.me => {
                 self.enrolment.on_reply(&reply, &mut self.out);
             }
-            Body::Reply(_) => {}
+            Body::MigrateVm(_) | Body::Reply(_) => {}
         }
     }
 

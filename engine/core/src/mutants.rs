@@ -2,7 +2,7 @@
 //!
 //! Compiled only under `--cfg steadfast_mutants`, which no feature can switch on and `steadfast-engine` refuses. At the place
 //! of the bug stands one small expression with [`mutant!`](crate), which is `false` in every other build. One bug is
-//! planted at a time, for the whole process. What the simulator needs to find each is in `tests/src/mutants/aims.rs`.
+//! planted at a time, for the whole process. What the simulator needs to find each is in `tests/src/mutants/targets.rs`.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 

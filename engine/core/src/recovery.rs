@@ -345,12 +345,13 @@ fn vm_facts(entry: &VmEntry) -> VmFacts {
         priority: entry.spec.priority,
         labels: entry.spec.labels.clone(),
         last_node: Some(entry.owner.0),
+        affinity: entry.spec.affinity.clone(),
     }
 }
 
 fn resident(entry: &VmEntry) -> Resident {
     let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
-    Resident { vm, node: entry.owner.0, labels }
+    Resident { vm, node: entry.owner.0, labels, affinity: entry.spec.affinity.clone() }
 }
 
 /// The only source of chance a policy may use: a digest of what it is asked.

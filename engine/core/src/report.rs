@@ -37,6 +37,7 @@ impl Machine {
             election: self.election_view(),
             nodes: ledger.nodes.keys().map(|node| self.node_view(*node, &ledger, now)).collect(),
             vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
+            disarm: ledger.disarm.clone(),
         }
     }
 
@@ -126,6 +127,8 @@ impl Machine {
             },
             policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
             eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
+            maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
+            leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
         }
     }
 
@@ -150,6 +153,9 @@ impl Machine {
             memory_mib: entry.spec.memory_mib,
             vcpus: entry.spec.vcpus,
             labels: entry.spec.labels.clone(),
+            desired: entry.desired,
+            migrating_to: entry.migration.as_ref().map(|to| name_of(ledger, to.to)),
+            home: entry.home.map(|home| name_of(ledger, home)),
         }
     }
 
@@ -181,6 +187,10 @@ impl Machine {
             Some(GuestState::Starting) => ("starting", String::new()),
             Some(GuestState::Stopping) => ("stopping", String::new()),
             Some(GuestState::GivenUp { reason, .. }) => ("failed", reason.clone()),
+            Some(GuestState::Expected { .. }) => ("stopped", "it is expected there".into()),
+            Some(GuestState::Leaving) => ("migrating", String::new()),
+            Some(GuestState::ShutDown { .. }) => ("stopped", "its guest shut itself down".into()),
+            Some(GuestState::Departed { .. }) => ("migrating", "it left its node".into()),
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
     }

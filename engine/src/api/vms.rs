@@ -15,6 +15,7 @@ use std::time::Duration;
 use steadfast_core::event::Event;
 use steadfast_core::ids::Stamp;
 use steadfast_core::ledger::VmSpec;
+use steadfast_core::message::Change;
 
 /// How long an operator waits for the leader; after it the outcome is unknown.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -38,7 +39,9 @@ pub(super) async fn enable(State(agent): Shared, body: Bytes) -> Answer {
     let (spec, notes) = prepared.await.map_err(ended)??;
     let (name, id) = (spec.name.clone(), spec.id.clone());
     let spec = Box::new(spec);
-    let stamp = change(&live, |id| Event::EnableRequested { id, spec }).await?;
+    let stamp =
+        change(&live, |id| Event::ChangeRequested { id, change: Box::new(Change::EnableVm(spec)) })
+            .await?;
     Ok(Json(Changed { vm: name, id, stamp: stamp.to_string(), notes }))
 }
 
@@ -47,7 +50,9 @@ pub(super) async fn disable(State(agent): Shared, Path(name): Path<String>) -> A
     let snapshot = agent.snapshot().await?;
     let found = find_vm(&snapshot, &name)?;
     let vm = found.id.clone();
-    let stamp = change(&live, |id| Event::DisableRequested { id, vm }).await?;
+    let stamp =
+        change(&live, |id| Event::ChangeRequested { id, change: Box::new(Change::DisableVm(vm)) })
+            .await?;
     let (vm, id) = (found.name.clone(), found.id.clone());
     Ok(Json(Changed { vm, id, stamp: stamp.to_string(), notes: Vec::new() }))
 }
@@ -68,13 +73,11 @@ fn prepare(
     })?;
     let EnableVm { priority, labels, .. } = wanted;
     let spec = VmSpec {
-        id: domain.uuid,
-        name: domain.name,
-        xml,
         memory_mib: domain.memory_mib,
         vcpus: domain.vcpus,
         priority,
         labels,
+        ..VmSpec::new(domain.uuid, &domain.name, xml)
     };
     Ok((spec, notes))
 }

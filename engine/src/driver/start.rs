@@ -244,6 +244,7 @@ fn machine_config(
         never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
         inherited: parts.record.inherited(now),
         name: name.into(),
+        limits: steadfast_core::config::Limits::default(),
         builtin: Builtin {
             node_priority: steadfast_policy_node_priority::builtin,
             placement: steadfast_policy_placement::builtin,

@@ -1,13 +1,13 @@
 //! Builds the simulator with planted bugs, apart from everything else, and runs it.
 
-use super::{Arguments, aims};
+use super::{Arguments, targets};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Builds, then runs the same command there.
 pub fn hand_over(arguments: &Arguments, words: &[String]) -> Result<ExitCode, String> {
     if let Some(name) = &arguments.only {
-        aims::find(name)?;
+        targets::find(name)?;
     }
     let target = target_directory()?;
     eprintln!("building the simulator with planted bugs in {}", target.display());

@@ -1,7 +1,7 @@
 //! Hunts planted bugs: seed after seed on every core, until the simulator catches each.
 
-use super::{Arguments, aims};
-use crate::mutants::aims::Target;
+use super::{Arguments, targets};
+use crate::mutants::targets::Target;
 use crate::sim::plan::{Class, Wish};
 use crate::sim::report::{catch_panics, run};
 use std::collections::BTreeMap;
@@ -48,13 +48,13 @@ fn chosen(arguments: &Arguments) -> Result<Vec<(Mutant, &'static Target)>, Strin
     let wanted = |mutant: &&Mutant| {
         arguments.only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"))
     };
-    let with_target = |mutant: &Mutant| Ok((*mutant, aims::find(&format!("{mutant:?}"))?));
+    let with_target = |mutant: &Mutant| Ok((*mutant, targets::find(&format!("{mutant:?}"))?));
     Mutant::ALL.iter().filter(wanted).map(with_target).collect()
 }
 
 fn wish(target: &Target) -> Wish {
-    let (class, aim) = (Some(Class::Swarm), Some(target.aim));
-    Wish { class, aim, nodes: target.nodes, ..Wish::default() }
+    let (class, focus) = (Some(Class::Swarm), Some(target.focus));
+    Wish { class, focus, nodes: target.nodes, ..Wish::default() }
 }
 
 /// The lowest seed that catches it: the same on every machine.

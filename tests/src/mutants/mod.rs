@@ -1,12 +1,12 @@
 //! The checker is checked: `cargo sim mutants` plants one bug after the other in the core, and the simulator must catch each
-//! within a bounded number of seeds. The bugs are in `engine/core/src/mutants.rs`; [`aims`] says which faults
+//! within a bounded number of seeds. The bugs are in `engine/core/src/mutants.rs`; [`targets`] says which faults
 //! aim at each. The ordinary `sim` knows no bugs: it builds itself anew with them, apart, and hands over.
 
-pub mod aims;
 #[cfg(not(steadfast_mutants))]
 mod build;
 #[cfg(steadfast_mutants)]
 mod hunt;
+pub mod targets;
 
 use std::process::ExitCode;
 

@@ -4,11 +4,11 @@
 //! configuration and a fault schedule, [`world`] runs it event by event, [`check`] judges after every
 //! event, [`report`] tells the story of a failure.
 
-pub mod aim;
 pub mod check;
 pub mod clock;
 pub mod faults;
 pub mod fence;
+pub mod focus;
 pub mod hypervisor;
 pub mod network;
 pub mod node;
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod queue;
 pub mod report;
 pub mod rng;
+pub mod script;
 pub mod storage;
 pub mod trace;
 pub mod truth;

@@ -1,8 +1,8 @@
 //! What a seed decides before the world begins: configuration, and which faults when.
 
-use super::aim::Aim;
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
+use super::focus::Focus;
 use super::policy::Mood;
 use super::rng::Rng;
 use steadfast_core::config::Timing;
@@ -42,7 +42,7 @@ pub struct Wish {
     /// A planted lie.
     pub plant: Option<Plant>,
     /// A direction for the faults.
-    pub aim: Option<Aim>,
+    pub focus: Option<Focus>,
 }
 
 /// Everything that is decided beforehand.
@@ -71,7 +71,7 @@ pub struct Plan {
     /// A planted lie.
     pub plant: Option<Plant>,
     /// A direction for the faults.
-    pub aim: Option<Aim>,
+    pub focus: Option<Focus>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
@@ -86,8 +86,12 @@ impl Plan {
     /// The plan of `seed`.
     #[must_use]
     pub fn new(seed: u64, wish: Wish) -> Self {
-        let mut rng = Rng::new(seed);
-        let rng = &mut rng;
+        Self::draw(seed, wish, &mut Rng::new(seed))
+    }
+
+    /// The plan that `rng` gives.
+    #[must_use]
+    pub fn draw(seed: u64, wish: Wish, rng: &mut Rng) -> Self {
         let class = wish.class.unwrap_or_else(|| draw_class(rng));
         let nodes = rng.pick(&[3, 3, 3, 3, 3, 2, 4, 5]);
         let nodes = wish.nodes.unwrap_or(nodes);
@@ -106,7 +110,7 @@ impl Plan {
             rates: draw_rates(rng, nodes, wish.plant),
             class,
             plant: wish.plant,
-            aim: wish.aim,
+            focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
             heal: 0,
@@ -119,7 +123,7 @@ impl Plan {
             // Only rule 4 trusts a clock.
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
-        plan.take_aim();
+        plan.take_focus();
         plan.draw_faults(rng);
         plan
     }
@@ -131,7 +135,7 @@ impl Plan {
         let phase = rng.range(30, 150) * SECOND;
         self.kinds = self.draw_kinds(rng);
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
-        let pace = self.aim.map_or(pace, |aim| pace.min(aim.pace));
+        let pace = self.focus.map_or(pace, |focus| pace.min(focus.pace));
         while !self.kinds.is_empty() {
             // Now and then faults come in bursts.
             at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
@@ -157,8 +161,8 @@ impl Plan {
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
-            Class::Swarm if self.aim.is_some_and(|aim| !aim.kinds.is_empty()) => {
-                self.aim.map_or(Vec::new(), |aim| aim.kinds.to_vec())
+            Class::Swarm if self.focus.is_some_and(|focus| !focus.kinds.is_empty()) => {
+                self.focus.map_or(Vec::new(), |focus| focus.kinds.to_vec())
             }
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);

@@ -86,7 +86,10 @@ impl Cluster {
         let mut cluster = Self::new(change);
         cluster.executing.insert((vm("db"), 3));
         cluster.run(15_000);
-        let request = Event::EnableRequested { id: 1, spec: Box::new(spec("db")) };
+        let request = Event::ChangeRequested {
+            id: 1,
+            change: Box::new(crate::message::Change::EnableVm(Box::new(spec("db")))),
+        };
         cluster.later(3, 1, request);
         cluster.run(10_000);
         assert_eq!(cluster.answers.len(), 1, "the VM came under HA");
@@ -204,7 +207,7 @@ impl Cluster {
                 }
                 self.later(node, DISK, Event::WriteEnded { id: write, result });
             }
-            Action::ReadPages { id: read } => {
+            Action::ReadPages { id: read, .. } => {
                 let result = result.map(|()| self.pages.clone());
                 self.later(node, DISK, Event::PagesRead { id: read, result });
             }

@@ -43,7 +43,7 @@ impl Case3 {
         beats.permit_echoes();
         beats.on_received(who(3), Box::new(beat(8)), at(OWN_ECHO));
         beats.begin_beat(&config, at(OWN_ECHO + 10));
-        let mut heartbeat = Heartbeat::new(who(1), at(0));
+        let mut heartbeat = Heartbeat::new(who(1), crate::kit::nodes(), at(0));
         let mut disk = pages([page(3, 40)]);
         show(&mut heartbeat, &mut disk, 100, 120);
         disk.insert(id(3), Some(page(3, 41)));
@@ -265,7 +265,7 @@ fn a_storage_bound_needs_a_read_begun_after_the_commit() {
 #[test]
 fn a_page_that_was_never_seen_has_no_storage_bound() {
     let mut case = Case3::new();
-    case.heartbeat = Heartbeat::new(who(1), at(0));
+    case.heartbeat = Heartbeat::new(who(1), crate::kit::nodes(), at(0));
     case.disk = pages([]);
     case.promise(2, EVICTION, 3_030, COMMITTED + 300);
     case.read(COMMITTED + 40);

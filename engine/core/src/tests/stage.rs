@@ -52,7 +52,7 @@ impl Stage {
             ledger: all_admitted(),
             view,
             beats: Beats::new(who(1), at(0)),
-            heartbeat: Heartbeat::new(who(1), at(0)),
+            heartbeat: Heartbeat::new(who(1), crate::kit::nodes(), at(0)),
             liveness: Liveness::default(),
             leader: Some(id(1)),
             lives: (1..=3).map(|node| (node, Life::new(node))).collect(),

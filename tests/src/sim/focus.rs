@@ -6,7 +6,7 @@ use super::plan::Plan;
 
 /// A direction for the faults of a plan. What it leaves open the seed decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aim {
+pub struct Focus {
     /// Fault kinds, all of them; empty: a random subset, as in any mixed run.
     pub kinds: &'static [Kind],
     /// At most this long between two faults, on average.
@@ -15,7 +15,7 @@ pub struct Aim {
     pub fencing: Option<bool>,
 }
 
-impl Aim {
+impl Focus {
     /// No direction: a mixed run.
     pub const ANY: Self = Self { kinds: &[], pace: 25 * SECOND, fencing: None };
 
@@ -45,10 +45,10 @@ impl Aim {
 }
 
 impl Plan {
-    /// Fixes what the aim fixes.
-    pub fn take_aim(&mut self) {
-        let Some(aim) = self.aim else { return };
-        if let Some(fencing) = aim.fencing {
+    /// Fixes what the focus fixes.
+    pub fn take_focus(&mut self) {
+        let Some(focus) = self.focus else { return };
+        if let Some(fencing) = focus.fencing {
             self.fence_agents = if fencing { (1 << self.nodes) - 1 } else { 0 };
             // Without fence agents the rule of time is the only way out for the dead.
             self.never_paused |= !fencing;

@@ -1,7 +1,7 @@
 //! Which faults aim at which planted bug.
 
-use crate::sim::aim::Aim;
 use crate::sim::faults::Kind;
+use crate::sim::focus::Focus;
 
 /// How one planted bug is hunted.
 #[derive(Debug, Clone, Copy)]
@@ -9,26 +9,26 @@ pub struct Target {
     /// Its name in `engine/core/src/mutants.rs`.
     pub name: &'static str,
     /// The faults that it needs.
-    pub aim: Aim,
+    pub focus: Focus,
     /// Number of nodes, if it matters.
     pub nodes: Option<usize>,
 }
 
-const fn target(name: &'static str, aim: Aim) -> Target {
-    Target { name, aim, nodes: None }
+const fn target(name: &'static str, focus: Focus) -> Target {
+    Target { name, focus, nodes: None }
 }
 
 /// One for each planted bug.
 pub const TARGETS: &[Target] = &[
-    target("RumourIsProof", Aim::ANY),
-    target("CommitWithoutReadBack", Aim::ANY),
-    target("BodyInNamedSlot", Aim::ANY),
-    target("FreshPageAfterBoot", Aim::ANY),
-    target("NetworkBasisAtEnd", Aim::ANY),
-    target("StorageBasisAtEnd", Aim::ANY),
-    target("ForgottenStart", Aim::at(&[Kind::SlowStarts, Kind::Isolate, Kind::StallSome])),
-    target("RelocatedWithoutProof", Aim::ANY),
-    target("FencedByFailure", Aim::at(&[Kind::FenceDown, Kind::Entomb]).with_fencing()),
+    target("RumourIsProof", Focus::ANY),
+    target("CommitWithoutReadBack", Focus::ANY),
+    target("BodyInNamedSlot", Focus::ANY),
+    target("FreshPageAfterBoot", Focus::ANY),
+    target("NetworkBasisAtEnd", Focus::ANY),
+    target("StorageBasisAtEnd", Focus::ANY),
+    target("ForgottenStart", Focus::at(&[Kind::SlowStarts, Kind::Isolate, Kind::StallSome])),
+    target("RelocatedWithoutProof", Focus::ANY),
+    target("FencedByFailure", Focus::at(&[Kind::FenceDown, Kind::Entomb]).with_fencing()),
 ];
 
 /// The target of this name.
