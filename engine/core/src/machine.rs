@@ -328,6 +328,7 @@ impl Machine {
     pub(crate) fn renew_by_network(&mut self) {
         let ledger = self.register.ledger();
         let basis = self.beats.network_basis(&ledger);
+        let basis = if mutant!(NetworkBasisAtEnd) { basis.and(Some(self.out.now)) } else { basis };
         self.lease.on_network_evidence(basis);
     }
 
@@ -361,6 +362,12 @@ impl Machine {
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
         self.register.ledger()
+    }
+
+    /// The newest ledger body that this machine takes for committed.
+    #[must_use]
+    pub fn proved(&self) -> Option<Stamp> {
+        self.register.proved().map(|known| known.stamp)
     }
 
     fn beat_if_due(&mut self) {
