@@ -22,6 +22,7 @@ pub mod pages;
 pub mod policy;
 pub mod record;
 pub mod reset;
+pub mod systemd;
 pub mod telemetry;
 pub mod verify_ip;
 pub mod watchdog;

@@ -187,6 +187,7 @@ fn assemble(
         corosync: corosync::Corosync::start("steadfast", Arc::clone(events))?,
         pages: Arc::clone(&parts.pages),
         hypervisor: Arc::clone(&hypervisor),
+        migrate_uri: config.migrate_uri.clone(),
         sysrq: config.sysrq.clone(),
         events: Arc::clone(events),
         told_no_watchdog: false.into(),
@@ -244,7 +245,7 @@ fn machine_config(
         never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
         inherited: parts.record.inherited(now),
         name: name.into(),
-        limits: steadfast_core::config::Limits::default(),
+        limits: config.limits.clone(),
         builtin: Builtin {
             node_priority: steadfast_policy_node_priority::builtin,
             placement: steadfast_policy_placement::builtin,
