@@ -5,7 +5,7 @@ use crate::election::Phase;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Eviction, Ledger, VmEntry};
-use crate::liveness::reason_words;
+use crate::liveness::{facts_of, reason_words};
 use crate::machine::Machine;
 use crate::plan::proof_words;
 use crate::snapshot::{
@@ -32,7 +32,7 @@ impl Machine {
                 promised: self.register.highest,
             },
             view: self.view.members.iter().copied().collect(),
-            quorate: self.view.is_majority(&ledger),
+            quorate: facts_of!(self, &ledger).view_may_act(),
             lease: self.lease_view(now),
             election: self.election_view(),
             nodes: ledger.nodes.keys().map(|node| self.node_view(*node, &ledger, now)).collect(),
