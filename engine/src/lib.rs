@@ -21,6 +21,7 @@ pub mod driver;
 pub mod enrol;
 pub mod fence;
 pub mod guests;
+pub mod hook;
 pub mod journal;
 pub mod libvirt;
 pub mod pages;
