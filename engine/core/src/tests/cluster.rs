@@ -8,6 +8,7 @@ use crate::ids::{NodeId, VmId};
 use crate::kit::{at, config, id, node_priority, pages, placement, spec, vm};
 use crate::ledger::Standing;
 use crate::machine::Machine;
+use crate::message::Change;
 use crate::page::{Pages, StorageError};
 use crate::step::Step;
 use std::boxed::Box;
@@ -40,6 +41,8 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Guests shut down when they are asked to.
+    pub guests_listen: bool,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -60,6 +63,7 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
+            guests_listen: true,
             sides: [[1, 2, 3].into()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -86,14 +90,28 @@ impl Cluster {
         let mut cluster = Self::new(change);
         cluster.executing.insert((vm("db"), 3));
         cluster.run(15_000);
-        let request = Event::ChangeRequested {
-            id: 1,
-            change: Box::new(crate::message::Change::EnableVm(Box::new(spec("db")))),
-        };
-        cluster.later(3, 1, request);
-        cluster.run(10_000);
+        cluster.ask(3, Change::EnableVm(Box::new(spec("db"))));
         assert_eq!(cluster.answers.len(), 1, "the VM came under HA");
         cluster
+    }
+
+    /// An operator asks `node` for a change, and watches for ten seconds.
+    pub fn ask(&mut self, node: u32, change: Change) {
+        self.count += 1;
+        let (id, change) = (self.count, Box::new(change));
+        self.later(node, 1, Event::ChangeRequested { id, change });
+        self.run(10_000);
+    }
+
+    /// The guest ends wherever it executes; with its own word if it shuts itself down.
+    pub fn end_guest(&mut self, name: &str, shuts_down: bool) {
+        for node in self.homes(name) {
+            self.executing.remove(&(vm(name), node));
+            self.later(node, OTHER, Event::GuestExited { vm: vm(name) });
+            if shuts_down {
+                self.later(node, OTHER * 2, Event::GuestShutDown { vm: vm(name) });
+            }
+        }
     }
 
     pub fn run(&mut self, ms: u64) {
@@ -242,6 +260,11 @@ impl Cluster {
                 self.later(node, OTHER, Event::GuestExited { vm: vm.clone() });
                 self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
             }
+            Action::ShutDownVm { vm } => {
+                if self.guests_listen {
+                    self.end_guest(vm.0.trim_start_matches("uuid-of-"), true);
+                }
+            }
             Action::Fence { victim, eviction } => {
                 self.fences.push((self.now, victim.0));
                 self.kill(victim.0);
@@ -286,6 +309,13 @@ impl Cluster {
         let nodes = known.ledger.nodes.iter();
         let admitted = nodes.filter(|(_, e)| matches!(e.standing, Standing::Admitted { .. }));
         admitted.map(|(node, _)| node.0).collect()
+    }
+
+    /// What `node` shows of the VM: state and reason.
+    pub fn shown(&self, node: u32, name: &str) -> (String, String) {
+        let snapshot = self.members[&node].machine.snapshot(at(self.now));
+        let view = snapshot.vms.into_iter().find(|view| view.id == vm(name)).unwrap();
+        (view.state, view.reason)
     }
 
     /// Where `name` executes.
