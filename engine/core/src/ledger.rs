@@ -78,6 +78,12 @@ impl NodeEntry {
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), standing: Standing::New, maintenance: None, leaving: false }
     }
+
+    /// Its VMs are to move away, none is placed there, and it does not lead: in maintenance, or on its way out.
+    #[must_use]
+    pub fn wants_empty(&self) -> bool {
+        self.maintenance.is_some() || self.leaving
+    }
 }
 
 /// A node is being emptied, or is empty.
@@ -402,6 +408,12 @@ impl Ledger {
     /// Every eviction in force.
     pub fn evictions(&self) -> impl Iterator<Item = (NodeId, &Eviction)> {
         self.nodes.keys().filter_map(|node| self.eviction(*node).map(|eviction| (*node, eviction)))
+    }
+
+    /// The operator wants `node` empty; see [`NodeEntry::wants_empty`].
+    #[must_use]
+    pub fn wants_empty(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(NodeEntry::wants_empty)
     }
 
     /// VMs owned by `node`.

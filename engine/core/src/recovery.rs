@@ -69,7 +69,7 @@ fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
             Some(Proof::Fenced | Proof::BootChanged) => true,
             // These speak of the VMs that the owner knew to be under HA.
             Some(Proof::NoneLeft | Proof::TimeExpired) => entry.acknowledged,
-            None => false,
+            None => mutant!(RelocatedWithoutProof),
         },
         None => given_up(entry, facts).is_some(),
     }

@@ -14,7 +14,7 @@ const LIMIT: Millis = Millis(60_000);
 fn with_vm_that_stays_off() -> Cluster {
     let mut cluster = Cluster::with_vm(|_| {});
     let spec = VmSpec { on_shutdown: OnShutdown::Stop, ..spec("db") };
-    cluster.ask(3, Change::EnableVm(Box::new(spec)));
+    cluster.ask_and_watch(3, Change::EnableVm(Box::new(spec)));
     cluster
 }
 
@@ -73,12 +73,12 @@ fn a_guest_that_was_asked_to_shut_down_did_not_do_so_itself() {
 #[test]
 fn a_stopped_vm_is_shut_down_and_stays_off_until_it_is_started() {
     let mut cluster = Cluster::with_vm(|_| {});
-    cluster.ask(1, Change::StopVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StopVm(vm("db")));
     assert!(cluster.homes("db").is_empty() && cluster.destroyed.is_empty());
     cluster.run(60_000);
     assert!(cluster.starts.is_empty(), "started again: {:?}", cluster.starts);
     assert_eq!(cluster.shown(1, "db").0, "stopped");
-    cluster.ask(2, Change::StartVm(vm("db")));
+    cluster.ask_and_watch(2, Change::StartVm(vm("db")));
     assert_eq!(cluster.homes("db"), [3]);
     assert_eq!(cluster.starts.len(), 1);
 }
@@ -87,7 +87,7 @@ fn a_stopped_vm_is_shut_down_and_stays_off_until_it_is_started() {
 fn a_guest_that_does_not_listen_is_destroyed_when_its_time_is_over() {
     let mut cluster = Cluster::with_vm(|_| {});
     cluster.guests_listen = false;
-    cluster.ask(1, Change::StopVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StopVm(vm("db")));
     assert_eq!((cluster.homes("db"), cluster.shown(1, "db").0), (vec![3], "stopping".into()));
     cluster.run(60_000);
     assert_eq!(cluster.destroyed.len(), 1);
@@ -97,11 +97,11 @@ fn a_guest_that_does_not_listen_is_destroyed_when_its_time_is_over() {
 #[test]
 fn a_stopped_vm_of_a_dead_node_waits_and_is_relocated_only_when_it_is_started() {
     let mut cluster = Cluster::with_vm(|_| {});
-    cluster.ask(1, Change::StopVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StopVm(vm("db")));
     cluster.kill(3);
     cluster.run(60_000);
     assert!(cluster.starts.is_empty());
-    cluster.ask(1, Change::StartVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StartVm(vm("db")));
     assert_eq!(cluster.starts.len(), 1);
     assert!(cluster.homes("db") != [3]);
 }
@@ -109,7 +109,7 @@ fn a_stopped_vm_of_a_dead_node_waits_and_is_relocated_only_when_it_is_started() 
 #[test]
 fn a_stopped_vm_is_not_started_by_a_new_incarnation_nor_by_a_new_leader() {
     let mut cluster = Cluster::with_vm(|_| {});
-    cluster.ask(1, Change::StopVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StopVm(vm("db")));
     let mut config = crate::kit::config(3);
     config.me.incarnation.0 = 2;
     cluster.restart(3, config);
@@ -130,7 +130,7 @@ fn a_guest_that_shuts_itself_down_is_started_again_unless_it_is_to_stay_off() {
     cluster.run(10_000);
     assert!(cluster.homes("db").is_empty());
     assert_eq!(desired(&cluster), Desired::Stopped);
-    cluster.ask(1, Change::StartVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StartVm(vm("db")));
     assert_eq!(cluster.homes("db"), [3], "what it said was about the ownership before");
     cluster.run(10_000);
     assert_eq!(desired(&cluster), Desired::Running);
@@ -148,8 +148,8 @@ fn a_guest_that_is_to_stay_off_is_started_again_when_it_dies() {
 fn a_vm_that_is_started_while_it_shuts_down_comes_back() {
     let mut cluster = with_vm_that_stays_off();
     cluster.guests_listen = false;
-    cluster.ask(1, Change::StopVm(vm("db")));
-    cluster.ask(1, Change::StartVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StopVm(vm("db")));
+    cluster.ask_and_watch(1, Change::StartVm(vm("db")));
     cluster.end_guest("db", true);
     cluster.run(70_000);
     assert_eq!(cluster.homes("db"), [3], "it was asked to go, and did not do so itself");
