@@ -48,10 +48,13 @@ mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]
