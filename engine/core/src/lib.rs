@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod action;
 mod beats;
+pub mod bounds;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -34,6 +35,7 @@ mod report;
 pub mod snapshot;
 pub mod step;
 pub mod time;
+pub mod timing_lint;
 mod view;
 
 #[cfg(test)]
