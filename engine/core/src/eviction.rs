@@ -138,6 +138,7 @@ impl Fencing {
     ) {
         let Some(case) = self.cases.get_mut(&(victim, eviction)) else { return };
         case.fence = Some(match result {
+            Err(_) if mutant!(FencedByFailure) => Attempt::Succeeded,
             Ok(()) => Attempt::Succeeded,
             Err(why) => {
                 case.failures += 1;
@@ -303,12 +304,12 @@ impl Case {
             Some(shown) => eviction.span.zip(shown).map(|(a, b)| a.max(b)),
             None => eviction.span,
         };
-        let counts = |node: &NodeId| *node != victim && ledger.nodes.contains_key(node);
-        let promises = self.bounds.iter().filter(|(node, _)| counts(node));
-        if promises.clone().count() < ledger.nodes.len().div_ceil(2) {
+        let promise = |node: NodeId| self.bounds.get(&node).filter(|_| node != victim);
+        // A victim that has not read of a change may still count by the nodes before it.
+        if !ledger.is_half(|node| promise(node).is_some()) {
             return None;
         }
-        let network = promises.map(|(_, at)| *at).max()?;
+        let network = *ledger.slots().filter_map(promise).max()?;
         Some(network.max(self.storage_bound?) + surely_dead(span?))
     }
 }

@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::message::{Beat, Body, Committed, ElectionBallot};
 use crate::outbox::Note;
 use crate::plan;
+use crate::quorum::Witness;
 use crate::recovery;
 use crate::snapshot::Status;
 use crate::time::Millis;
@@ -69,6 +70,7 @@ impl Machine {
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
         let changes = self.liveness.assess(&facts);
+        self.witness = Witness::testifies(&facts_of!(self, &ledger), &self.liveness);
         for change in changes {
             self.tell_status(&change, &ledger);
         }
@@ -218,7 +220,7 @@ impl Machine {
 
     // --- leading ---------------------------------------------------------------------------------------
 
-    /// A leader acts only while it sees a majority: fewer start nothing elsewhere and evict nobody.
+    /// A leader acts only while the nodes in its view may: fewer start nothing elsewhere and evict nobody.
     pub(crate) fn lead(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         if ballot.term < self.election.highest_term {
@@ -228,10 +230,10 @@ impl Machine {
             return;
         }
         let ledger = self.register.ledger();
-        if !self.view.is_majority(&ledger) || self.resigned(&ledger) {
+        if !facts_of!(self, &ledger).view_may_act() || self.resigned(&ledger) {
             return;
         }
-        if facts_of!(self, &ledger).majority_beats() {
+        if facts_of!(self, &ledger).beating_may_act() {
             self.order_fences(&ledger);
         }
         self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);

@@ -9,6 +9,7 @@ use alloc::{
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::Affinity;
 
 /// Version of the body format. A body of a higher major is refused.
 pub const LEDGER_FORMAT: u16 = 1;
@@ -76,6 +77,12 @@ impl NodeEntry {
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), standing: Standing::New, maintenance: None, leaving: false }
+    }
+
+    /// Its VMs are to move away, none is placed there, and it does not lead: in maintenance, or on its way out.
+    #[must_use]
+    pub fn wants_empty(&self) -> bool {
+        self.maintenance.is_some() || self.leaving
     }
 }
 
@@ -177,6 +184,9 @@ pub struct VmSpec {
     /// What to do when the guest shuts itself down.
     #[serde(default)]
     pub on_shutdown: OnShutdown,
+    /// Where it must stand, or would rather.
+    #[serde(default, skip_serializing_if = "Affinity::is_empty")]
+    pub affinity: Affinity,
     /// VMs that must run before it is started, by UUID.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub after: BTreeSet<VmId>,
@@ -197,6 +207,7 @@ impl VmSpec {
             max_restarts: default_budget(),
             max_relocations: default_budget(),
             on_shutdown: OnShutdown::default(),
+            affinity: Affinity::default(),
             after: BTreeSet::new(),
         }
     }
@@ -391,6 +402,12 @@ impl Ledger {
     /// Every eviction in force.
     pub fn evictions(&self) -> impl Iterator<Item = (NodeId, &Eviction)> {
         self.nodes.keys().filter_map(|node| self.eviction(*node).map(|eviction| (*node, eviction)))
+    }
+
+    /// The operator wants `node` empty; see [`NodeEntry::wants_empty`].
+    #[must_use]
+    pub fn wants_empty(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(NodeEntry::wants_empty)
     }
 
     /// VMs owned by `node`.

@@ -5,6 +5,20 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+/// Is this bug planted? `false`, at no cost, unless the simulator is built to check its checker (see `mutants.rs`).
+#[cfg(not(steadfast_mutants))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+#[cfg(steadfast_mutants)]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_planted($crate::mutants::Mutant::$name)
+    };
+}
+
 pub mod action;
 mod beats;
 pub mod bounds;
@@ -25,10 +39,13 @@ pub mod ledger;
 mod liveness;
 pub mod machine;
 pub mod message;
+#[cfg(steadfast_mutants)]
+pub mod mutants;
 mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod quorum;
 mod recovery;
 mod register;
 mod report;

@@ -21,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
 use crate::outbox::{Note, Outbox};
+use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
 use crate::step::Step;
@@ -44,6 +45,7 @@ pub struct Machine {
     pub(crate) lease: Lease,
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
+    pub(crate) witness: Witness,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
@@ -80,6 +82,7 @@ impl Machine {
             lease: Lease::new(&config),
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
+            witness: Witness::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
@@ -253,11 +256,12 @@ impl Machine {
             }
             Body::Close { round } => {
                 let ledger = self.register.ledger();
-                self.election.on_close(round, &ledger, now, &mut self.out);
+                self.election.on_close(round, &facts_of!(self, &ledger), &mut self.out);
             }
             Body::Confirm { round, winner } => {
                 let ledger = self.register.ledger();
-                let ask = self.election.on_confirm(from.node, round, winner, &ledger, now);
+                let facts = facts_of!(self, &ledger);
+                let ask = self.election.on_confirm(from.node, round, winner, &facts);
                 self.on_ask(ask);
             }
             Body::Decline { round, reason } => {
@@ -324,6 +328,7 @@ impl Machine {
     pub(crate) fn renew_by_network(&mut self) {
         let ledger = self.register.ledger();
         let basis = self.beats.network_basis(&ledger);
+        let basis = if mutant!(NetworkBasisAtEnd) { basis.and(Some(self.out.now)) } else { basis };
         self.lease.on_network_evidence(basis);
     }
 
@@ -349,14 +354,7 @@ impl Machine {
         self.answer_priority_if_late();
         let ledger = self.register.ledger();
         let trouble = self.leader_trouble(&ledger);
-        let scene = crate::election::Scene {
-            config: &self.config,
-            ledger: &ledger,
-            view: &self.view,
-            now: self.out.now,
-            leader_trouble: trouble,
-        };
-        let ask = self.election.on_time(&scene, &mut self.out);
+        let ask = self.election.on_time(&facts_of!(self, &ledger), trouble, &mut self.out);
         self.on_ask(ask);
     }
 
@@ -364,6 +362,12 @@ impl Machine {
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
         self.register.ledger()
+    }
+
+    /// The newest ledger body that this machine takes for committed.
+    #[must_use]
+    pub fn proved(&self) -> Option<Stamp> {
+        self.register.proved().map(|known| known.stamp)
     }
 
     fn beat_if_due(&mut self) {

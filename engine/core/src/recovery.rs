@@ -66,7 +66,7 @@ pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> 
             Some(Proof::Fenced | Proof::BootChanged) => true,
             // These speak of the VMs that the owner knew to be under HA.
             Some(Proof::NoneLeft | Proof::TimeExpired) => entry.acknowledged,
-            None => false,
+            None => mutant!(RelocatedWithoutProof),
         },
         None => given_up(entry, facts).is_some(),
     }
@@ -345,12 +345,13 @@ fn vm_facts(entry: &VmEntry) -> VmFacts {
         priority: entry.spec.priority,
         labels: entry.spec.labels.clone(),
         last_node: Some(entry.owner.0),
+        affinity: entry.spec.affinity.clone(),
     }
 }
 
 fn resident(entry: &VmEntry) -> Resident {
     let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
-    Resident { vm, node: entry.owner.0, labels }
+    Resident { vm, node: entry.owner.0, labels, affinity: entry.spec.affinity.clone() }
 }
 
 /// The only source of chance a policy may use: a digest of what it is asked.

@@ -66,7 +66,7 @@ impl Hands {
             Action::WriteBody { id, slot, bytes } => {
                 self.pages.write_body(*id, *slot, Arc::clone(bytes));
             }
-            Action::ReadPages { id, .. } => self.pages.read_pages(*id),
+            Action::ReadPages { id, nodes } => self.pages.read_pages(*id, Arc::clone(nodes)),
             Action::ReadBody { id, node, slot } => self.pages.read_body(*id, *node, *slot),
             _ => {}
         }

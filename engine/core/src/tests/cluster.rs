@@ -1,13 +1,14 @@
-//! Three whole machines, a network and a disk that work unless a test breaks them, and VMs that start at once.
+//! Three whole machines, or more, a network and a disk that work unless a test breaks them, and VMs that start at once.
 
 use crate::action::Action;
 use crate::config::Config;
 use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
 use crate::ids::{NodeId, VmId};
-use crate::kit::{at, config, id, node_priority, pages, placement, spec, vm};
+use crate::kit::{at, config_of, id, node_priority, placement, slots, spec, vm};
 use crate::ledger::Standing;
 use crate::machine::Machine;
+use crate::message::Change;
 use crate::page::{Pages, StorageError};
 use crate::step::Step;
 use std::boxed::Box;
@@ -51,6 +52,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// All three booted at once; corosync formed half a second later.
     pub fn new(change: impl Fn(&mut Config)) -> Self {
+        Self::of(3, change)
+    }
+
+    /// So many nodes that booted at once.
+    pub fn of(nodes: u32, change: impl Fn(&mut Config)) -> Self {
         let mut cluster = Self {
             members: BTreeMap::new(),
             now: 0,
@@ -60,14 +66,14 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
-            sides: [[1, 2, 3].into()].into(),
+            sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
-            pages: pages([]),
+            pages: slots(nodes),
             bodies: BTreeMap::new(),
         };
-        for node in 1..=3 {
-            let mut config = config(node);
+        for node in 1..=nodes {
+            let mut config = config_of(node, nodes);
             change(&mut config);
             let (machine, step) = Machine::new(config, at(0));
             let member = Member { machine, alive: true, storage: true, wake: 0 };
@@ -77,23 +83,34 @@ impl Cluster {
             let facts = NodeFacts { id: node, memory_free_mib, vcpus, ..NodeFacts::default() };
             cluster.later(node, 1, Event::FactsMeasured(Box::new(facts)));
         }
-        cluster.split(&[&[1, 2, 3]], 500);
+        cluster.split(&[&Vec::from_iter(1..=nodes)], 500);
         cluster
     }
 
     /// Everybody is admitted, n3 runs `db`.
     pub fn with_vm(change: impl Fn(&mut Config)) -> Self {
-        let mut cluster = Self::new(change);
-        cluster.executing.insert((vm("db"), 3));
-        cluster.run(15_000);
-        let request = Event::ChangeRequested {
-            id: 1,
-            change: Box::new(crate::message::Change::EnableVm(Box::new(spec("db")))),
-        };
-        cluster.later(3, 1, request);
-        cluster.run(10_000);
-        assert_eq!(cluster.answers.len(), 1, "the VM came under HA");
-        cluster
+        Self::new(change).settled_with_vm(3)
+    }
+
+    /// Everybody is admitted, the last of so many nodes runs `db`.
+    pub fn of_with_vm(nodes: u32, change: impl Fn(&mut Config)) -> Self {
+        Self::of(nodes, change).settled_with_vm(nodes)
+    }
+
+    fn settled_with_vm(mut self, home: u32) -> Self {
+        self.executing.insert((vm("db"), home));
+        self.run(15_000);
+        self.ask(home, Change::EnableVm(Box::new(spec("db"))));
+        self.run(10_000);
+        assert_eq!(self.answers.len(), 1, "the VM came under HA");
+        self
+    }
+
+    /// An operator asks on this node.
+    pub fn ask(&mut self, node: u32, change: Change) {
+        self.count += 1;
+        let (id, change) = (self.count, Box::new(change));
+        self.later(node, 1, Event::ChangeRequested { id, change });
     }
 
     pub fn run(&mut self, ms: u64) {

@@ -63,6 +63,8 @@ impl Case3 {
             config: &self.config,
             now: at(now),
             ledger: &self.ledger,
+            ledger_leader: None,
+            witness: &crate::quorum::Witness::default(),
             view: &View::default(),
             beats: &self.beats,
             heartbeat: &self.heartbeat,
