@@ -5,6 +5,7 @@ use super::cluster::{ClusterFile, StoredNode};
 use super::direct::Area;
 use super::{dir, page_size};
 use anyhow::{Result, anyhow};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use steadfast_core::ids::{Digest, NodeId};
@@ -86,12 +87,20 @@ impl Layout {
         }
     }
 
+    /// Gives `node` a slot, or its name to the slot that it has. Blocks.
+    pub(super) fn add_node(&self, node: &StoredNode) -> Result<()> {
+        match self {
+            Self::Directory(layout) => dir::add_node(layout, node),
+            Self::Device(layout) => block::add_node(layout, node),
+        }
+    }
+
     /// The pages of these nodes, in as few reads as possible.
-    pub(super) fn batches(&self, nodes: &[StoredNode]) -> Result<Vec<Batch>> {
+    pub(super) fn batches(&self, nodes: &BTreeSet<NodeId>) -> Result<Vec<Batch>> {
         match self {
             Self::Directory(_) => nodes
                 .iter()
-                .map(|node| Ok(Batch { area: self.page(node.id)?, nodes: vec![(node.clone(), 0)] }))
+                .map(|node| Ok(Batch { area: self.page(*node)?, nodes: vec![(*node, 0)] }))
                 .collect(),
             Self::Device(layout) => Batch::of_neighbours(layout, nodes),
         }
@@ -103,18 +112,18 @@ impl Layout {
 pub(super) struct Batch {
     pub(super) area: Area,
     /// Each with the offset of its page in `area`.
-    pub(super) nodes: Vec<(StoredNode, usize)>,
+    pub(super) nodes: Vec<(NodeId, usize)>,
 }
 
 impl Batch {
-    fn of_neighbours(layout: &block::Layout, nodes: &[StoredNode]) -> Result<Vec<Self>> {
-        let areas = nodes.iter().map(|node| layout.page(node.id)).collect::<Result<Vec<Area>>>()?;
+    fn of_neighbours(layout: &block::Layout, nodes: &BTreeSet<NodeId>) -> Result<Vec<Self>> {
+        let areas = nodes.iter().map(|node| layout.page(*node)).collect::<Result<Vec<Area>>>()?;
         let Some(first) = areas.iter().min_by_key(|area| area.start) else { return Ok(Vec::new()) };
         let start = first.start;
         let last = areas.iter().map(|area| area.start).max().unwrap_or(start);
         let area = Area { room: last - start + page_size(), ..first.clone() };
         let offset = |area: &Area| usize::try_from(area.start - start);
-        let placed = nodes.iter().zip(&areas).map(|(node, area)| Ok((node.clone(), offset(area)?)));
+        let placed = nodes.iter().zip(&areas).map(|(node, area)| Ok((*node, offset(area)?)));
         Ok(vec![Self { nodes: placed.collect::<Result<_>>()?, area }])
     }
 }

@@ -29,7 +29,7 @@ pub mod catalogue;
 mod foreign;
 mod init;
 
-pub use init::init;
+pub use init::{add_node, init};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -229,7 +229,7 @@ pub fn open(device: &Path) -> Result<(Layout, ClusterFile)> {
 /// Also of a plain file.
 fn open_unclaimed(device: &Path) -> Result<(Layout, ClusterFile)> {
     let Header { cluster, geometry, .. } = match read_header(device)? {
-        Some(header) => header,
+        Some((_, header)) => header,
         None => bail!(
             "no store on {}{}: run `steadfast storage init {}`, or name another device",
             device.display(),
@@ -266,16 +266,16 @@ fn size_of(device: &Path) -> Result<u64> {
     size.with_context(|| format!("cannot tell the size of {}", device.display()))
 }
 
-/// The header; `None`: there is none of ours.
-fn read_header(device: &Path) -> Result<Option<Header>> {
+/// The header, and which write of it that was; `None`: there is none of ours.
+fn read_header(device: &Path) -> Result<Option<(u64, Header)>> {
     let mut copies = AlignedBuffer::new(2 * HEADER_COPY);
     let mut file = DirectFile::new(Area::file(device.to_owned()), Access::Read);
     if file.read(0, copies.get_mut())? < 2 * HEADER_COPY {
         return Ok(None);
     }
     let name = device.display();
-    let json = match format::decode_twin(HEADER_MAGIC, copies.get(), NOBODY) {
-        Ok(Some((_, json))) => json,
+    let (sequence, json) = match format::decode_twin(HEADER_MAGIC, copies.get(), NOBODY) {
+        Ok(Some(found)) => found,
         Ok(None) | Err(Damage::Magic) => return Ok(None),
         Err(damage) => {
             return Err(damage).with_context(|| format!("the header of {name} is no good"));
@@ -287,7 +287,8 @@ fn read_header(device: &Path) -> Result<Option<Header>> {
     let found = cluster.format;
     ensure!(found <= FORMAT, "{name} has format {found}, known is {FORMAT}: upgrade this node");
     let header = serde_json::from_slice(json);
-    header.with_context(|| format!("the header of {name} is not understood: restore it")).map(Some)
+    let header = header.with_context(|| format!("the header of {name} is not understood"))?;
+    Ok(Some((sequence, header)))
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Agent {
         let (sender, received) = mpsc::channel();
         let sink: crate::Sink = Arc::new(move |event| drop(sender.send(event)));
         let layout = Backend::Device(layout);
-        let store = PageStore::start(&layout, cluster, NodeId(node), lock, sink).unwrap();
+        let store = PageStore::start(layout, cluster, NodeId(node), lock, sink).unwrap();
         Self { store, received }
     }
 
@@ -113,7 +113,7 @@ impl Agent {
     }
 
     fn pages(&self) -> Result<Pages, StorageError> {
-        self.store.read_pages(1);
+        self.store.read_pages(1, Arc::new([1, 2, 64].map(NodeId).into()));
         let Event::PagesRead { result, .. } = self.next() else { panic!("not a read") };
         result
     }
@@ -308,7 +308,7 @@ fn opening_tells_what_is_wrong_with_the_header() {
 #[test]
 fn headers_of_newer_versions_are_refused() {
     let disk = Disk::formatted("newer");
-    let header = read_header(&disk.path()).unwrap().unwrap();
+    let (_, header) = read_header(&disk.path()).unwrap().unwrap();
     let write = |header: &Header| {
         let mut copy = vec![0; HEADER_COPY];
         let json = serde_json::to_vec(header).unwrap();
@@ -338,6 +338,30 @@ fn node_ids_beyond_the_slots_are_refused() {
     let node = StoredNode { id: NodeId(65), name: "n65".into() };
     let error = format(&disk.path(), "test", &[node], None).unwrap_err().to_string();
     assert!(error.contains("#65") && error.contains("from 1 to 64"), "{error}");
+}
+
+#[test]
+fn a_node_is_added_while_others_run_and_keeps_its_page_when_it_comes_again() {
+    let disk = Disk::formatted("added");
+    let one = Agent::new(&disk, 1);
+    let third = |name: &str| StoredNode { id: NodeId(3), name: name.into() };
+    one.store.add_node(&third("n3")).unwrap();
+    one.store.add_node(&third("n3")).unwrap();
+    let three = Agent::new(&disk, 3);
+    three.write(page(3, 1)).unwrap();
+    one.store.add_node(&third("renamed")).unwrap();
+    one.store.read_pages(1, Arc::new([NodeId(3), NodeId(1)].into()));
+    let Event::PagesRead { result, .. } = one.next() else { panic!("not a read") };
+    assert_eq!(result.unwrap(), [(NodeId(1), None), (NodeId(3), Some(page(3, 1)))].into());
+    one.store.add_node(&StoredNode { id: NodeId(4), name: "renamed".into() }).unwrap();
+    let (sequence, header) = read_header(&disk.path()).unwrap().unwrap();
+    let ids: Vec<u32> = header.cluster.nodes.iter().map(|node| node.id.0).collect();
+    assert_eq!((sequence, ids), (5, vec![1, 2, 4, 64]));
+    let beyond = StoredNode { id: NodeId(65), name: "n65".into() };
+    assert!(one.store.add_node(&beyond).unwrap_err().to_string().contains("from 1 to 64"));
+    // A header that is torn while a node is added is the one before.
+    disk.scribble(sequence % 2 * HEADER_COPY as u64 + 60, b"torn");
+    assert_eq!(read_header(&disk.path()).unwrap().unwrap().0, 4);
 }
 
 /// A loop device over a disk; `None` where there are none.
@@ -378,7 +402,7 @@ fn on_a_real_device_one_agent_a_node_and_nobody_else() {
     let store = opening().open(NodeId(1), &lock("1"), Arc::clone(&sink)).unwrap();
     store.write_page(1, page(1, 1));
     assert_eq!(received.recv().unwrap(), Event::WriteEnded { id: 1, result: Ok(()) });
-    store.read_pages(2);
+    store.read_pages(2, Arc::new([NodeId(1)].into()));
     let Event::PagesRead { result, .. } = received.recv().unwrap() else { panic!("not a read") };
     assert_eq!(result.unwrap()[&NodeId(1)], Some(page(1, 1)));
     let digest = store.put_catalogue("<domain/>").unwrap();

@@ -46,6 +46,17 @@ impl ClusterFile {
         Ok(Self { format: FORMAT, cluster: cluster.to_owned(), nodes: nodes.to_vec() })
     }
 
+    /// The same with `node`. Another node of its id or name, which was removed from the cluster, loses its entry.
+    ///
+    /// # Errors
+    /// It is named badly.
+    pub fn with(&self, node: &StoredNode) -> Result<Self> {
+        let others = self.nodes.iter().filter(|it| it.id != node.id && it.name != node.name);
+        let mut nodes: Vec<StoredNode> = others.chain([node]).cloned().collect();
+        nodes.sort_by_key(|known| known.id);
+        Self::new(&self.cluster, &nodes)
+    }
+
     /// In words, for refusals.
     #[must_use]
     pub fn words(&self) -> String {

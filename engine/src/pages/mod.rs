@@ -8,6 +8,7 @@
 
 use crate::Sink;
 use anyhow::{Context, Result, anyhow, ensure};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -44,6 +45,7 @@ const fn page_size() -> u64 {
 /// does not end a write: silence is the answer of a storage that hangs.
 #[derive(Debug)]
 pub struct PageStore {
+    layout: Layout,
     cluster: ClusterFile,
     catalogue: Shelf,
     writes: mpsc::Sender<WriteRequest>,
@@ -79,7 +81,7 @@ impl Opening {
             known,
             "node {me} has no slot in the store of cluster {name:?}: see its list of nodes in {place}"
         );
-        PageStore::start(&layout, cluster, me, lock, events).map(Arc::new)
+        PageStore::start(layout, cluster, me, lock, events).map(Arc::new)
     }
 
     fn layout(&mut self) -> Result<(Layout, ClusterFile)> {
@@ -138,7 +140,7 @@ pub fn init(
 
 impl PageStore {
     fn start(
-        layout: &Layout,
+        layout: Layout,
         cluster: ClusterFile,
         me: NodeId,
         lock: Arc<File>,
@@ -146,12 +148,12 @@ impl PageStore {
     ) -> Result<Self> {
         let (writes, write_queue) = mpsc::channel();
         let (reads, read_queue) = mpsc::channel();
-        let writer = Writer::new(layout, me, Arc::clone(&events))?;
-        let reader = Reader::new(layout, &cluster.nodes, events)?;
+        let writer = Writer::new(&layout, me, Arc::clone(&events))?;
+        let reader = Reader::new(&layout, &cluster, events);
         spawn("page-writer", Arc::clone(&lock), move || writer.run(&write_queue))?;
         spawn("page-reader", lock, move || reader.run(&read_queue))?;
-        let catalogue = Shelf::new(layout, me, &cluster);
-        Ok(Self { cluster, catalogue, writes, reads })
+        let catalogue = Shelf::new(&layout, me, &cluster);
+        Ok(Self { layout, cluster, catalogue, writes, reads })
     }
 
     /// Who has a slot.
@@ -171,14 +173,22 @@ impl PageStore {
         let _ = self.writes.send(WriteRequest::Body(id, slot, bytes));
     }
 
-    /// Reads every node's page -> `PagesRead`.
-    pub fn read_pages(&self, id: ReadId) {
-        let _ = self.reads.send(ReadRequest::Pages(id));
+    /// Reads the pages of `nodes`, all of them or none -> `PagesRead`.
+    pub fn read_pages(&self, id: ReadId, nodes: Arc<BTreeSet<NodeId>>) {
+        let _ = self.reads.send(ReadRequest::Pages(id, nodes));
     }
 
     /// Reads a body -> `BodyRead`.
     pub fn read_body(&self, id: ReadId, node: NodeId, slot: u8) {
         let _ = self.reads.send(ReadRequest::Body(id, node, slot));
+    }
+
+    /// Gives a node that is to be added to the cluster its slot. Idempotent. Blocks: for worker threads.
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub fn add_node(&self, node: &StoredNode) -> Result<()> {
+        self.layout.add_node(node)
     }
 
     /// Puts domain XML into the catalogue. Idempotent. Blocks: for worker threads.

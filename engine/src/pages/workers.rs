@@ -3,11 +3,12 @@
 
 use super::BODY_SLOTS;
 use super::backend::{Batch, Layout};
-use super::cluster::StoredNode;
+use super::cluster::ClusterFile;
 use super::direct::{self, Access, AlignedBuffer, DirectFile};
 use super::format::{self, BLOCK};
 use crate::Sink;
 use anyhow::{Context, Result, ensure};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use steadfast_core::action::{ReadId, WriteId};
 use steadfast_core::event::Event;
@@ -25,7 +26,7 @@ pub(super) enum WriteRequest {
 
 /// A request to the reading thread.
 pub(super) enum ReadRequest {
-    Pages(ReadId),
+    Pages(ReadId, Arc<BTreeSet<NodeId>>),
     Body(ReadId, NodeId, u8),
 }
 
@@ -89,20 +90,27 @@ impl Writer {
 /// The thread that reads.
 pub(super) struct Reader {
     layout: Layout,
+    /// Whose pages were asked for last, and how they are read. A node may be added later.
+    nodes: Arc<BTreeSet<NodeId>>,
     batches: Vec<BatchReader>,
+    /// Of the nodes that were there when the store was opened, for people.
+    names: BTreeMap<NodeId, String>,
     events: Sink,
 }
 
 impl Reader {
-    pub(super) fn new(layout: &Layout, nodes: &[StoredNode], events: Sink) -> Result<Self> {
-        let batches = layout.batches(nodes)?.into_iter().map(BatchReader::new);
-        Ok(Self { layout: layout.clone(), batches: batches.collect(), events })
+    pub(super) fn new(layout: &Layout, cluster: &ClusterFile, events: Sink) -> Self {
+        let names = cluster.nodes.iter().map(|node| (node.id, node.name.clone())).collect();
+        let (nodes, batches) = (Arc::default(), Vec::new());
+        Self { layout: layout.clone(), nodes, batches, names, events }
     }
 
     pub(super) fn run(mut self, queue: &mpsc::Receiver<ReadRequest>) {
         for request in queue {
             let event = match request {
-                ReadRequest::Pages(id) => Event::PagesRead { id, result: self.read_pages() },
+                ReadRequest::Pages(id, nodes) => {
+                    Event::PagesRead { id, result: self.read_pages(nodes) }
+                }
                 ReadRequest::Body(id, node, slot) => {
                     let result = self.read_body(node, slot).map_err(told);
                     Event::BodyRead { id, result }
@@ -112,13 +120,26 @@ impl Reader {
         }
     }
 
-    /// Every slot, or an error that names each that could not be read.
-    fn read_pages(&mut self) -> Result<Pages, StorageError> {
+    /// Every slot that is asked for, or an error that names each that could not be read.
+    fn read_pages(&mut self, nodes: Arc<BTreeSet<NodeId>>) -> Result<Pages, StorageError> {
+        if self.nodes != nodes {
+            let batches = self.layout.batches(&nodes).map_err(told)?;
+            self.batches = batches.into_iter().map(BatchReader::new).collect();
+            self.nodes = nodes;
+        }
         let (mut pages, mut failures) = (Pages::new(), Vec::new());
         for batch in &mut self.batches {
             batch.read(&mut pages, &mut failures);
         }
-        if failures.is_empty() { Ok(pages) } else { Err(StorageError(failures.join("; "))) }
+        let words = |(node, error): (NodeId, String)| {
+            let name = self.names.get(&node).map_or("a new node", String::as_str);
+            format!("page of {name} ({node}): {error}")
+        };
+        if failures.is_empty() {
+            return Ok(pages);
+        }
+        let failures: Vec<String> = failures.into_iter().map(words).collect();
+        Err(StorageError(failures.join("; ")))
     }
 
     fn read_body(&self, node: NodeId, slot: u8) -> Result<Vec<u8>> {
@@ -134,7 +155,7 @@ impl Reader {
 
 /// Pages that are read at once, kept open.
 struct BatchReader {
-    nodes: Vec<(StoredNode, usize)>,
+    nodes: Vec<(NodeId, usize)>,
     file: DirectFile,
     blocks: AlignedBuffer,
 }
@@ -146,19 +167,18 @@ impl BatchReader {
         Self { nodes, file, blocks: AlignedBuffer::new(length) }
     }
 
-    fn read(&mut self, pages: &mut Pages, failures: &mut Vec<String>) {
+    fn read(&mut self, pages: &mut Pages, failures: &mut Vec<(NodeId, String)>) {
         let read = self.file.read(0, self.blocks.get_mut());
-        let mut fail = |node: &StoredNode, error: &anyhow::Error| {
-            failures.push(format!("page of {} ({}): {error:#}", node.name, node.id));
-        };
+        let mut fail =
+            |node: &NodeId, error: &anyhow::Error| failures.push((*node, format!("{error:#}")));
         let got = match read {
             Ok(got) => got,
             Err(error) => return self.nodes.iter().for_each(|(node, _)| fail(node, &error)),
         };
         for (node, offset) in &self.nodes {
             let end = (offset + 2 * BLOCK).min(got);
-            match decode(node.id, &self.blocks.get()[(*offset).min(end)..end]) {
-                Ok(page) => drop(pages.insert(node.id, page)),
+            match decode(*node, &self.blocks.get()[(*offset).min(end)..end]) {
+                Ok(page) => drop(pages.insert(*node, page)),
                 Err(error) => fail(node, &error),
             }
         }

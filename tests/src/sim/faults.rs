@@ -274,6 +274,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note_world(|| "HEAL: from here on everything must come right".into());
         self.healed = true;
+        self.script.heal();
         self.net.side.fill(0);
         self.net.lag.fill(0);
         self.net.unverified.fill(0);

@@ -2,6 +2,7 @@
 
 use super::clock::{MS, SECOND};
 use super::queue::What;
+use super::script::{StartWill, Told};
 use super::world::World;
 use std::collections::BTreeSet;
 use steadfast_core::event::Event;
@@ -125,6 +126,10 @@ impl World {
             }
             StartStage::HandOver => self.hand_over(&mut run),
             StartStage::Appear(result) => {
+                if self.script.start(n, run.vm) == Some(StartWill::Hangs) {
+                    run.stage = StartStage::Appear(result);
+                    return self.queue.push(self.now + 100 * MS, What::Start(run));
+                }
                 if result.is_ok() && self.disk.stalled(n) {
                     // QEMU opens its disk: it hangs with the storage, and appears late.
                     run.stage = StartStage::Appear(result);
@@ -140,12 +145,17 @@ impl World {
 
     fn hand_over(&mut self, run: &mut StartRun) -> u64 {
         let slow = self.slow_starts > self.now;
+        let will = self.script.start(run.node, run.vm);
         let fails = self.failing_starts > self.now && self.rng.chance(500);
+        let fails = fails || will == Some(StartWill::Fails);
         let hangs = slow && self.rng.chance(200);
         let words = "internal error: process exited while connecting to monitor";
         run.stage = StartStage::Appear(if fails { Err(words.into()) } else { Ok(()) });
         if let Some(boot) = self.nodes[run.node].boot.as_mut() {
             boot.starts.push(Handed { epoch: run.epoch, vm: run.vm });
+        }
+        if let Some(StartWill::Takes(length)) = will {
+            return length;
         }
         match (hangs, slow) {
             (true, _) => self.rng.range(5, 60) * SECOND,
@@ -162,6 +172,7 @@ impl World {
         }
         boot.executing |= 1 << vm;
         self.note_vm(n, vm, "executes");
+        self.script.tell(|| Told::Runs { node: n, vm });
         self.check_homes(n, vm);
         Ok(())
     }
@@ -198,12 +209,16 @@ impl World {
         }
         let vm = self.vms[run.vm].clone();
         let exists = self.executing(n) >> run.vm & 1 == 1;
-        if exists && self.disk.stalled(n) && (run.hung || self.rng.chance(500)) {
+        let stuck = self.script.stops_hang >> n & 1 == 1;
+        if exists && (stuck || self.disk.stalled(n)) && (run.hung || self.rng.chance(500)) {
             if !run.hung {
                 let result = Err("Timed out during operation: process is in D state".into());
                 self.answer(n, run.epoch, 5 * SECOND, Event::StopEnded { vm, result });
             }
             run.hung = true;
+            if stuck {
+                return self.queue.push(self.now + 100 * MS, What::Destroy(run));
+            }
             return self.disk.park(n, What::Destroy(run));
         }
         let gone = exists && self.guest_ends(n, run.vm, "is destroyed");
@@ -230,6 +245,7 @@ impl World {
         let watcher = boot.agent.as_ref().filter(|agent| agent.watched >> vm & 1 == 1);
         let watcher = watcher.map(|agent| agent.epoch);
         self.note_vm(n, vm, why);
+        self.script.tell(|| Told::Ends { node: n, vm, why });
         self.check_guest_end(n, vm, why);
         if let Some(epoch) = watcher {
             let delay = self.rng.skewed(0, 200) * MS;

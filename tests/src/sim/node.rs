@@ -5,6 +5,7 @@ use super::faults::bits;
 use super::hypervisor::Handed;
 use super::policy;
 use super::queue::{Needs, What};
+use super::script::Told;
 use super::watchdog::{FeedRecord, Watchdog};
 use super::world::World;
 use std::collections::BTreeSet;
@@ -186,6 +187,7 @@ impl World {
             boot.executing = running;
         }
         self.note(n, || format!("boots ({}), executing {running:b}", boot_id(n, boot)));
+        self.script.tell(|| Told::Boots { node: n, executing: running });
         let at = self.now + self.rng.skewed(50, 3_000) * MS;
         self.queue.push(at, What::AgentStart { node: n, boot });
         self.topology_changed();
@@ -196,6 +198,7 @@ impl World {
         let Some(boot) = self.nodes[n].boot.take() else { return };
         let lost = boot.executing;
         self.note(n, || format!("POWER CUT: {why}; executing guests {lost:b} end"));
+        self.script.tell(|| Told::Off { node: n, why, lost });
         let node = &mut self.nodes[n];
         node.for_agent.clear();
         node.for_node.clear();
@@ -206,8 +209,10 @@ impl World {
         self.check_outage(n, why);
         // The plan says when a node comes back that it had cut; all others reboot.
         if why != "fault" {
-            let at = self.now + self.rng.range(4, 40) * SECOND;
-            self.queue.push(at, What::Boot { node: n });
+            let after = self.rng.range(4, 40) * SECOND;
+            if let Some(after) = self.script.reboot.unwrap_or(Some(after)) {
+                self.queue.push(self.now + after, What::Boot { node: n });
+            }
         }
     }
 
@@ -237,6 +242,7 @@ impl World {
         self.epochs += 1;
         let epoch = self.epochs;
         self.note(n, || format!("agent starts (incarnation {incarnation}, {inherited:?})"));
+        self.script.tell(|| Told::AgentStarts { node: n });
         let config = self.config(n, number, incarnation, inherited);
         let (machine, step) = Machine::new(config, now);
         let agent = Agent {
@@ -276,6 +282,7 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
+            limits: self.plan.limits.clone(),
             builtin: Builtin { node_priority: policy::node_priority, placement: policy::placement },
         }
     }
@@ -291,6 +298,7 @@ impl World {
         self.nodes[n].for_agent.clear();
         self.nodes[n].agent_sleeps = 0;
         self.note(n, || format!("agent dies, back in {} ms", back_after / MS));
+        self.script.tell(|| Told::AgentDies { node: n });
         self.leave(n);
         self.queue.push(now + back_after, What::AgentStart { node: n, boot: number });
     }
@@ -303,6 +311,7 @@ impl World {
         }
         let Some(agent) = self.agent(n, epoch) else { return };
         let step = agent.machine.step(event, now);
+        self.check_belief(n, epoch);
         self.obey(n, epoch, step);
     }
 
@@ -360,6 +369,7 @@ impl World {
 
     fn act(&mut self, n: usize, epoch: u64, action: Action) {
         self.check_action(n, &action);
+        self.script.tell(|| Told::Does { node: n, action: Box::new(action.clone()) });
         if self.trace.on {
             self.tell_story(n, &action);
         }
@@ -370,7 +380,7 @@ impl World {
             }
             Action::WritePage { id, page } => self.write_page(n, epoch, id, page),
             Action::WriteBody { id, slot, bytes } => self.write_body(n, epoch, id, slot, bytes),
-            Action::ReadPages { id } => self.read_pages(n, epoch, id),
+            Action::ReadPages { id, .. } => self.read_pages(n, epoch, id),
             Action::ReadBody { id, node, slot } => self.read_body(n, epoch, id, index(node), slot),
             Action::FeedWatchdog { basis, not_after, .. } => self.feed(n, epoch, basis, not_after),
             Action::ResetNode { .. } => self.reset(n),
@@ -383,7 +393,14 @@ impl World {
             Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
-            Action::Record(_) => {}
+            Action::CloseWatchdog
+            | Action::ShutDownVm { .. }
+            | Action::MigrateVm { .. }
+            | Action::AbortMigration { .. }
+            | Action::PermitArrival { .. }
+            | Action::ForbidArrival { .. }
+            | Action::ResumeVm { .. }
+            | Action::Record(_) => {}
         }
     }
 }

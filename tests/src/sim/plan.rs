@@ -2,9 +2,10 @@
 
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
+use super::focus::Focus;
 use super::policy::Mood;
 use super::rng::Rng;
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
 /// Which promise a run tests beside the ones that always hold.
@@ -40,6 +41,8 @@ pub struct Wish {
     pub class: Option<Class>,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub focus: Option<Focus>,
 }
 
 /// Everything that is decided beforehand.
@@ -59,6 +62,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Limits of every machine.
+    pub limits: Limits,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -67,6 +72,8 @@ pub struct Plan {
     pub class: Class,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub focus: Option<Focus>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
@@ -81,8 +88,12 @@ impl Plan {
     /// The plan of `seed`.
     #[must_use]
     pub fn new(seed: u64, wish: Wish) -> Self {
-        let mut rng = Rng::new(seed);
-        let rng = &mut rng;
+        Self::draw(seed, wish, &mut Rng::new(seed))
+    }
+
+    /// The plan that `rng` gives.
+    #[must_use]
+    pub fn draw(seed: u64, wish: Wish, rng: &mut Rng) -> Self {
         let class = wish.class.unwrap_or_else(|| draw_class(rng));
         let nodes = rng.pick(&[3, 3, 3, 3, 3, 2, 4, 5]);
         let nodes = wish.nodes.unwrap_or(nodes);
@@ -97,10 +108,12 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            limits: draw_limits(seed),
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
             plant: wish.plant,
+            focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
             heal: 0,
@@ -113,6 +126,7 @@ impl Plan {
             // Only rule 4 trusts a clock.
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
+        plan.take_focus();
         plan.draw_faults(rng);
         plan
     }
@@ -124,6 +138,7 @@ impl Plan {
         let phase = rng.range(30, 150) * SECOND;
         self.kinds = self.draw_kinds(rng);
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
+        let pace = self.focus.map_or(pace, |focus| pace.min(focus.pace));
         while !self.kinds.is_empty() {
             // Now and then faults come in bursts.
             at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
@@ -149,6 +164,9 @@ impl Plan {
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
+            Class::Swarm if self.focus.is_some_and(|focus| !focus.kinds.is_empty()) => {
+                self.focus.map_or(Vec::new(), |focus| focus.kinds.to_vec())
+            }
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
@@ -188,6 +206,12 @@ fn draw_class(rng: &mut Rng) -> Class {
         11..18 => Class::NetworkForAll,
         _ => Class::Swarm,
     }
+}
+
+/// By chance of its own, so that known seeds keep their stories.
+fn draw_limits(seed: u64) -> Limits {
+    let mut rng = Rng::new(seed ^ 0x11_17);
+    Limits { witness: rng.pick(&[None, None, Some(true), Some(false)]), ..Limits::default() }
 }
 
 fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {

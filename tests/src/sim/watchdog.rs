@@ -54,6 +54,10 @@ impl World {
     /// Begins a feed.
     pub fn feed(&mut self, node: usize, epoch: u64, basis: Option<Instant>, not_after: Instant) {
         let run = FeedRun { node, epoch, basis, not_after, stage: FeedStage::Check };
+        if self.script.watchdog_broken >> node & 1 == 1 {
+            let reason = "cannot open /dev/watchdog: Device or resource busy (os error 16)".into();
+            return self.answer(node, epoch, MS, Event::WatchdogFailed { reason });
+        }
         let at = self.now + self.rng.range(5, 300);
         self.queue.push(at, What::Feed(run));
     }
@@ -101,6 +105,15 @@ impl World {
         if !armed {
             self.note(n, || "watchdog armed".into());
             self.queue.push(due, What::WatchdogDue { node: n, boot: number });
+        }
+    }
+
+    /// Hardware stands still: a watchdog's time-out does too.
+    pub fn freeze_watchdogs(&mut self, nodes: u64, length: Time) {
+        for n in (0..self.nodes.len()).filter(|n| nodes >> n & 1 == 1) {
+            if let Some(open) = self.nodes[n].boot.as_mut().and_then(|b| b.watchdog.as_mut()) {
+                open.fed += length;
+            }
         }
     }
 

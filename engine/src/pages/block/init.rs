@@ -44,7 +44,7 @@ pub(super) fn format(
     check_ids(nodes)?;
     let geometry = Geometry::for_size(device, size_of(device)?)?;
     let header = read_header(device);
-    if let Ok(Some(found)) = &header
+    if let Ok(Some((_, found))) = &header
         && found.cluster == cluster
     {
         return found.geometry.check(device, size_of(device)?);
@@ -65,12 +65,12 @@ fn check_ids(nodes: &[StoredNode]) -> Result<()> {
 /// It is empty, or the operator says its name twice and nobody uses it.
 fn must_be_free(
     device: &Path,
-    header: &Result<Option<Header>>,
+    header: &Result<Option<(u64, Header)>>,
     wanted: &ClusterFile,
     force: Option<&Path>,
 ) -> Result<()> {
     let found = match header {
-        Ok(Some(header)) => Some(format!("it holds {}", header.cluster.words())),
+        Ok(Some((_, header))) => Some(format!("it holds {}", header.cluster.words())),
         _ => foreign::identify(device)?.or_else(|| foreign::probe(device)),
     };
     let name = device.display();
@@ -85,7 +85,7 @@ fn must_be_free(
             bail!("--force names {}, the device is {name}: nothing was written", named.display())
         }
         Some(_) => match header {
-            Ok(Some(header)) => must_be_quiet(device, header),
+            Ok(Some((_, header))) => must_be_quiet(device, header),
             _ => Ok(()),
         },
     }
@@ -133,14 +133,39 @@ fn write(device: &Path, header: &Header) -> Result<()> {
         zero(&mut file, BODIES_AT + body * geometry.body, BLOCK as u64)?;
     }
     // Last, so that a store with a header is whole.
+    (1..=2).try_for_each(|sequence| write_header(&mut file, header, sequence))
+}
+
+/// Names `node` in the header: every id has a slot already, and what a removed node promised in it stays.
+///
+/// # Errors
+/// Its id is beyond the slots; somebody else changes the header at this moment; storage fails.
+pub fn add_node(layout: &Layout, node: &StoredNode) -> Result<()> {
+    check_ids(std::slice::from_ref(node))?;
+    let device = &layout.device;
+    let read = || read_header(device)?.with_context(|| format!("no store on {}", device.display()));
+    let (sequence, found) = read()?;
+    let wanted = Header { cluster: found.cluster.with(node)?, ..found.clone() };
+    if found == wanted {
+        return Ok(());
+    }
+    let mut file = DirectFile::new(Area::file(device.clone()), Access::Write);
+    write_header(&mut file, &wanted, sequence + 1)?;
+    ensure!(
+        read()?.1 == wanted,
+        "somebody else changed the header of {} at the same time: try again",
+        device.display()
+    );
+    Ok(())
+}
+
+/// Over the older copy.
+fn write_header(file: &mut DirectFile, header: &Header, sequence: u64) -> Result<()> {
     let json = serde_json::to_vec(header)?;
     let mut copy = AlignedBuffer::new(HEADER_COPY);
-    for sequence in 1..=2_u64 {
-        let encoded = format::encode_record(HEADER_MAGIC, &json, sequence, NOBODY, copy.get_mut());
-        encoded.context("the names of the nodes are too long for the header")?;
-        file.write((sequence - 1) * HEADER_COPY as u64, copy.get())?;
-    }
-    Ok(())
+    let encoded = format::encode_record(HEADER_MAGIC, &json, sequence, NOBODY, copy.get_mut());
+    encoded.context("the names of the nodes are too long for the header")?;
+    file.write(sequence % 2 * HEADER_COPY as u64, copy.get())
 }
 
 fn zero(file: &mut DirectFile, start: u64, length: u64) -> Result<()> {
