@@ -25,6 +25,7 @@ pub mod bounds;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod disarm;
 mod duty;
 mod election;
 mod enrolment;
