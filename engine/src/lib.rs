@@ -4,6 +4,11 @@
 //! Adapters are thin. They never block their caller: each works on threads of its own and answers with
 //! [`Event`]s.
 
+#[cfg(steadfast_mutants)]
+compile_error!(
+    "planted bugs are for the simulator alone: build the agent without --cfg steadfast_mutants"
+);
+
 use std::sync::Arc;
 use steadfast_core::event::Event;
 

@@ -138,6 +138,7 @@ impl Fencing {
     ) {
         let Some(case) = self.cases.get_mut(&(victim, eviction)) else { return };
         case.fence = Some(match result {
+            Err(_) if mutant!(FencedByFailure) => Attempt::Succeeded,
             Ok(()) => Attempt::Succeeded,
             Err(why) => {
                 case.failures += 1;

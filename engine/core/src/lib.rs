@@ -5,6 +5,20 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+/// Is this bug planted? `false`, at no cost, unless the simulator is built to check its checker (see `mutants.rs`).
+#[cfg(not(steadfast_mutants))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+#[cfg(steadfast_mutants)]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_planted($crate::mutants::Mutant::$name)
+    };
+}
+
 pub mod action;
 mod beats;
 pub mod config;
@@ -24,6 +38,8 @@ pub mod ledger;
 mod liveness;
 pub mod machine;
 pub mod message;
+#[cfg(steadfast_mutants)]
+pub mod mutants;
 mod outbox;
 pub mod page;
 mod placement;
@@ -32,10 +48,13 @@ mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]

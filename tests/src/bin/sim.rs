@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use steadfast_tests::mutants;
 use steadfast_tests::scenario::files;
 use steadfast_tests::scenario::runner::tell;
 use steadfast_tests::sim::clock::SECOND;
@@ -13,6 +14,7 @@ use steadfast_tests::sim::report::{Outcome, catch_panics, command, run};
 const USAGE: &str = "usage:
   cargo sim --seed N [--verbose] [--trace] [--nodes K] [--class C] [--plant P]
   cargo sim swarm --minutes M [--from SEED] [--nodes K] [--class C] [--plant P]
+  cargo sim mutants [--only NAME] [--seeds MAX]
   cargo sim scenario FILE [--trace]
 classes: quiet, storage, network, swarm
 plants: LyingFence, SlowClock, DeadWatchdog";
@@ -30,6 +32,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("mutants") {
+        return mutants::main(std::env::args().skip(2).collect());
+    }
     let Some(arguments) = parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);

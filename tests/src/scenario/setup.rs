@@ -11,6 +11,7 @@
 //! | `clock n2 +0.5%` | exact |
 //! | `policies late`, `silent`, `wild` | honest |
 //! | `n3 starts off` | on |
+//! | `n3 has memory=4096` (MiB) | 65536 |
 //! | `reboots take 8s`, `reboots never` (after a reset or a fence agent) | 20 s |
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
@@ -20,6 +21,7 @@ use crate::sim::clock::{MS, SECOND, Time};
 use crate::sim::plan::{Class, Plan, Wish};
 use crate::sim::policy::Mood;
 use crate::sim::rng::Rng;
+use std::collections::BTreeMap;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
@@ -61,6 +63,8 @@ pub struct Setup {
     pub mood: Mood,
     /// Nodes that are off when the story begins, as bits.
     pub off: u64,
+    /// Memory of nodes that have not 64 GiB.
+    pub memory: BTreeMap<usize, u64>,
     /// A node that went down comes back after this.
     pub reboot: Option<Time>,
     /// The story begins when nodes are switched on.
@@ -81,6 +85,7 @@ impl Default for Setup {
             rates: vec![1_000_000; 48],
             mood: Mood::Honest,
             off: 0,
+            memory: BTreeMap::new(),
             reboot: Some(20 * SECOND),
             cold: false,
             heals: true,
@@ -119,6 +124,10 @@ impl Setup {
             ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
             ["policies", mood] => self.mood = self::mood(mood)?,
             [node, "starts", "off"] => self.off |= 1 << names.node(node)?,
+            [node, "has", memory] => {
+                let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());
+                self.memory.insert(names.node(node)?, memory.ok_or("write memory=MIB")?);
+            }
             ["reboots", "take", time] => self.reboot = Some(length(time)?),
             ["reboots", "never"] => self.reboot = None,
             ["begin", "cold"] => self.cold = true,
@@ -131,7 +140,7 @@ impl Setup {
     /// The simulator's plan for it: no faults, no chance.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        let wish = Wish { nodes: Some(self.nodes), class: Some(Class::Quiet), plant: None };
+        let wish = Wish { nodes: Some(self.nodes), class: Some(Class::Quiet), ..Wish::default() };
         let mut plan = Plan::draw(0, wish, &mut Rng::still());
         plan.class = Class::Swarm; // Whatever the story does may end guests.
         plan.vms = self.vms.len();

@@ -5,6 +5,7 @@ use super::faults::bits;
 use super::network::mask_words;
 use super::node::index;
 use super::plan::Class;
+use super::truth::Truth;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
@@ -36,6 +37,8 @@ pub struct Check {
     unexplained: u64,
     explained: u64,
     up_since: Option<Time>,
+    /// What the ledger says that must be so in the world.
+    pub truth: Truth,
     /// Everything ran for a while after healing: the run is over.
     pub done: bool,
     /// How long after healing everything ran.
@@ -58,6 +61,7 @@ impl World {
 
     /// `one_home`: a guest's process has appeared on `n`.
     pub fn check_homes(&mut self, n: usize, vm: usize) {
+        self.check_place(n, vm);
         let elsewhere =
             (0..self.nodes.len()).find(|k| *k != n && self.executing(*k) >> vm & 1 == 1);
         if let Some(k) = elsewhere {
@@ -122,7 +126,7 @@ impl World {
 
     /// Claims of commits form one chain: a higher ballot never has an older version, and one version
     /// never has two contents.
-    fn check_commit(&mut self, n: usize, stamp: Stamp) {
+    pub fn check_commit(&mut self, n: usize, stamp: Stamp) {
         if stamp == Stamp::default() || self.check.committed.contains_key(&stamp) {
             return;
         }
@@ -226,6 +230,6 @@ impl World {
                 (0..self.nodes.len()).filter(|n| self.executing(*n) >> enrolment.vm & 1 == 1);
             (homes.count() != 1).then(|| format!("{name} does not run"))
         };
-        self.enrolments.iter().find_map(down)
+        self.enrolments.iter().find_map(down).or_else(|| self.who_is_out())
     }
 }

@@ -94,7 +94,10 @@ impl World {
             // An order that has left the node is carried out even if the node dies.
             FenceStage::Cut if gone && self.rng.chance(500) => {}
             FenceStage::Cut if self.plan.plant == Some(Plant::LyingFence) => {}
-            FenceStage::Cut => self.cut(run.victim, "fence agent"),
+            FenceStage::Cut => {
+                self.check_shot(run.victim, run.eviction);
+                self.cut(run.victim, "fence agent");
+            }
             FenceStage::Succeed | FenceStage::Fail if gone => {}
             FenceStage::Succeed => self.fence_ended(run, Ok(())),
             FenceStage::Fail => self.fence_ended(run, Err(format!("no answer about {victim}"))),

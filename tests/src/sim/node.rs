@@ -311,6 +311,7 @@ impl World {
         }
         let Some(agent) = self.agent(n, epoch) else { return };
         let step = agent.machine.step(event, now);
+        self.check_belief(n, epoch);
         self.obey(n, epoch, step);
     }
 

@@ -2,6 +2,7 @@
 
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
+use super::focus::Focus;
 use super::policy::Mood;
 use super::rng::Rng;
 use steadfast_core::config::{Limits, Timing};
@@ -40,6 +41,8 @@ pub struct Wish {
     pub class: Option<Class>,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub focus: Option<Focus>,
 }
 
 /// Everything that is decided beforehand.
@@ -69,6 +72,8 @@ pub struct Plan {
     pub class: Class,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub focus: Option<Focus>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
@@ -108,6 +113,7 @@ impl Plan {
             rates: draw_rates(rng, nodes, wish.plant),
             class,
             plant: wish.plant,
+            focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
             heal: 0,
@@ -120,6 +126,7 @@ impl Plan {
             // Only rule 4 trusts a clock.
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
+        plan.take_focus();
         plan.draw_faults(rng);
         plan
     }
@@ -131,6 +138,7 @@ impl Plan {
         let phase = rng.range(30, 150) * SECOND;
         self.kinds = self.draw_kinds(rng);
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
+        let pace = self.focus.map_or(pace, |focus| pace.min(focus.pace));
         while !self.kinds.is_empty() {
             // Now and then faults come in bursts.
             at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
@@ -156,6 +164,9 @@ impl Plan {
             Class::StorageForAll => vec![Kind::StorageForAll],
             Class::NetworkForAll => vec![Kind::NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
+            Class::Swarm if self.focus.is_some_and(|focus| !focus.kinds.is_empty()) => {
+                self.focus.map_or(Vec::new(), |focus| focus.kinds.to_vec())
+            }
             Class::Swarm => {
                 let some = rng.pick(&[200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
