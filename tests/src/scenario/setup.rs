@@ -8,6 +8,7 @@
 //! | `verification IPs` | none |
 //! | `time rule off` (nodes can be paused from outside) | on |
 //! | `vm web on n1`, with `priority=900`, `memory=2048` (MiB), `vcpus=2`, `without HA` | no VM |
+//! | `witness on`, `witness off` (half of the nodes may act) | on for two nodes |
 //! | `clock n2 +0.5%` | exact |
 //! | `policies late`, `silent`, `wild` | honest |
 //! | `n3 starts off` | on |
@@ -55,6 +56,8 @@ pub struct Setup {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub time_rule: bool,
+    /// Half of the nodes may act.
+    pub witness: Option<bool>,
     /// VMs by index.
     pub vms: Vec<VmSetup>,
     /// Clock rates by node, ticks per million.
@@ -81,6 +84,7 @@ impl Default for Setup {
             fence_agents: 0,
             verification: false,
             time_rule: true,
+            witness: None,
             vms: Vec::new(),
             rates: vec![1_000_000; 48],
             mood: Mood::Honest,
@@ -117,6 +121,7 @@ impl Setup {
             ["fence", "agents", "for", nodes @ ..] => self.fence_agents = names.mask(nodes)?,
             ["verification", "IPs"] => self.verification = true,
             ["time", "rule", "off"] => self.time_rule = false,
+            ["witness", word @ ("on" | "off")] => self.witness = Some(*word == "on"),
             ["vm", name, "on", home, rest @ ..] => {
                 let vm = vm(name, names.node(home)?, rest)?;
                 self.vms.push(vm);
@@ -148,7 +153,7 @@ impl Setup {
         plan.fence_agents = self.fence_agents;
         plan.verification = self.verification;
         plan.never_paused = self.time_rule;
-        plan.limits = Limits::default();
+        plan.limits = Limits { witness: self.witness, ..Limits::default() };
         plan.mood = self.mood;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
