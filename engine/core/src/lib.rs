@@ -21,6 +21,7 @@ macro_rules! mutant {
 
 pub mod action;
 mod beats;
+mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;
