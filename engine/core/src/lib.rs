@@ -21,6 +21,7 @@ macro_rules! mutant {
 
 pub mod action;
 mod beats;
+pub mod bounds;
 mod budget;
 pub mod config;
 mod cycle;
@@ -54,6 +55,7 @@ pub mod snapshot;
 mod starting;
 pub mod step;
 pub mod time;
+pub mod timing_lint;
 mod view;
 mod wishes;
 

@@ -18,7 +18,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 /// A page is silent when this many complete cycles of our own showed the same sequence.
 const SILENT_CYCLES: u32 = 3;
 /// A beat is missed after this many intervals.
-const MISSED_BEATS: u64 = 3;
+pub(crate) const MISSED_BEATS: u64 = 3;
 
 /// What liveness looks at. Nothing here is touched.
 #[derive(Debug, Clone, Copy)]
