@@ -181,6 +181,7 @@ impl Machine {
         self.register.resign();
         self.fencing.clear();
         self.recovery.clear();
+        self.budgets.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -190,6 +191,7 @@ impl Machine {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
         self.recovery.clear();
+        self.budgets.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -314,7 +316,7 @@ impl Machine {
                 plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
             changed |= plan::acknowledge(&mut next, &facts);
-            changed |= plan::forgive_failures(&mut next, &facts);
+            changed |= self.budgets.apply(&mut next, &facts, &mut notes);
             changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
             changed |= self.recovery.apply(&mut next, stamp, &facts);
         }

@@ -22,6 +22,7 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;

@@ -7,6 +7,7 @@
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
 use crate::disarm::Disarming;
@@ -51,6 +52,7 @@ pub struct Machine {
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
+    pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
     /// Start orders not carried out yet.
     pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
@@ -93,6 +95,7 @@ impl Machine {
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
+            budgets: Budgets::default(),
             enrolment: Enrolment::default(),
             orders: BTreeMap::new(),
             shutdowns: Shutdowns::default(),

@@ -4,7 +4,6 @@
 use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
-use crate::guest::GuestState;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
@@ -184,23 +183,6 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
         };
         if read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
-            changed = true;
-        }
-    }
-    changed
-}
-
-/// A VM that runs has a clean sheet.
-pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
-    let mut changed = false;
-    for (vm, entry) in &mut next.vms {
-        let heard = facts.beats.heard(entry.owner);
-        let runs = heard.is_some_and(|heard| {
-            let mut reports = heard.beat.guests.iter();
-            reports.any(|report| report.vm == *vm && report.state == GuestState::Running)
-        });
-        if runs && !entry.failed_on.is_empty() {
-            entry.failed_on.clear();
             changed = true;
         }
     }
