@@ -156,6 +156,7 @@ impl Setup {
         plan.fence_agents = self.fence_agents;
         plan.verification = self.verification;
         plan.never_paused = self.time_rule;
+        plan.limits = self.limits.clone();
         plan.mood = self.mood;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();

@@ -49,7 +49,6 @@ impl Stage {
         world.script.on = true;
         world.script.reboot = Some(setup.reboot);
         world.script.memory.clone_from(&setup.memory);
-        world.script.limits = setup.limits.clone();
         world.plan.heal = Time::MAX / 2;
         for (k, vm) in setup.vms.iter().enumerate() {
             world.vms[k] = VmId(vm.name.clone());

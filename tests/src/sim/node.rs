@@ -282,7 +282,7 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
-            limits: self.script.limits.clone(),
+            limits: self.plan.limits.clone(),
             builtin: Builtin { node_priority: policy::node_priority, placement: policy::placement },
         }
     }

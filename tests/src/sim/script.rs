@@ -3,7 +3,6 @@
 use super::clock::Time;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
-use steadfast_core::config::Limits;
 
 /// Something that a story's log may want to tell. Nodes and VMs are indices.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +79,6 @@ pub struct Script {
     pub receivers: Option<u64>,
     /// Memory of these nodes in MiB.
     pub memory: BTreeMap<usize, u64>,
-    /// Limits of every machine.
-    pub limits: Limits,
     /// A node that went down by itself or by a fence agent comes back after this, or never.
     pub reboot: Option<Option<Time>>,
 }
@@ -115,7 +112,6 @@ impl Script {
             on: self.on,
             told: std::mem::take(&mut self.told),
             memory: std::mem::take(&mut self.memory),
-            limits: self.limits.clone(),
             reboot: self.reboot,
             ..Self::default()
         };
