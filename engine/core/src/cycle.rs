@@ -42,7 +42,7 @@ impl Machine {
             self.heartbeat.hurry(now, Millis(0));
         } else if self.register.wants_proof() {
             self.heartbeat.hurry(now, Millis(beat.0 / 20));
-        } else if self.liveness.anyone_suspect() {
+        } else if self.liveness.is_watchful(&self.config, now) {
             self.heartbeat.hurry(now, Millis(beat.0 / 4));
         }
     }

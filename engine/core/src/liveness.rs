@@ -333,9 +333,14 @@ impl Liveness {
         self.nodes.get(&node)
     }
 
-    /// A deadline is running for some node: look more often.
-    pub fn anyone_suspect(&self) -> bool {
-        self.nodes.values().any(|known| known.status == Status::Suspect)
+    /// A deadline is running for some node, or one has just left the view and its page is to tell a failure from an exclusion:
+    /// look more often.
+    pub fn is_watchful(&self, config: &Config, now: Instant) -> bool {
+        self.nodes.values().any(|known| match known.status {
+            Status::Suspect => true,
+            Status::Excluded => now.since(known.since) < config.timing.lease,
+            _ => false,
+        })
     }
 
     /// Admitted nodes that are to be evicted now, and why.
