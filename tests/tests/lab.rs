@@ -3,6 +3,9 @@
 //!
 //! `cargo test --release -p steadfast-tests --features lab --test lab -- --test-threads 1`, as root.
 
+#[path = "lab/hook.rs"]
+mod hook;
+
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
