@@ -21,6 +21,7 @@ macro_rules! mutant {
 
 pub mod action;
 mod beats;
+pub mod bounds;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -48,10 +49,14 @@ mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
+pub mod timing_lint;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]
