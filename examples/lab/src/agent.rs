@@ -139,14 +139,23 @@ impl Lab {
         self.start(node, DAEMON, self.program(DAEMON), &["--config", CONFIG])
     }
 
+    /// As `systemctl stop` does it.
+    pub fn stop_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGTERM)
+    }
+
     /// SIGKILL, and nothing else of the node. Its watchdog goes on counting.
     pub fn kill_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGKILL)
+    }
+
+    fn end_agent(&self, node: Node, signal: Signal) -> Result<()> {
         let agents = self.named(node, DAEMON);
         if agents.is_empty() {
             bail!("no agent runs on {node}: start it with `lab agent {node} start`");
         }
         for agent in &agents {
-            agent.signal(Signal::SIGKILL);
+            agent.signal(signal);
         }
         wait::until(&format!("end of the agent of {node}"), Duration::from_secs(10), || {
             Ok(agents.iter().all(|agent| !agent.is_alive()).then_some(()))
