@@ -18,6 +18,7 @@ use crate::journal::Journal;
 use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
+use crate::watchdog;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -281,7 +282,7 @@ fn machine_config(
         genesis: Ledger::genesis(&stored.cluster, &nodes),
         fence_agents: fenced_nodes(config, &nodes),
         verification: !config.verification.is_empty(),
-        never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
+        never_paused: time_proves(config),
         inherited: parts.record.inherited(now),
         name: name.into(),
         limits: config.limits.clone(),
@@ -290,6 +291,14 @@ fn machine_config(
             placement: steadfast_policy_placement::builtin,
         },
     }
+}
+
+/// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
+/// feed the watchdog.
+fn time_proves(config: &Config) -> bool {
+    let paused = telemetry::runs_under_hypervisor() && !config.never_paused;
+    let device = config.watchdog.as_ref().and_then(|device| device.to_str());
+    !paused && device.is_none_or(watchdog::outlives_agent)
 }
 
 fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {
