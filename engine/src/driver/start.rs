@@ -15,7 +15,7 @@ use crate::config::{Config, Problem, Problems};
 use crate::corosync::{self, ClusterFacts};
 use crate::hook;
 use crate::journal::Journal;
-use crate::pages::{self, ClusterFile, PageStore};
+use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
 use anyhow::{Context, Result};
@@ -100,8 +100,8 @@ fn gather(agent: &Agent, events: &Sink) -> Result<Parts, Problems> {
     let known = wait(agent, || known_cluster(&config.run, boot));
     let timing = config.timing(known.membership)?;
     let me = known.local;
-    let open = || pages::open(&config.storage, me, config.run.clone(), Arc::clone(events));
-    let pages = wait(agent, open);
+    let mut opening = Opening::new(config.storage.clone());
+    let pages = wait(agent, || opening.open(me, &config.run, Arc::clone(events)));
     // After the store: its lock is what makes the earlier incarnation surely dead.
     let record = wait(agent, || next_incarnation(&config.run, boot));
     Ok(Parts { boot, me, timing, pages, record })
@@ -152,11 +152,9 @@ fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<St
         problems.push(Problem::new(
             format!(
                 "mismatched cluster: the configuration says {:?}, {} says {:?}",
-                config.cluster,
-                config.storage.display(),
-                stored.cluster
+                config.cluster, config.storage, stored.cluster
             ),
-            "set cluster.name or storage.directory right",
+            format!("set cluster.name or {} right", config.storage.key()),
         ));
     }
     if !problems.is_empty() {
