@@ -1,5 +1,6 @@
 //! The agent's HTTP API on a unix socket (mode 0600: root only).
 
+mod doctor;
 mod errors;
 mod events;
 mod read;
@@ -50,6 +51,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/vms", get(read::vms).post(vms::enable))
         .route("/v1/vms/{name}", get(read::vm).delete(vms::disable))
         .route("/v1/election", get(read::election))
+        .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/policies", get(read::policies))
         .route("/v1/decisions", get(read::decisions))
         .route("/v1/events", get(events::stream))

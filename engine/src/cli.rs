@@ -1,6 +1,8 @@
 //! `steadfast`: the operator's commands.
 
+mod bounds;
 mod client;
+mod doctor;
 mod events;
 mod explain;
 mod format;
@@ -39,6 +41,15 @@ enum Command {
     /// Policies that decide.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Is this node set up so that the promises hold, and what may failures cost?
+    ///
+    /// Each check is green, yellow (works, could be better or quicker) or red (a promise does not hold), with what to do.
+    /// Exit code: 0 all green, 1 something yellow, 2 something red.
+    Doctor {
+        /// Configuration file, read if no agent answers.
+        #[arg(long, value_name = "FILE", default_value = "/etc/steadfast/steadfast.toml")]
+        config: PathBuf,
+    },
     /// Why a VM or a node is where and how it is.
     Explain {
         /// A VM or a node, by name or UUID.
@@ -121,14 +132,16 @@ enum ConfigCommand {
 }
 
 /// Runs the command line; the exit code is 0 for success, 1 for failure, 2 for wrong usage or configuration, 3
-/// when the agent cannot be reached.
+/// when the agent cannot be reached. `doctor` has its own: 0 green, 1 yellow, 2 red.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "steadfast: {failure}");
+            if !failure.is_told() {
+                let _ = writeln!(std::io::stderr(), "steadfast: {failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }
@@ -152,6 +165,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<(), Failu
         Command::Vm(VmCommand::Enable(enable)) => vm::enable(client, enable, json).await,
         Command::Vm(VmCommand::Disable { name }) => vm::disable(client, name, json).await,
         Command::Policy(PolicyCommand::List) => vm::policies(client, json).await,
+        Command::Doctor { config } => doctor::print(client, config, json).await,
         Command::Explain { name } => explain::print(client, name, json).await,
         Command::Events { follow } => events::print(client, *follow, json).await,
         Command::Watch => events::watch(client).await,

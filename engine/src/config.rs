@@ -7,6 +7,7 @@
 mod file;
 mod timing;
 
+use crate::virtualization;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use steadfast_core::config::Timing;
 use steadfast_core::time::Millis;
 
-pub use timing::{Bound, TimingOverrides, bounds, lint};
+pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
 #[derive(Debug, Clone)]
@@ -163,6 +164,12 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(Problems(problems)),
         }
+    }
+
+    /// Nothing pauses this machine from outside: it is no virtual one, or the operator says so. Rule 4 rests on it.
+    #[must_use]
+    pub fn is_never_paused(&self) -> bool {
+        self.never_paused || virtualization::evidence().is_none()
     }
 
     /// Timing for a corosync that notices a silent node within `membership`.

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
+use crate::watchdog::ReadBack;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use steadfast_core::config::Timing;
@@ -41,6 +42,8 @@ pub enum Phase {
 pub struct Live {
     /// Timing it runs with.
     pub timing: Timing,
+    /// W as the watchdog says it, if there is one.
+    pub read_back: Option<ReadBack>,
     /// The way to the machine.
     pub inbox: Arc<Inbox>,
     /// Operators' requests under way.
