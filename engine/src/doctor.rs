@@ -8,7 +8,9 @@ mod chrony;
 mod host;
 
 use crate::config::{Bound, Config, Problems, assumed, bounds};
+use crate::hook::install;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use steadfast_core::bounds::Assumed;
 use steadfast_core::config::Timing;
@@ -110,6 +112,7 @@ impl Report {
         let mut checks = agent::checks(config, snapshot, facts);
         checks.extend(host::checks());
         checks.extend(host::own_process());
+        checks.extend(hook_and_warnings(&facts.warnings));
         let report = Self::compose(config, Some(facts.timing.clone()), checks);
         Self { node: Some(snapshot.node.name.clone()), ..report }
     }
@@ -122,6 +125,7 @@ impl Report {
         checks
             .extend(timing.as_ref().err().into_iter().flat_map(|found| problems("timing", found)));
         checks.extend(host::checks());
+        checks.push(host::hook(Path::new(install::HOOKS)));
         Self::compose(config, timing.ok(), checks)
     }
 
@@ -155,6 +159,19 @@ impl Report {
         let bounds = timing.as_ref().map(|timing| bounds(timing, &assumed)).unwrap_or_default();
         Self { cluster, node: None, preset, level, checks, timing, assumed, bounds }
     }
+}
+
+/// What the agent has found by trying: its hook first of all.
+fn hook_and_warnings(warnings: &BTreeMap<&'static str, String>) -> Vec<Check> {
+    let trouble = |(finder, text): (&&'static str, &String)| {
+        let name = if *finder == "hook" { "libvirt hook" } else { finder };
+        Check::red(name, text.clone(), "")
+    };
+    let mut checks: Vec<Check> = warnings.iter().map(trouble).collect();
+    if !warnings.contains_key("hook") {
+        checks.push(host::hook(Path::new(install::HOOKS)));
+    }
+    checks
 }
 
 fn problems(name: &'static str, found: &Problems) -> impl Iterator<Item = Check> {

@@ -121,7 +121,8 @@ impl Story {
 }
 
 fn plan(seed: u64, victim: usize, story: Story) -> Plan {
-    let mut plan = Plan::new(seed, Wish { nodes: Some(3), class: Some(Class::Swarm), plant: None });
+    let (nodes, class) = (Some(3), Some(Class::Swarm));
+    let mut plan = Plan::new(seed, Wish { nodes, class, ..Wish::default() });
     let mask = 1 << victim;
     plan.vms = 6;
     plan.fence_agents = if story.fence_agents { 0b111 } else { 0 };

@@ -12,9 +12,11 @@ use crate::outbox::Note;
 use crate::plan;
 use crate::quorum::Witness;
 use crate::recovery;
+use crate::shutdown;
 use crate::snapshot::Status;
 use crate::time::Millis;
-use alloc::{boxed::Box, string::String};
+use crate::wishes::Desk;
+use alloc::{boxed::Box, string::String, vec::Vec};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
 
 impl Machine {
@@ -39,7 +41,7 @@ impl Machine {
             none_left: self.none_left,
             verification: self.verification,
             bounds: self.beats.bounds(&ledger, now),
-            guests: self.guests.reports(),
+            guests: self.guest_reports(),
             facts: self.own_facts(),
             policy: self.policy,
         }
@@ -179,6 +181,7 @@ impl Machine {
         self.fencing.clear();
         self.recovery.clear();
         self.enrolment.on_deposed();
+        self.notes.clear();
         self.election.on_deposed(self.out.now);
     }
 
@@ -214,6 +217,8 @@ impl Machine {
         self.open_cases();
         self.announce();
         plan::tell(before, &known.ledger, &mut self.out);
+        let notes = core::mem::take(&mut self.notes);
+        notes.into_iter().for_each(|note| self.out.record(note));
         self.recovery.on_committed(before, &known.ledger, &mut self.out);
         self.enrolment.on_committed(known.stamp, &mut self.out);
     }
@@ -291,20 +296,24 @@ impl Machine {
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let mut next = ledger.clone();
+        let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
         let mut changed = plan::apply_proofs(&mut next, &self.fencing, &facts);
         changed |= plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
         changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
         changed |= plan::acknowledge(&mut next, &facts);
         changed |= plan::forgive_failures(&mut next, &facts);
+        changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
         changed |= self.recovery.apply(&mut next, stamp, &facts);
         if self.enrolment.has_work() {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
-            let is_good = |node: NodeId| good.iter().any(|facts| facts.id == node.0);
-            changed |= self.enrolment.apply(&mut next, stamp, committed, is_good, &mut self.out);
+            let desk = Desk { stamp, good: &good };
+            let out = &mut self.out;
+            changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         if changed && self.register.commit(next) {
+            self.notes = notes;
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
     }

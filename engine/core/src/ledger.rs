@@ -305,6 +305,12 @@ impl VmEntry {
             failed: None,
         }
     }
+
+    /// It is wanted running, and there is hope: only then is it started, or an orphan.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.desired == Desired::Running && self.failed.is_none()
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

@@ -49,11 +49,14 @@ mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
 pub mod timing_lint;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]

@@ -5,8 +5,9 @@
 
 use crate::beats::{Beats, Heard};
 use crate::config::Config;
+use crate::guest::GuestState;
 use crate::heartbeat::Heartbeat;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, VmId};
 use crate::ledger::{EvictionReason, Ledger, Standing};
 use crate::quorum::Witness;
 use crate::snapshot::Status;
@@ -17,7 +18,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 /// A page is silent when this many complete cycles of our own showed the same sequence.
 const SILENT_CYCLES: u32 = 3;
 /// A beat is missed after this many intervals.
-const MISSED_BEATS: u64 = 3;
+pub(crate) const MISSED_BEATS: u64 = 3;
 
 /// What liveness looks at. Nothing here is touched.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +93,12 @@ impl Facts<'_> {
     /// What a node says now: its newest beat, while it beats and has not left the view since.
     pub fn word_of(&self, node: NodeId) -> Option<&Heard> {
         self.beats.heard(node).filter(|heard| self.is_beating(node) && !heard.stale)
+    }
+
+    /// What a node says of a VM now.
+    pub fn state_of(&self, node: NodeId, vm: &VmId) -> Option<&GuestState> {
+        let mut reports = self.word_of(node)?.beat.guests.iter();
+        reports.find(|report| report.vm == *vm).map(|report| &report.state)
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.

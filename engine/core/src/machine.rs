@@ -24,10 +24,11 @@ use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
+use crate::shutdown::Shutdowns;
 use crate::step::Step;
 use crate::time::{Instant, Millis};
 use crate::view::View;
-use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
 /// How far a term or a round may be ahead of the highest known.
@@ -52,6 +53,10 @@ pub struct Machine {
     pub(crate) enrolment: Enrolment,
     /// Start orders not carried out yet.
     pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Guests on their way down.
+    pub(crate) shutdowns: Shutdowns,
+    /// What is to be told when the change under way is committed.
+    pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
@@ -88,6 +93,8 @@ impl Machine {
             recovery: Recovery::default(),
             enrolment: Enrolment::default(),
             orders: BTreeMap::new(),
+            shutdowns: Shutdowns::default(),
+            notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
             policy: Digest::default(),
@@ -146,7 +153,7 @@ impl Machine {
             }
             Event::WatchdogFed { ended } => self.lease.on_fed(ended),
             Event::WatchdogFailed { reason } => self.on_watchdog_failed(reason),
-            Event::GuestsScanned(scan) => self.guests.on_scanned(scan),
+            Event::GuestsScanned(scan) => self.on_guests_scanned(scan),
             Event::StartEnded { vm, result } => self.on_start_ended(&vm, result),
             Event::StopEnded { .. } => self.guests.scan_if(true, &mut self.out),
             Event::GuestExited { vm } => self.on_guest_exited(&vm),
@@ -167,10 +174,8 @@ impl Machine {
                 self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
-            Event::WatchdogClosed
-            | Event::GuestShutDown { .. }
-            | Event::MigrationEnded { .. }
-            | Event::ResumeEnded { .. } => {}
+            Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
+            Event::WatchdogClosed | Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }

@@ -3,6 +3,7 @@
 use super::Check;
 use crate::config::Config;
 use crate::virtualization;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use steadfast_core::bounds::Assumed;
 use steadfast_core::config::Timing;
@@ -18,6 +19,8 @@ pub struct Facts {
     pub read_back: Option<Millis>,
     /// Where the pages lie.
     pub storage: String,
+    /// What the agent has found by trying, by who found it.
+    pub warnings: BTreeMap<&'static str, String>,
 }
 
 pub(super) fn checks(config: &Config, snapshot: &Snapshot, facts: &Facts) -> Vec<Check> {

@@ -52,6 +52,7 @@ fn facts() -> Facts {
         timing: Timing::standard(Millis(1_100)),
         read_back: Some(Millis(4_000)),
         storage: "directory /shared".into(),
+        warnings: BTreeMap::new(),
     }
 }
 

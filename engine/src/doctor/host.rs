@@ -1,6 +1,7 @@
 //! What the host shows without an agent: its clock, its sleep, libvirt's hook; and what the agent's own process is allowed.
 
 use super::{Check, chrony};
+use crate::hook::install;
 use std::fs;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ const LEASE_THREAD: &str = "lease";
 
 pub(super) fn checks() -> Vec<Check> {
     let root = Path::new("/");
-    vec![chrony::check(root), sleep(root), hook(root)]
+    vec![chrony::check(root), sleep(root)]
 }
 
 /// A machine that sleeps wakes up with guests that may run elsewhere by then.
@@ -35,20 +36,13 @@ fn sleep(root: &Path) -> Check {
     Check::red("sleep", text, format!("systemctl mask {}", SLEEP.join(" ")))
 }
 
-/// libvirt asks the agent before it starts anything, if its hook is there.
-fn hook(root: &Path) -> Check {
-    let is_ours = |path: &Path| fs::read_to_string(path).is_ok_and(|t| t.contains("steadfast"));
-    let hooks = root.join("etc/libvirt/hooks");
-    let folder = fs::read_dir(hooks.join("qemu.d")).into_iter().flatten().filter_map(Result::ok);
-    let mut files = folder.map(|entry| entry.path()).chain([hooks.join("qemu")]);
-    match files.find(|path| is_ours(path)) {
-        Some(path) => Check::green("libvirt hook", format!("{} asks the agent", path.display())),
-        None => {
-            let text = "none: `virsh start` can start an HA VM where it does not belong";
-            let remedy = format!("install Steadfast's hook in {}", hooks.join("qemu.d").display());
-            Check::yellow("libvirt hook", text, remedy)
-        }
+/// libvirt asks the agent before it starts anything, if its hook is there. The agent tests that it does; this only looks.
+pub(super) fn hook(hooks: &Path) -> Check {
+    if install::is_installed(hooks) {
+        return Check::green("libvirt hook", format!("installed in {}", hooks.display()));
     }
+    let text = "none: `virsh start` can start an HA VM where it does not belong";
+    Check::red("libvirt hook", text, install::remedy())
 }
 
 /// The agent's own process: paged out or kept waiting by others, it loses its lease.
@@ -144,12 +138,9 @@ pub(super) mod tests {
 
     #[test]
     fn only_a_hook_of_ours_counts() {
-        let theirs = ("etc/libvirt/hooks/qemu", "#!/bin/sh\nexit 0\n");
+        let theirs = ("hooks/qemu.d/steadfast", "#!/bin/sh\nexit 0\n");
         let root = Root::new("hook", &[theirs]);
-        assert_eq!(hook(&root.0).level, Level::Yellow);
-        let ours = ("etc/libvirt/hooks/qemu.d/10-ha", "#!/bin/sh\nexec steadfast hook \"$@\"\n");
-        let root = Root::new("ours", &[theirs, ours]);
-        assert_eq!(hook(&root.0).level, Level::Green);
+        assert_eq!(hook(&root.0.join("hooks")).level, Level::Red);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::sim::plan::{Class, Plan, Wish};
 use crate::sim::policy::Mood;
 use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
 /// A VM as a story declares it.
@@ -148,6 +148,7 @@ impl Setup {
         plan.fence_agents = self.fence_agents;
         plan.verification = self.verification;
         plan.never_paused = self.time_rule;
+        plan.limits = Limits::default();
         plan.mood = self.mood;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();

@@ -282,7 +282,7 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
-            limits: steadfast_core::config::Limits::default(),
+            limits: self.plan.limits.clone(),
             builtin: Builtin { node_priority: policy::node_priority, placement: policy::placement },
         }
     }

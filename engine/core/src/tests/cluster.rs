@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Guests shut down when they are asked to.
+    pub guests_listen: bool,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -66,6 +68,7 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
+            guests_listen: true,
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -111,6 +114,23 @@ impl Cluster {
         self.count += 1;
         let (id, change) = (self.count, Box::new(change));
         self.later(node, 1, Event::ChangeRequested { id, change });
+    }
+
+    /// An operator asks on this node, and watches for ten seconds.
+    pub fn ask_and_watch(&mut self, node: u32, change: Change) {
+        self.ask(node, change);
+        self.run(10_000);
+    }
+
+    /// The guest ends wherever it executes; with its own word if it shuts itself down.
+    pub fn end_guest(&mut self, name: &str, shuts_down: bool) {
+        for node in self.homes(name) {
+            self.executing.remove(&(vm(name), node));
+            self.later(node, OTHER, Event::GuestExited { vm: vm(name) });
+            if shuts_down {
+                self.later(node, OTHER * 2, Event::GuestShutDown { vm: vm(name) });
+            }
+        }
     }
 
     pub fn run(&mut self, ms: u64) {
@@ -259,6 +279,11 @@ impl Cluster {
                 self.later(node, OTHER, Event::GuestExited { vm: vm.clone() });
                 self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
             }
+            Action::ShutDownVm { vm } => {
+                if self.guests_listen {
+                    self.end_guest(vm.0.trim_start_matches("uuid-of-"), true);
+                }
+            }
             Action::Fence { victim, eviction } => {
                 self.fences.push((self.now, victim.0));
                 self.kill(victim.0);
@@ -303,6 +328,13 @@ impl Cluster {
         let nodes = known.ledger.nodes.iter();
         let admitted = nodes.filter(|(_, e)| matches!(e.standing, Standing::Admitted { .. }));
         admitted.map(|(node, _)| node.0).collect()
+    }
+
+    /// What `node` shows of the VM: state and reason.
+    pub fn shown(&self, node: u32, name: &str) -> (String, String) {
+        let snapshot = self.members[&node].machine.snapshot(at(self.now));
+        let view = snapshot.vms.into_iter().find(|view| view.id == vm(name)).unwrap();
+        (view.state, view.reason)
     }
 
     /// Where `name` executes.
