@@ -42,6 +42,7 @@ pub mod machine;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
+mod orders;
 mod outbox;
 pub mod page;
 mod placement;
@@ -52,6 +53,7 @@ mod register;
 mod report;
 mod shutdown;
 pub mod snapshot;
+mod start_order;
 mod starting;
 pub mod step;
 pub mod time;

@@ -21,6 +21,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
+use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
@@ -53,8 +54,10 @@ pub struct Machine {
     pub(crate) recovery: Recovery,
     pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
-    /// Start orders not carried out yet.
-    pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Orders that this node gives as a leader.
+    pub(crate) orders: Orders,
+    /// Start orders that it got and has not carried out yet.
+    pub(crate) ordered: BTreeMap<VmId, (StartOrder, Instant)>,
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
     /// What is to be told when the change under way is committed.
@@ -95,7 +98,8 @@ impl Machine {
             recovery: Recovery::default(),
             budgets: Budgets::default(),
             enrolment: Enrolment::default(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
+            ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
             notes: Vec::new(),
             refused: BTreeMap::new(),
