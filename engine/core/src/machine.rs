@@ -10,6 +10,7 @@ use crate::beats::Beats;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
 use crate::event::Event;
@@ -60,6 +61,7 @@ pub struct Machine {
     pub(crate) ordered: BTreeMap<VmId, (StartOrder, Instant)>,
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
+    pub(crate) disarming: Disarming,
     /// What is to be told when the change under way is committed.
     pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
@@ -101,6 +103,7 @@ impl Machine {
             orders: Orders::default(),
             ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
+            disarming: Disarming::default(),
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
@@ -182,7 +185,8 @@ impl Machine {
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
-            Event::WatchdogClosed | Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
+            Event::WatchdogClosed => self.on_watchdog_closed(),
+            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }

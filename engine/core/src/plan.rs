@@ -92,11 +92,14 @@ fn evict(
 /// leader's: their configurations may differ.
 fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis> {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    let by_page = page.filter(|page| page.boot() == boot && page.armed)?.span;
+    let arming = facts.ledger.armed_since;
+    let by_page = page.filter(|p| p.boot() == boot && p.armed && p.arming >= arming)?.span;
     // A beat that denies the rule overrules the page; silence on the network leaves the page's word.
     match facts.beats.heard(node).filter(|heard| heard.from.boot == boot) {
         None => by_page,
-        Some(heard) if heard.beat.armed => by_page.zip(heard.beat.span).map(|(a, b)| a.max(b)),
+        Some(heard) if heard.beat.armed && heard.beat.arming >= arming => {
+            by_page.zip(heard.beat.span).map(|(a, b)| a.max(b))
+        }
         Some(_) => None,
     }
 }

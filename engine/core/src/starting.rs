@@ -34,7 +34,9 @@ impl Machine {
     pub(crate) fn start_ordered(&mut self) {
         let now = self.out.now;
         self.ordered.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved() else { return };
+        let Some(known) = self.register.proved().filter(|known| !known.ledger.is_off()) else {
+            return;
+        };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());

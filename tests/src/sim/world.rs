@@ -188,6 +188,7 @@ impl World {
             What::Reform { members } => self.reform(members),
             What::Io { op, serial } => self.io(op, serial),
             What::Feed(run) => self.feed_on(run),
+            What::CloseWatchdog { node, epoch } => self.close_watchdog(node, epoch),
             What::WatchdogDue { node, boot } => self.watchdog_due(node, boot),
             What::Start(run) => self.start_on(run),
             What::Destroy(run) => self.destroy_on(run),
