@@ -182,6 +182,7 @@ impl Machine {
         self.fencing.clear();
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -192,6 +193,7 @@ impl Machine {
         self.fencing.begin(ballot);
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -256,9 +258,8 @@ impl Machine {
         let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
-        self.recovery.on_reports(&facts);
         let committing = self.register.committing();
-        self.recovery.order((ballot.term, stamp), committing, &facts, &mut self.out);
+        self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     /// A leader without storage, while a majority has it, makes room.
