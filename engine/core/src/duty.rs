@@ -142,10 +142,13 @@ impl Machine {
 
     pub(crate) fn on_start_order(&mut self, order: StartOrder) {
         // Orders of an older term, or to another incarnation, are refused.
-        if order.to != self.config.me || order.term < self.election.highest_term {
+        let to_me = order.to == self.config.me
+            || order.to.node == self.me() && mutant!(OrderToOtherIncarnation);
+        let stale = order.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+        if !to_me || stale {
             return;
         }
-        self.election.highest_term = order.term;
+        self.election.highest_term = self.election.highest_term.max(order.term);
         self.register.on_committed_heard(order.stamp);
         self.heartbeat.hurry(self.out.now, Millis(0));
         let now = self.out.now;
@@ -156,7 +159,8 @@ impl Machine {
     pub(crate) fn start_ordered(&mut self) {
         let now = self.out.now;
         self.orders.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved() else { return };
+        let rumoured = self.register.known().filter(|_| mutant!(StartByRumour));
+        let Some(known) = self.register.proved().or(rumoured) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let mine: Vec<(VmId, Stamp)> =
@@ -169,9 +173,10 @@ impl Machine {
             }
             let order = self.orders.get(&vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
-                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
+                let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+                o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.has_run(&vm, since);
+            let restart = self.guests.has_run(&vm, since) || mutant!(StartWithoutOrder);
             if (ordered || restart) && !self.guests.has_given_up(&vm, since) {
                 self.start(&vm, since, &ledger);
             }

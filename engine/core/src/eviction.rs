@@ -190,7 +190,8 @@ impl Fencing {
         out: &mut Outbox,
     ) -> alloc::vec::Vec<NodeId> {
         // A leader that was paused since then may have been deposed, and the node admitted again.
-        let confirmed = confirmed.filter(|read| out.now.since(*read) < beat * FRESH_BEATS);
+        let fresh = |read: Instant| out.now.since(read) < beat * FRESH_BEATS;
+        let confirmed = confirmed.filter(|read| fresh(*read) || mutant!(FenceUnconfirmed));
         let mut ordered = alloc::vec::Vec::new();
         for (node, eviction) in ledger.evictions().filter(|(_, e)| e.proof.is_none()) {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };
@@ -218,7 +219,7 @@ impl Fencing {
         now: Instant,
     ) -> bool {
         let Some(case) = self.cases.get(&(node, eviction.since)) else { return false };
-        if eviction.fence_orders == 0 {
+        if eviction.fence_orders == 0 || mutant!(AdmittedDuringFence) {
             return true;
         }
         // Ordered by an earlier leader: its agent may be running until its time-out.
@@ -231,7 +232,8 @@ impl Fencing {
     pub fn proof(&self, node: NodeId, eviction: &Eviction, facts: &Facts<'_>) -> Option<Proof> {
         let case = self.cases.get(&(node, eviction.since))?;
         let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-        let says = |none_left: Option<Stamp>| none_left == Some(eviction.since);
+        let is_it = |stamp: Stamp| stamp == eviction.since || mutant!(NoneLeftOfOtherEviction);
+        let says = |none_left: Option<Stamp>| none_left.is_some_and(is_it);
         let by_page = page.is_some_and(|page| says(page.none_left));
         let by_beat = facts.beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
         if by_page || by_beat {
@@ -242,7 +244,12 @@ impl Fencing {
         }
         // Pages only: a beat can be read long after it was sent, a page read after the commit cannot.
         let reread = case.storage_bound.is_some();
-        if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
+        let idle = |idle: bool| idle || mutant!(BootChangedWhileBusy);
+        if reread && page.is_some_and(|page| page.boot() != eviction.boot && idle(page.idle)) {
+            return Some(Proof::BootChanged);
+        }
+        let heard = facts.beats.heard(node).filter(|_| mutant!(BootChangedByBeat));
+        if heard.is_some_and(|heard| heard.from.boot != eviction.boot) {
             return Some(Proof::BootChanged);
         }
         let shown = page.filter(|page| page.boot() == eviction.boot).map(|page| page.span);
@@ -306,11 +313,18 @@ impl Case {
         };
         let counts = |node: &NodeId| *node != victim && ledger.nodes.contains_key(node);
         let promises = self.bounds.iter().filter(|(node, _)| counts(node));
-        if promises.clone().count() < ledger.nodes.len().div_ceil(2) {
+        let needed = if mutant!(BoundOfTooFew) { 1 } else { ledger.nodes.len().div_ceil(2) };
+        if promises.clone().count() < needed {
             return None;
         }
         let network = promises.map(|(_, at)| *at).max()?;
-        Some(network.max(self.storage_bound?) + surely_dead(span?))
+        let storage = self.storage_bound?;
+        let bound = match () {
+            () if mutant!(NoStorageBound) => network,
+            () if mutant!(NoNetworkBound) => storage,
+            () => network.max(storage),
+        };
+        Some(bound + surely_dead(span?))
     }
 }
 

@@ -53,8 +53,9 @@ pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a 
     // Of a node that is out of the view only old words are known: its next incarnation may know better.
     let heard = facts.word_of(entry.owner)?;
     let report = heard.beat.guests.iter().find(|report| report.vm == entry.spec.id)?;
+    let is_it = |since: Stamp| since == entry.since || mutant!(GivenUpOfOlderOwnership);
     match &report.state {
-        GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
+        GuestState::GivenUp { since, reason } if is_it(*since) => Some(reason),
         _ => None,
     }
 }
@@ -293,7 +294,9 @@ impl Recovery {
         let again = facts.config.timing.beat * 2;
         for (vm, entry) in &facts.ledger.vms {
             let Some(to) = self.idle_owner(entry, facts) else { continue };
-            if committing.is_some_and(|next| !keeps(next, vm, entry)) {
+            if committing.is_some_and(|next| !keeps(next, vm, entry))
+                && !mutant!(OrderedWhileMoving)
+            {
                 continue;
             }
             if self.ordered.get(vm).is_some_and(|at| out.now.since(*at) < again) {
