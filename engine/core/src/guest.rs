@@ -1,7 +1,7 @@
 //! What may execute on this node. Source of truth: processes, not libvirt's word (PROTOCOL section 4, "none left").
 
 use crate::action::Action;
-use crate::config::Config;
+use crate::budget::Restarts;
 use crate::ids::{Stamp, VmId};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
@@ -75,12 +75,21 @@ const DESTROY_AGAIN: Millis = Millis(1_000);
 /// Processes are scanned at least this often.
 const SCAN_EVERY: Millis = Millis(5_000);
 
+/// Why this incarnation will not start a VM any more under one ownership. Said only once its process is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It cannot run here, or may not.
+    GivenUp(String),
+    /// Its guest shut itself down, and is to stay off.
+    ShutDown,
+}
+
 /// What may execute here, and what was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Guests {
     scan: Option<GuestScan>,
     scan_asked: Option<Instant>,
-    /// Starts permitted by this incarnation that have not ended.
+    /// Starts permitted by this incarnation that have not ended, and until when they may be handed over.
     starting: BTreeMap<VmId, Instant>,
     /// When the last start was permitted or ended: a scan must begin after it to prove anything.
     disturbed: Instant,
@@ -89,10 +98,10 @@ pub(crate) struct Guests {
     undefined: BTreeMap<VmId, Stamp>,
     /// HA VMs by the newest ledgers read.
     ha: BTreeSet<VmId>,
-    given_up: BTreeMap<VmId, (Stamp, String)>,
-    /// VMs that this incarnation has seen running, with the ownership under which.
-    ran: BTreeMap<VmId, Stamp>,
-    exits: BTreeMap<VmId, (u32, Instant)>,
+    /// What this incarnation has said it will not start any more, under which ownership.
+    endings: BTreeMap<VmId, (Stamp, Ending)>,
+    /// How often they ended.
+    pub restarts: Restarts,
     ledger_known: bool,
     /// An earlier incarnation of this boot had a lease: what executes here may be HA VMs, whatever they are called.
     had_lease: bool,
@@ -108,7 +117,7 @@ impl Guests {
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
-            self.given_up.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
+            self.endings.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
         } else {
             self.ha.extend(ledger.vms.keys().cloned());
         }
@@ -123,7 +132,7 @@ impl Guests {
     }
 
     /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
-    pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
+    pub fn on_exited(&mut self, vm: &VmId, died: bool, window: Millis, now: Instant) {
         self.adopted.remove(vm);
         if let Some(scan) = self.scan.as_mut().filter(|_| mutant!(ExitOfEarlierProcess)) {
             scan.present.remove(vm);
@@ -131,38 +140,35 @@ impl Guests {
             self.disturbed = now;
         }
         // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
-        if self.destroying.contains_key(vm) || !self.is_ha(vm) {
-            return;
+        if died && !self.is_destroying(vm) && self.is_ha(vm) {
+            self.restarts.on_died(vm, window, now);
         }
-        let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
-        let recent = now.since(at) < Millis(600_000);
-        self.exits.insert(vm.clone(), (if recent { count + 1 } else { 1 }, now));
     }
 
-    pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) {
-        self.starting.remove(vm);
+    /// It was to be handed over by then; `None`: nobody had permitted it.
+    pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) -> Option<Instant> {
         self.disturbed = now;
+        self.starting.remove(vm)
+    }
+
+    pub fn is_destroying(&self, vm: &VmId) -> bool {
+        self.destroying.contains_key(vm)
     }
 
     /// Permits a start. The scan that proves "none left" must begin after it has ended.
-    pub fn permit(&mut self, vm: &VmId, since: Stamp, now: Instant) {
-        self.runs_under(vm, since);
-        self.starting.insert(vm.clone(), now);
+    pub fn permit(&mut self, vm: &VmId, since: Stamp, not_after: Instant, now: Instant) {
+        self.restarts.runs_under(vm, since);
+        self.starting.insert(vm.clone(), not_after);
         self.disturbed = now;
     }
 
     /// This incarnation will not start `vm` under the ownership `since` any more.
-    pub fn give_up(&mut self, vm: &VmId, since: Stamp, reason: String) {
-        self.given_up.insert(vm.clone(), (since, reason));
+    pub fn end(&mut self, vm: &VmId, since: Stamp, ending: Ending) {
+        self.endings.insert(vm.clone(), (since, ending));
     }
 
-    pub fn has_given_up(&self, vm: &VmId, since: Stamp) -> bool {
-        self.given_up.get(vm).is_some_and(|(given, _)| *given == since)
-    }
-
-    /// This incarnation started or saw `vm` under the ownership `since`: it may restart it without an order.
-    pub fn has_run(&self, vm: &VmId, since: Stamp) -> bool {
-        self.ran.get(vm) == Some(&since)
+    pub fn has_ended(&self, vm: &VmId, since: Stamp) -> bool {
+        self.endings.get(vm).is_some_and(|(ended, _)| *ended == since)
     }
 
     pub fn is_present(&self, vm: &VmId) -> bool {
@@ -181,19 +187,6 @@ impl Guests {
     pub fn is_uncertain(&self, vm: &VmId) -> bool {
         let Some(scan) = &self.scan else { return true };
         scan.began < self.disturbed || scan.unresolved.contains(vm)
-    }
-
-    /// How long to wait after the last exit before a restart: doubled with every exit within ten minutes.
-    /// What happened under an earlier ownership does not count.
-    pub fn may_start_again(&self, vm: &VmId, since: Stamp, config: &Config, now: Instant) -> bool {
-        !self.has_run(vm, since) || self.is_rested(vm, config, now)
-    }
-
-    fn is_rested(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
-        self.exits.get(vm).is_none_or(|(count, at)| {
-            let factor = 1u64 << (*count).saturating_sub(1).min(5);
-            *count <= 1 || now.since(*at) >= config.timing.restart_backoff * factor
-        })
     }
 
     /// HA VMs with a process here.
@@ -250,22 +243,9 @@ impl Guests {
         asked.is_none()
     }
 
-    /// How often `vm` ended here lately.
-    pub fn exits(&self, vm: &VmId) -> u32 {
-        self.exits.get(vm).map_or(0, |(count, _)| *count)
-    }
-
-    /// A new ownership begins with a clean sheet.
-    fn runs_under(&mut self, vm: &VmId, since: Stamp) {
-        if !self.has_run(vm, since) {
-            self.exits.remove(vm);
-            self.ran.insert(vm.clone(), since);
-        }
-    }
-
     /// Watches a guest that belongs here. True if it was not watched before.
     pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) -> bool {
-        self.runs_under(vm, since);
+        self.restarts.runs_under(vm, since);
         let news = !self.adopted.contains(vm);
         if news {
             self.adopted.insert(vm.clone());
@@ -285,13 +265,13 @@ impl Guests {
         self.undefined.remove(vm);
     }
 
-    /// What the beat says of guests here.
-    pub fn reports(&self) -> Vec<GuestReport> {
-        let report = |vm: &VmId| self.state(vm).map(|state| GuestReport { vm: vm.clone(), state });
-        self.ha.iter().filter_map(report).collect()
+    /// HA VMs by the newest ledgers read.
+    pub fn ha(&self) -> &BTreeSet<VmId> {
+        &self.ha
     }
 
-    fn state(&self, vm: &VmId) -> Option<GuestState> {
+    /// What the processes say of an HA VM here, and what this incarnation has said about it.
+    pub fn state(&self, vm: &VmId) -> Option<GuestState> {
         if self.destroying.contains_key(vm) {
             Some(GuestState::Stopping)
         } else if self.is_present(vm) {
@@ -301,8 +281,11 @@ impl Guests {
         } else if self.is_uncertain(vm) {
             None
         } else {
-            let (since, reason) = self.given_up.get(vm)?.clone();
-            Some(GuestState::GivenUp { since, reason })
+            let (since, ending) = self.endings.get(vm)?.clone();
+            Some(match ending {
+                Ending::GivenUp(reason) => GuestState::GivenUp { since, reason },
+                Ending::ShutDown => GuestState::ShutDown { since },
+            })
         }
     }
 }

@@ -21,9 +21,12 @@ macro_rules! mutant {
 
 pub mod action;
 mod beats;
+pub mod bounds;
+mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod disarm;
 mod duty;
 mod election;
 mod enrolment;
@@ -44,13 +47,18 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
+pub mod timing_lint;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]

@@ -7,8 +7,10 @@
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
 use crate::event::Event;
@@ -21,12 +23,14 @@ use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
 use crate::outbox::{Note, Outbox};
+use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
+use crate::shutdown::Shutdowns;
 use crate::step::Step;
 use crate::time::{Instant, Millis};
 use crate::view::View;
-use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
 /// How far a term or a round may be ahead of the highest known.
@@ -44,12 +48,19 @@ pub struct Machine {
     pub(crate) lease: Lease,
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
+    pub(crate) witness: Witness,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
+    pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
     /// Start orders not carried out yet.
     pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Guests on their way down.
+    pub(crate) shutdowns: Shutdowns,
+    pub(crate) disarming: Disarming,
+    /// What is to be told when the change under way is committed.
+    pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
@@ -80,11 +91,16 @@ impl Machine {
             lease: Lease::new(&config),
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
+            witness: Witness::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
+            budgets: Budgets::default(),
             enrolment: Enrolment::default(),
             orders: BTreeMap::new(),
+            shutdowns: Shutdowns::default(),
+            disarming: Disarming::default(),
+            notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
             policy: Digest::default(),
@@ -143,7 +159,7 @@ impl Machine {
             }
             Event::WatchdogFed { ended } => self.lease.on_fed(ended),
             Event::WatchdogFailed { reason } => self.on_watchdog_failed(reason),
-            Event::GuestsScanned(scan) => self.guests.on_scanned(scan),
+            Event::GuestsScanned(scan) => self.on_guests_scanned(scan),
             Event::StartEnded { vm, result } => self.on_start_ended(&vm, result),
             Event::StopEnded { .. } => self.guests.scan_if(true, &mut self.out),
             Event::GuestExited { vm } => self.on_guest_exited(&vm),
@@ -164,10 +180,9 @@ impl Machine {
                 self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
-            Event::WatchdogClosed
-            | Event::GuestShutDown { .. }
-            | Event::MigrationEnded { .. }
-            | Event::ResumeEnded { .. } => {}
+            Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
+            Event::WatchdogClosed => self.on_watchdog_closed(),
+            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }
@@ -253,11 +268,12 @@ impl Machine {
             }
             Body::Close { round } => {
                 let ledger = self.register.ledger();
-                self.election.on_close(round, &ledger, now, &mut self.out);
+                self.election.on_close(round, &facts_of!(self, &ledger), &mut self.out);
             }
             Body::Confirm { round, winner } => {
                 let ledger = self.register.ledger();
-                let ask = self.election.on_confirm(from.node, round, winner, &ledger, now);
+                let facts = facts_of!(self, &ledger);
+                let ask = self.election.on_confirm(from.node, round, winner, &facts);
                 self.on_ask(ask);
             }
             Body::Decline { round, reason } => {
@@ -350,14 +366,7 @@ impl Machine {
         self.answer_priority_if_late();
         let ledger = self.register.ledger();
         let trouble = self.leader_trouble(&ledger);
-        let scene = crate::election::Scene {
-            config: &self.config,
-            ledger: &ledger,
-            view: &self.view,
-            now: self.out.now,
-            leader_trouble: trouble,
-        };
-        let ask = self.election.on_time(&scene, &mut self.out);
+        let ask = self.election.on_time(&facts_of!(self, &ledger), trouble, &mut self.out);
         self.on_ask(ask);
     }
 

@@ -92,6 +92,8 @@ planted! {
     FeedWithoutSecondW = "4",
     /// The watchdog is fed as long as the agent runs.
     FedByWhoeverRuns = "4",
+    /// The watchdog is opened over guests that run, as if opening it were no feed.
+    OpeningIsNoFeed = "4",
     /// The record of a feed holds the time of the feed, not the lease's basis.
     FeedRecordsNow = "4",
     /// "None left" is said while a permitted start is still in flight.

@@ -142,6 +142,11 @@ impl Register {
         self.known.as_ref().filter(|known| known.proved)
     }
 
+    /// Who leads by the ledger, if it was read with proof.
+    pub fn ledger_leader(&self) -> Option<NodeId> {
+        self.proved().map(|known| NodeId(known.stamp.ballot.node))
+    }
+
     /// Our ballot, while our term stands.
     pub fn leading(&self) -> Option<Ballot> {
         match self.role {

@@ -87,7 +87,7 @@ pub struct Snapshot {
     pub ledger: LedgerView,
     /// Members of its CPG view; empty without corosync.
     pub view: Vec<NodeId>,
-    /// The view holds a majority of the configured nodes.
+    /// The nodes in the view may act: a majority of the configured ones, or half of them and the witness.
     pub quorate: bool,
     /// Own lease.
     pub lease: LeaseView,

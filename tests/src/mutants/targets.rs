@@ -85,6 +85,7 @@ pub const TARGETS: &[Target] = &[
     target("WatchdogTooLong", Focus::at(&[Kind::Entomb]).without_fencing()),
     target("FeedWithoutSecondW", Focus::at(&[Kind::Entomb]).without_fencing()),
     target("FedByWhoeverRuns", Focus::at(&[Kind::Entomb]).without_fencing()),
+    target("OpeningIsNoFeed", Focus::ANY),
     target(
         "FeedRecordsNow",
         Focus::at(&[Kind::Isolate, Kind::CrashAgent]).without_fencing().fast(),

@@ -15,7 +15,7 @@
 //! | `agent n2 crashes`, `crashes as a ghost`, `crashes after 3 actions` | systemd starts it after 2 s, or after the `for` |
 //! | `watchdog n2 fails`, `works` | somebody else has opened it |
 //! | `guest web dies` | its process |
-//! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt |
+//! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
 //! | `operator enables web on n2`, `operator disables web on n2` | asked on that node |
@@ -223,6 +223,9 @@ fn agent(node: usize, rest: &[&str]) -> Result<Deed, String> {
 
 fn starts(words: &[&str], names: &Names) -> Result<Deed, String> {
     let (mut node, mut vm, mut words) = (None, None, words);
+    if let ["of", name, rest @ ..] = words {
+        (vm, words) = (Some(names.vm(name)?), rest);
+    }
     loop {
         match words {
             [rest @ .., "on", name] => (node, words) = (Some(names.node(name)?), rest),
@@ -269,7 +272,8 @@ mod tests {
         assert_eq!(parse("messages of n1 n2 vanish"), Ok(Deed::Messages(0b11, false)));
         assert_eq!(parse("storage n3 hangs"), Ok(Deed::Storage(0b100, StorageWill::Hangs)));
         let starts = Deed::Starts(Some(2), Some(0), Some(StartWill::Fails));
-        assert_eq!(parse("starts fail of web on n3"), Ok(starts));
+        assert_eq!(parse("starts fail of web on n3"), Ok(starts.clone()));
+        assert_eq!(parse("starts of web fail on n3"), Ok(starts));
         let fence = Deed::FenceAgents(0b10, Some(FenceWill::CutsAndHangs));
         assert_eq!(parse("fence agents of n2 cut and hang"), Ok(fence));
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::condition::Condition;
 use super::stage::Stage;
-use super::story::{PATIENCE, Step, Story, What, When, Within};
+use super::story::{PATIENCE, Step, Story, What, When, Within, split_at_colon};
 use crate::sim::clock::{SECOND, Time};
 use crate::sim::report::guarded;
 
@@ -89,8 +89,8 @@ fn take(step: &Step, stage: &mut Stage, line: &str) -> Result<(), String> {
 
 /// "at 10s: power n2 off # why" -> "power n2 off".
 fn without_time(text: &str) -> &str {
-    let text = text.split('#').next().unwrap_or_default();
-    text.split_once(": ").map_or(text, |(_, rest)| rest).trim()
+    let text = text.split('#').next().unwrap_or_default().trim();
+    split_at_colon(text).map_or(text, |(_, rest)| rest)
 }
 
 fn time_words(stage: &Stage) -> String {

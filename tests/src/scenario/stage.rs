@@ -1,7 +1,7 @@
 //! A world that a story plays in: sets it up, does what the story says, and lets time pass.
 
 use super::deed::{Death, Deed, Still, StorageWill};
-use super::setup::Setup;
+use super::setup::{Setup, VmSetup};
 use super::watch::{Request, Watch};
 use crate::sim::clock::{MS, SECOND, Time};
 use crate::sim::node::id;
@@ -48,6 +48,7 @@ impl Stage {
         world.rng = Rng::still();
         world.script.on = true;
         world.script.reboot = Some(setup.reboot);
+        world.script.memory.clone_from(&setup.memory);
         world.plan.heal = Time::MAX / 2;
         for (k, vm) in setup.vms.iter().enumerate() {
             world.vms[k] = VmId(vm.name.clone());
@@ -69,16 +70,15 @@ impl Stage {
             }
         }
         for vm in 0..self.setup.vms.len() {
-            if self.setup.vms[vm].ha {
-                self.enrol(vm);
-            }
+            self.enrol(vm);
         }
         self.world.queue.push(SECOND, What::Tick);
     }
 
     fn enrol(&mut self, vm: usize) {
-        let home = self.setup.vms[vm].home;
-        let (asked, begun, granted) = ((0, self.world.now), false, false);
+        let VmSetup { home, ha, .. } = self.setup.vms[vm];
+        let when = if ha { self.world.now } else { Time::MAX };
+        let (asked, begun, granted) = ((0, when), false, false);
         let spec = Some(self.spec(vm));
         self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
     }
@@ -276,14 +276,11 @@ impl Stage {
         }
         let spec = self.spec(vm);
         let change = Box::new(Change::EnableVm(spec.clone()));
-        let known = self.world.enrolments.iter().any(|enrolment| enrolment.vm == vm);
-        if !known {
-            // From now on machines may touch it; the story asks, not the simulator's operator.
-            let (asked, begun, granted, home) = ((id, self.world.now), true, true, node);
-            let spec = Some(spec);
-            let enrolment = Enrolment { vm, home, asked, begun, granted, spec };
-            self.world.enrolments.push(enrolment);
-        }
+        // From now on machines may touch it; the story asks, not the simulator's operator.
+        let (asked, begun, granted, home) = ((id, Time::MAX), true, true, node);
+        self.world.enrolments.retain(|enrolment| enrolment.vm != vm);
+        let spec = Some(spec);
+        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
         self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
     }
 
@@ -292,8 +289,9 @@ impl Stage {
         self.undo.clear();
         (self.hanging, self.failing) = (0, 0);
         self.world.plan.heal = self.world.now;
+        // What nobody put under HA need not come up.
+        self.world.enrolments.retain(|enrolment| enrolment.begun || enrolment.asked.1 < Time::MAX);
         self.world.heal();
-        self.world.script.on = true;
     }
 }
 

@@ -146,7 +146,10 @@ fn step(line: usize, text: &str, names: &Names) -> Result<Step, String> {
 }
 
 fn when<'a>(text: &'a str, names: &Names) -> Result<(When, &'a str), String> {
-    let Some((head, rest)) = text.split_once(": ") else { return Ok((When::Now, text)) };
+    let (head, rest) = match text.split(' ').next() {
+        Some("at" | "after" | "when") => split_at_colon(text).ok_or("`at 10s: ...` has a colon")?,
+        _ => return Ok((When::Now, text)),
+    };
     let words: Vec<&str> = head.split_whitespace().collect();
     let when = match words.as_slice() {
         ["at", time] => When::At(length(time)?),
@@ -154,7 +157,18 @@ fn when<'a>(text: &'a str, names: &Names) -> Result<(When, &'a str), String> {
         ["when", condition @ ..] => When::Once(Condition::parse(condition, names)?),
         _ => return Err(format!("not understood: {head}; write at, after or when")),
     };
-    Ok((when, rest.trim()))
+    Ok((when, rest))
+}
+
+/// At the first colon that is not in quotes.
+#[must_use]
+pub fn split_at_colon(text: &str) -> Option<(&str, &str)> {
+    let mut quoted = false;
+    let end = text.char_indices().find(|(_, letter)| {
+        quoted ^= *letter == '"';
+        *letter == ':' && !quoted
+    });
+    end.map(|(at, _)| (text[..at].trim(), text[at + 1..].trim()))
 }
 
 fn expectation(words: &[&str], names: &Names) -> Result<What, String> {
@@ -210,6 +224,13 @@ mod tests {
         assert!(wrong("explode").contains("not understood"));
         assert!(wrong("guest web dies for 5s").contains("cannot be undone"));
         assert!(wrong("end 5s").contains("line 4: nothing happens after the end"));
+    }
+
+    #[test]
+    fn a_colon_in_quotes_ends_nothing() {
+        let split = split_at_colon("when \"n1 sees itself: No\": power n1 off");
+        assert_eq!(split, Some(("when \"n1 sees itself: No\"", "power n1 off")));
+        assert_eq!(split_at_colon("expect \"a: b\""), None);
     }
 
     #[test]

@@ -342,11 +342,15 @@ impl Watch {
         let Some(agent) = agent else { return };
         let leads = self.leader == Some(node);
         let snapshot = agent.machine.snapshot(world.own(node));
+        let quorate = snapshot.quorate;
         for view in &snapshot.nodes {
             let k = index(view.id);
-            if leads && self.status[k] != Some(view.status) {
-                self.status[k] = Some(view.status);
-                self.add(world, k, &format!("status: {}", view.status.words()));
+            // Without a majority a leader's word of others is old.
+            if leads && (quorate || k == node) {
+                let old = self.status[k].replace(view.status);
+                if old.map(calm) != Some(calm(view.status)) {
+                    self.add(world, k, &format!("status: {}", calm(view.status).words()));
+                }
             }
             if k == node && !leads && self.own[k] != Some(view.status) {
                 self.own[k] = Some(view.status);
@@ -358,4 +362,9 @@ impl Watch {
             }
         }
     }
+}
+
+/// Who leads is told by itself.
+fn calm(status: Status) -> Status {
+    if status == Status::Leader { Status::Member } else { status }
 }

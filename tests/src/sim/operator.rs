@@ -39,12 +39,12 @@ impl World {
     }
 
     fn measure(&mut self, n: usize, epoch: u64) {
-        let used = u64::from(self.executing(n).count_ones());
+        let memory_mib = self.script.memory.get(&n).copied().unwrap_or(65_536);
         let facts = NodeFacts {
             id: id(n).0,
             name: self.nodes[n].name.clone(),
-            memory_mib: 65_536,
-            memory_free_mib: 65_536 - 1_024 * used,
+            memory_mib,
+            memory_free_mib: memory_mib.saturating_sub(self.memory_used(n)),
             vcpus: 64,
             ..NodeFacts::default()
         };
@@ -54,6 +54,13 @@ impl World {
         if self.plan.verification {
             self.answer(n, epoch, delay, Event::VerificationChecked { reachable });
         }
+    }
+
+    fn memory_used(&self, n: usize) -> u64 {
+        let executing = self.executing(n);
+        let spec = |vm: usize| self.enrolments.iter().find(|e| e.vm == vm)?.spec.as_ref();
+        let memory = |vm: usize| spec(vm).map_or(1_024, |spec| spec.memory_mib);
+        (0..self.vms.len()).filter(|vm| executing >> vm & 1 == 1).map(memory).sum()
     }
 
     /// Asks the node-priority policy.
@@ -84,6 +91,7 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
+        self.revive_failed();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);
     }

@@ -5,7 +5,7 @@ use super::faults::{Fault, Kind};
 use super::focus::Focus;
 use super::policy::Mood;
 use super::rng::Rng;
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
 /// Which promise a run tests beside the ones that always hold.
@@ -62,6 +62,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Limits of every machine.
+    pub limits: Limits,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -106,6 +108,7 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            limits: draw_limits(seed),
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
@@ -203,6 +206,12 @@ fn draw_class(rng: &mut Rng) -> Class {
         11..18 => Class::NetworkForAll,
         _ => Class::Swarm,
     }
+}
+
+/// By chance of its own, so that known seeds keep their stories.
+fn draw_limits(seed: u64) -> Limits {
+    let mut rng = Rng::new(seed ^ 0x11_17);
+    Limits { witness: rng.pick(&[None, None, Some(true), Some(false)]), ..Limits::default() }
 }
 
 fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {

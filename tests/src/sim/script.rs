@@ -77,6 +77,8 @@ pub struct Script {
     pub watchdog_broken: u64,
     /// When rings break: sides (bits) that receive what is on its way from the other side. `None`: chance decides.
     pub receivers: Option<u64>,
+    /// Memory of these nodes in MiB.
+    pub memory: BTreeMap<usize, u64>,
     /// A node that went down by itself or by a fence agent comes back after this, or never.
     pub reboot: Option<Option<Time>>,
 }
@@ -106,7 +108,12 @@ impl Script {
 
     /// Every disturbance ends.
     pub fn heal(&mut self) {
-        let (on, told, reboot) = (self.on, std::mem::take(&mut self.told), self.reboot);
-        *self = Self { on, told, reboot, ..Self::default() };
+        *self = Self {
+            on: self.on,
+            told: std::mem::take(&mut self.told),
+            memory: std::mem::take(&mut self.memory),
+            reboot: self.reboot,
+            ..Self::default()
+        };
     }
 }

@@ -63,6 +63,8 @@ impl Case3 {
             config: &self.config,
             now: at(now),
             ledger: &self.ledger,
+            ledger_leader: None,
+            witness: &crate::quorum::Witness::default(),
             view: &View::default(),
             beats: &self.beats,
             heartbeat: &self.heartbeat,
@@ -480,11 +482,13 @@ fn nobody_is_admitted_again_while_a_fence_agent_may_still_act() {
     case.record_order();
     case.read(COMMITTED + 100);
     assert!(!case.may_admit(COMMITTED + 29_999), "an earlier leader's may be running");
-    assert!(case.may_admit(COMMITTED + 30_000), "it is killed at its time-out");
+    assert!(!case.may_admit(COMMITTED + 30_001), "it is killed at its time-out, and may have cut");
+    assert!(case.may_admit(COMMITTED + 31_500), "what beats now beats after that");
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     assert!(!case.may_admit(LATE), "ours is running");
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
-    assert!(case.may_admit(COMMITTED + 901));
+    assert!(!case.may_admit(COMMITTED + 901), "what beats is heard of before its end");
+    assert!(case.may_admit(COMMITTED + 900 + 1_500));
 }
 
 #[test]
@@ -493,8 +497,8 @@ fn a_new_leaders_own_success_does_not_end_an_earlier_leaders_agent() {
     case.read(COMMITTED + 100);
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
-    assert!(!case.may_admit(COMMITTED + 901), "the earlier agent may run until its time-out");
-    assert!(case.may_admit(COMMITTED + 30_000));
+    assert!(!case.may_admit(COMMITTED + 3_000), "the earlier agent may run until its time-out");
+    assert!(case.may_admit(COMMITTED + 31_500));
 }
 
 #[test]

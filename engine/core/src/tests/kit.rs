@@ -124,11 +124,16 @@ pub(crate) fn page(node: u32, sequence: u64) -> Page {
 
 /// Slots of three nodes; those not named are empty.
 pub(crate) fn pages(written: impl IntoIterator<Item = Page>) -> Pages {
-    let mut pages: Pages = (1..=3).map(|node| (id(node), None)).collect();
+    let mut pages = slots(3);
     for page in written {
         pages.insert(page.writer.node, Some(page));
     }
     pages
+}
+
+/// Empty slots of so many nodes.
+pub(crate) fn slots(nodes: u32) -> Pages {
+    (1..=nodes).map(|node| (id(node), None)).collect()
 }
 
 pub(crate) fn cycle(began: u64, ended: u64, pages: &Pages) -> Cycle {
@@ -197,8 +202,13 @@ pub(crate) fn set_eviction(ledger: &mut Ledger, node: u32, eviction: Eviction) {
 
 /// Three nodes, all admitted by `1.1v1`.
 pub(crate) fn all_admitted() -> Ledger {
-    let mut ledger = genesis(3);
-    (1..=3).for_each(|node| admit(&mut ledger, node, stamp(1, 1, 1)));
+    admitted(3)
+}
+
+/// So many nodes, all admitted by `1.1v1`.
+pub(crate) fn admitted(nodes: u32) -> Ledger {
+    let mut ledger = genesis(nodes);
+    (1..=nodes).for_each(|node| admit(&mut ledger, node, stamp(1, 1, 1)));
     ledger
 }
 
