@@ -9,6 +9,7 @@ mod limits;
 mod timing;
 
 use crate::pages::Place;
+use crate::virtualization;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
-pub use timing::{Bound, TimingOverrides, bounds, lint};
+pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
 #[derive(Debug, Clone)]
@@ -171,6 +172,12 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(Problems(problems)),
         }
+    }
+
+    /// Nothing pauses this machine from outside: it is no virtual one, or the operator says so. Rule 4 rests on it.
+    #[must_use]
+    pub fn is_never_paused(&self) -> bool {
+        self.never_paused || virtualization::evidence().is_none()
     }
 
     /// Timing for a corosync that notices a silent node within `membership`.

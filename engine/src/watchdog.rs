@@ -18,13 +18,16 @@ use crate::Sink;
 use crate::clock::Clock;
 use crate::record::RunRecord;
 use crate::systemd;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use device::Device;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+use steadfast_core::config::Timing;
 use steadfast_core::event::Event;
 use steadfast_core::time::{Instant, Millis};
+use steadfast_core::timing_lint;
 
 /// The name of the descriptor in systemd's store.
 const STORED_NAME: &str = "watchdog";
@@ -41,6 +44,23 @@ pub fn outlives_agent(device: &str) -> bool {
 #[derive(Debug)]
 pub struct Watchdog {
     shared: Arc<Shared>,
+    read_back: ReadBack,
+}
+
+/// W as the device said it last; known once it is open.
+#[derive(Debug, Clone, Default)]
+pub struct ReadBack(Arc<AtomicU64>);
+
+impl ReadBack {
+    /// What the device said.
+    #[must_use]
+    pub fn get(&self) -> Option<Millis> {
+        Some(Millis(self.0.load(Ordering::Relaxed))).filter(|said| said.0 > 0)
+    }
+
+    fn set(&self, said: Millis) {
+        self.0.store(said.0, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,22 +83,25 @@ struct Feed {
 }
 
 impl Watchdog {
-    /// Prepares to feed `device` with this time-out. A descriptor kept by systemd is taken over; otherwise
-    /// nothing is opened before the first feed.
+    /// Prepares to feed `device` with this W, and refuses a device that says another one that is unsafe. A descriptor
+    /// kept by systemd is taken over; otherwise nothing is opened before the first feed.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         device: &str,
-        timeout: Millis,
+        timing: &Timing,
         record: RunRecord,
         clock: Clock,
         events: Sink,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
+        let read_back = ReadBack::default();
         let keeper = Keeper {
             name: device.to_owned(),
-            timeout,
+            timeout: timing.watchdog,
+            timing: timing.clone(),
+            read_back: read_back.clone(),
             fed_this_boot: record.inherited(clock.now()).is_some(),
             ended: None,
             unstoppable: false,
@@ -95,7 +118,13 @@ impl Watchdog {
         let thread = std::thread::Builder::new().name("watchdog".into());
         let run = move || keeper.run(&requests);
         thread.spawn(run).context("cannot start the watchdog thread")?;
-        Ok(Self { shared })
+        Ok(Self { shared, read_back })
+    }
+
+    /// Where the device's own W will be told.
+    #[must_use]
+    pub fn read_back(&self) -> ReadBack {
+        self.read_back.clone()
     }
 
     /// Feeds the watchdog, unless it is later than `not_after` when it comes to that, or a feed has ended
@@ -130,6 +159,9 @@ impl Shared {
 struct Keeper {
     name: String,
     timeout: Millis,
+    /// What W must be safe with.
+    timing: Timing,
+    read_back: ReadBack,
     record: RunRecord,
     clock: Clock,
     events: Sink,
@@ -276,6 +308,7 @@ impl Keeper {
             return Err(Unfed::Failed("close", error));
         }
         let fed = if device.has_timeout(self.timeout) {
+            self.read_back.set(self.timeout);
             fed
         } else {
             self.check(request)?;
@@ -294,7 +327,7 @@ impl Keeper {
     /// True if this fed it.
     fn set_timeout(&mut self) -> Result<bool, Unfed> {
         let Some(device) = &mut self.device else { return Err(Unfed::Resting) };
-        match device.set_timeout(self.timeout) {
+        match device.set_timeout(self.timeout).and_then(|answer| self.checked(answer)) {
             Ok((set, fed)) => {
                 let (asked_ms, set_ms) = (self.timeout.0, set.0);
                 tracing::info!(device = self.name, asked_ms, set_ms, "watchdog time-out set");
@@ -306,6 +339,15 @@ impl Keeper {
                 Err(Unfed::Failed("time-out", reason))
             }
         }
+    }
+
+    /// The device's own W counts: a longer one would outlive what everybody waits for.
+    fn checked(&self, (set, fed): (Millis, bool)) -> Result<(Millis, bool)> {
+        self.read_back.set(set);
+        let refused = timing_lint::check_read_back(&self.timing, set).err();
+        refused.map_or(Ok((set, fed)), |refusal| {
+            Err(anyhow!("{}; {}, or use another device", refusal.what(), refusal.remedy()))
+        })
     }
 
     fn ping(&mut self) -> Result<(), Unfed> {

@@ -15,7 +15,7 @@ use crate::quorum::Witness;
 use crate::recovery;
 use crate::shutdown;
 use crate::snapshot::Status;
-use crate::time::Millis;
+use crate::time::{Instant, Millis};
 use crate::wishes::Desk;
 use alloc::{boxed::Box, string::String, vec::Vec};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
@@ -114,7 +114,8 @@ impl Machine {
     /// A policy that is late loses its say, not the election.
     pub(crate) fn answer_priority_if_late(&mut self) {
         let now = self.out.now;
-        if self.priority_asked.take_if(|(_, deadline)| now >= *deadline).is_some() {
+        let late = |deadline: Instant| now >= deadline && !mutant!(PolicyAwaited);
+        if self.priority_asked.take_if(|(_, deadline)| late(*deadline)).is_some() {
             let verdict = (self.config.builtin.node_priority)(&self.priority_question());
             let (name, kind) = ("built-in".into(), "built_in".into());
             self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
@@ -182,6 +183,7 @@ impl Machine {
         self.fencing.clear();
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -192,6 +194,7 @@ impl Machine {
         self.fencing.begin(ballot);
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -256,9 +259,8 @@ impl Machine {
         let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
-        self.recovery.on_reports(&facts);
         let committing = self.register.committing();
-        self.recovery.order((ballot.term, stamp), committing, &facts, &mut self.out);
+        self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     /// A leader without storage, while a majority has it, makes room.

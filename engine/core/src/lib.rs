@@ -43,6 +43,7 @@ pub mod machine;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
+mod orders;
 mod outbox;
 pub mod page;
 mod placement;
@@ -53,6 +54,7 @@ mod register;
 mod report;
 mod shutdown;
 pub mod snapshot;
+mod start_order;
 mod starting;
 pub mod step;
 pub mod time;

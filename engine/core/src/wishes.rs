@@ -7,6 +7,7 @@ use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
 use crate::message::Change;
 use crate::outbox::Note;
+use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -70,6 +71,11 @@ impl Desk<'_> {
                 "another VM is called {}: UUID {}; rename one of them",
                 spec.name,
                 other.spec.id
+            ));
+        }
+        if let Some(circle) = circle(next, spec) {
+            return Err(alloc::format!(
+                "each of these would wait for the next to run: {circle}; leave one of them out of `after`"
             ));
         }
         if let Some(known) = next.vms.get_mut(&spec.id) {

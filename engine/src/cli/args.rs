@@ -45,6 +45,15 @@ pub(super) enum Command {
     /// Policies that decide.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Is this node set up so that the promises hold, and what may failures cost?
+    ///
+    /// Each check is green, yellow (works, could be better or quicker) or red (a promise does not hold), with what to do.
+    /// Exit code: 0 all green, 1 something yellow, 2 something red.
+    Doctor {
+        /// Configuration file, read if no agent answers.
+        #[arg(long, value_name = "FILE", default_value = "/etc/steadfast/steadfast.toml")]
+        config: PathBuf,
+    },
     /// Why a VM or a node is where and how it is.
     Explain {
         /// A VM or a node, by name or UUID.

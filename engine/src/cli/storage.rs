@@ -3,7 +3,7 @@
 use super::args::Init;
 use super::client::Failure;
 use super::{format, say};
-use crate::config::{Config, bounds};
+use crate::config::{Config, assumed, bounds};
 use crate::pages::{self, Place, StoredNode};
 use std::path::Path;
 use steadfast_core::ids::NodeId;
@@ -43,11 +43,7 @@ pub(super) fn check_config(file: &Path) -> Result<(), Failure> {
     let usage = |problems: crate::config::Problems| Failure::Usage(problems.to_string());
     let config = Config::load(file).map_err(usage)?;
     let timing = config.timing(ASSUMED_MEMBERSHIP).map_err(usage)?;
-    let mut table = format::table(&["FAILURE", "OF", "FENCE AGENT", "BOUND", "SUM"]);
-    for bound in bounds(&timing) {
-        let agent = if bound.fence_agent { "yes" } else { "no" }.to_string();
-        let length = format!("{} ms", bound.bound_ms);
-        table.add_row([bound.failure, bound.role, agent, length, bound.sum]);
-    }
-    say(&format!("{} is good\n\n{}\n", file.display(), table.trim_fmt()))
+    let assumed = assumed(&config);
+    let table = super::bounds::render(&bounds(&timing, &assumed), &assumed);
+    say(&format!("{} is good\n\n{table}", file.display()))
 }

@@ -11,14 +11,15 @@ use super::questions::Questions;
 use super::{Driver, Inbox, Requests, adapters};
 use crate::Sink;
 use crate::clock::Clock;
-use crate::config::{Config, Problem, Problems};
+use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
 use crate::hook;
 use crate::journal::Journal;
 use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
-use crate::watchdog;
+use crate::virtualization;
+use crate::watchdog::{self, Watchdog};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -214,6 +215,7 @@ fn assemble(
     name: &str,
 ) -> Result<Running> {
     let config = &agent.config;
+    tell_timing(config, &parts.timing);
     let incarnation = parts.record.incarnation();
     let me = Identity { node: parts.me, boot: parts.boot, incarnation };
     let (decisions, taken) =
@@ -239,6 +241,7 @@ fn assemble(
     let requests = Arc::new(Requests::default());
     agent.begin(Arc::new(Live {
         timing: parts.timing.clone(),
+        read_back: hands.watchdog.as_ref().map(Watchdog::read_back),
         inbox: Arc::clone(inbox),
         requests: Arc::clone(&requests),
         decisions,
@@ -254,6 +257,17 @@ fn assemble(
     let inbox = Arc::clone(inbox);
     let driver = Driver { machine, hands, inbox, journal, requests, decisions: taken, wake_at };
     Ok((driver, first, now))
+}
+
+/// Once, at the start: what failures may cost, and whether time may prove this node dead.
+fn tell_timing(config: &Config, timing: &Timing) {
+    if let (Some(found), false) = (virtualization::evidence(), config.is_never_paused()) {
+        tracing::warn!(found, "a virtual machine: time is no proof for it; see `steadfast doctor`");
+    }
+    for bound in bounds(timing, &assumed(config)) {
+        let Bound { failure, role, fence_agent, bound_ms, sum, note, .. } = &bound;
+        tracing::info!(failure, role, fence_agent, bound_ms, sum, note, "bound");
+    }
 }
 
 fn open_journal(run: &Path) -> Option<Journal> {
@@ -296,9 +310,8 @@ fn machine_config(
 /// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
 /// feed the watchdog.
 fn time_proves(config: &Config) -> bool {
-    let paused = telemetry::runs_under_hypervisor() && !config.never_paused;
     let device = config.watchdog.as_ref().and_then(|device| device.to_str());
-    !paused && device.is_none_or(watchdog::outlives_agent)
+    config.is_never_paused() && device.is_none_or(watchdog::outlives_agent)
 }
 
 fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {

@@ -93,14 +93,6 @@ never_paused = true
     text
 }
 
-/// Where the agents keep pages and ledger, as their configuration says it.
-fn store(lab: &Lab) -> String {
-    match lab.options.storage {
-        Storage::Directory => format!("directory = \"{DIRECTORY}\""),
-        Storage::Block => format!("device = \"{}\"", san::DEVICE),
-    }
-}
-
 /// libvirt's folder of hooks is the node's own: each libvirtd asks the agent of its node.
 pub fn install_hook(lab: &Lab, node: Node) -> Result<()> {
     let etc = lab.home(node).join("etc");
@@ -109,6 +101,14 @@ pub fn install_hook(lab: &Lab, node: Node) -> Result<()> {
     install.args(["node", "install-hook", "--config"]).arg(etc.join("steadfast/steadfast.toml"));
     install.arg("--hooks").arg(etc.join("libvirt/hooks")).arg("--program").arg(&steadfast);
     sys::run(&mut install).map(drop)
+}
+
+/// Where the agents keep pages and ledger, as their configuration says it.
+fn store(lab: &Lab) -> String {
+    match lab.options.storage {
+        Storage::Directory => format!("directory = \"{DIRECTORY}\""),
+        Storage::Block => format!("device = \"{}\"", san::DEVICE),
+    }
 }
 
 /// The fence agent is this program under another name.
