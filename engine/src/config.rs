@@ -58,6 +58,8 @@ pub struct Config {
     pub run: PathBuf,
     /// What outlives a boot: the list of HA VMs that libvirt's hook reads while the agent is down.
     pub state: PathBuf,
+    /// Lock memory, and take real-time priority for what keeps the lease.
+    pub realtime: bool,
     /// The operator's word that this machine is never paused from outside.
     pub never_paused: bool,
     /// Fence agents, by victim.

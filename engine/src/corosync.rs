@@ -6,6 +6,8 @@
 //! sends are confirmed by self-delivery.
 
 use crate::Sink;
+use crate::realtime;
+use crate::threads::lock;
 use anyhow::{Context, Result, anyhow, bail};
 use rust_corosync::{CsError, DispatchFlags, cpg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,7 +15,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use steadfast_core::event::Event;
 use steadfast_core::ids::NodeId;
@@ -135,6 +137,8 @@ struct Session {
 
 impl Owner {
     fn run(mut self) {
+        // What is wrong with it is told by the lease path, which asks for the same.
+        let _ = realtime::raise();
         let mut connector = Connector::default();
         let mut lost = false;
         loop {
@@ -371,10 +375,6 @@ fn on_members(
     // Two processes of one node are one member.
     let members = members.iter().map(|member| NodeId(member.nodeid.into())).collect();
     lock(&SEEN).push(Seen::Members { group: group.to_owned(), members });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until one of the descriptors is readable or broken; `None` waits for ever.

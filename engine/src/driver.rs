@@ -18,6 +18,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::realtime;
 use crate::systemd;
 use anyhow::Context;
 use decisions::Taken;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use steadfast_core::action::Action;
+use steadfast_core::decision::Kind;
 use steadfast_core::event::Event;
 use steadfast_core::machine::Machine;
 use steadfast_core::step::Step;
@@ -102,6 +104,9 @@ impl Driver {
         match action {
             Action::Answer(reply) => self.requests.answer(reply),
             Action::Record(decision) => {
+                if decision.kind == Kind::LastWords {
+                    drop(self.hands.last_words.speak(&decision.text));
+                }
                 let taken = Taken { decision: decision.clone(), wall_ms: Clock.wall_ms() };
                 // Without a recorder decisions go unheard; the protocol goes on.
                 let _ = self.decisions.send(taken);
@@ -139,6 +144,9 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
         .build()
         .context("cannot start the API's threads")?;
     let agent = Agent::new(config);
+    if agent.config.realtime {
+        agent.warn("memory", realtime::prepare().err());
+    }
     let code = runtime.block_on(serve_until_end(&agent));
     // Requests under way are cut: their outcome is unknown to those who asked, as the API says.
     runtime.shutdown_background();

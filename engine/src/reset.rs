@@ -1,23 +1,22 @@
 //! Resets this node: the last resort when an HA VM may still execute after its time.
 
+use crate::last_words::LastWords;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// Where the kernel takes sysrq commands.
 pub const SYSRQ: &str = "/proc/sysrq-trigger";
 
-/// Last words may hang (a console, the journal); the reset waits no longer for them.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// Resets this node at once, without sync: storage may hang, and what is not on disk must not get there late.
+/// Resets this node at once, without sync: storage may hang, and what is not on disk must not get there late. Last words
+/// get their 50 ms.
 ///
 /// Never returns. If sysrq does not work the caller's thread is lost here, feeds nothing any more, and the
 /// watchdog finishes the job.
-pub fn reset_node(sysrq: &Path, reason: &str) -> ! {
-    speak_last_words(reason);
+pub fn reset_node(sysrq: &Path, last_words: &LastWords, reason: &str) -> ! {
+    tracing::error!(reason, "resetting this node");
+    last_words.speak_before_reset(&format!("resetting this node: {reason}"));
     loop {
         if let Err(error) = trigger(sysrq) {
             tracing::error!(path = %sysrq.display(), %error, "reset failed, the watchdog has to end it");
@@ -28,23 +27,6 @@ pub fn reset_node(sysrq: &Path, reason: &str) -> ! {
 
 fn trigger(sysrq: &Path) -> std::io::Result<()> {
     OpenOptions::new().write(true).open(sysrq)?.write_all(b"b")
-}
-
-fn speak_last_words(reason: &str) {
-    let words = format!("steadfast: resetting this node: {reason}\n");
-    let (spoken, done) = mpsc::channel();
-    let speaker = std::thread::Builder::new().name("last-words".into()).spawn(move || {
-        // The kernel log first: it is kept by pstore and seen on the console. Level 0 is an emergency.
-        if let Ok(mut kernel_log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-            let _ = kernel_log.write_all(format!("<0>{words}").as_bytes());
-            let _ = kernel_log.sync_all();
-        }
-        let _ = std::io::stderr().write_all(words.as_bytes());
-        let _ = spoken.send(());
-    });
-    if speaker.is_ok() {
-        let _ = done.recv_timeout(LAST_WORDS);
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod device;
 
 use crate::Sink;
 use crate::clock::Clock;
+use crate::realtime;
 use crate::record::RunRecord;
 use crate::systemd;
 use anyhow::{Context, Result, anyhow};
@@ -193,6 +194,8 @@ enum Unfed {
 
 impl Keeper {
     fn run(mut self, requests: &Shared) {
+        // What is wrong with it is told by the lease path, which asks for the same.
+        let _ = realtime::raise();
         loop {
             match requests.wait(Duration::from_millis(self.timeout.0 / 4)) {
                 Some(Request::Feed(request)) => self.answer_feed(request),

@@ -68,6 +68,7 @@ impl Machine {
             disarmed: self.disarming.read,
             idle: self.is_idle(),
             none_left: self.none_left,
+            last_words: self.last_words(),
             view_size,
             verification: self.verification,
         };

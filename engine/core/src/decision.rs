@@ -49,8 +49,10 @@ pub enum Kind {
     VmStopped,
     /// This node's lease ran out, or came back.
     Lease,
-    /// This node resets itself.
+    /// This node resets itself, or was reset before its last boot.
     Reset,
+    /// The lease is over while HA VMs may execute here: what the node knows.
+    LastWords,
     /// HA was switched on or off for a VM, or refused.
     Enrolment,
     /// What is wanted of a VM changed: it is to run, or to be off, or to leave its node.

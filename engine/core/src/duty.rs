@@ -29,6 +29,7 @@ impl Machine {
         let good = self.lease.is_good(&self.config, now);
         let stopping = !good && self.guests.may_execute() && !self.may_be_disarmed();
         self.guests.scan_if(stopping && self.scan_is_old(), &mut self.out);
+        self.speak_if_stopping();
         if stopping {
             self.stop_all();
         }
@@ -93,7 +94,8 @@ impl Machine {
         let deadline = armed.map_or(deadline, |armed| deadline.max(armed));
         if now + RESET_EARLY >= deadline {
             let text = "HA VMs could not be proved gone before the lease's last moment: this node is reset";
-            if self.lease.reset(text.into(), &mut self.out) {
+            let words = self.last_words().unwrap_or_default();
+            if self.lease.reset(alloc::format!("{text}; {words}"), &mut self.out) {
                 self.out.record(Note::new(Kind::Reset, "PROTOCOL 4", text.into()).node(self.me()));
             }
         }

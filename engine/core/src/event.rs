@@ -65,6 +65,11 @@ pub enum Event {
     },
     /// The watchdog was closed without firing.
     WatchdogClosed,
+    /// What this node said before it was reset was found after the boot (source: a file).
+    LastWordsFound {
+        /// When, and the words.
+        text: String,
+    },
     /// Processes were scanned.
     GuestsScanned(GuestScan),
     /// A start order's work ended (the process may or may not exist; a scan tells).

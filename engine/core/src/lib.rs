@@ -35,6 +35,7 @@ mod eviction;
 pub mod guest;
 mod heartbeat;
 pub mod ids;
+mod last_words;
 mod lead;
 mod lease;
 pub mod ledger;

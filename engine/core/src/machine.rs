@@ -77,6 +77,8 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
+    /// Last words were recorded since the lease was good.
+    pub(crate) spoken: bool,
     stopped: bool,
 }
 
@@ -113,6 +115,7 @@ impl Machine {
             unleased_since: None,
             none_left: None,
             wanted: None,
+            spoken: false,
             stopped: false,
             config,
         };
@@ -186,6 +189,7 @@ impl Machine {
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
             Event::WatchdogClosed => self.on_watchdog_closed(),
+            Event::LastWordsFound { text } => self.on_last_words_found(text),
             Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }

@@ -34,6 +34,9 @@ pub struct Page {
     pub idle: bool,
     /// "None left" for the eviction of this stamp (rule 1).
     pub none_left: Option<Stamp>,
+    /// The lease is over and HA VMs may still execute here: what this node would say if these were its last words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     /// How many nodes its view holds, itself counted.
     pub view_size: u16,
     /// A quorum of the verification IPs answers; `None` when not configured or not yet known.

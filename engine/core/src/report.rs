@@ -128,6 +128,11 @@ impl Machine {
             },
             policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
             eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
+            last_words: if own {
+                self.last_words()
+            } else {
+                seen.and_then(|seen| seen.page.last_words.clone())
+            },
             maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
             leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
         }

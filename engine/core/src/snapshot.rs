@@ -200,6 +200,9 @@ pub struct NodeView {
     pub policy: Digest,
     /// Eviction in force: stamp, reason, proof.
     pub eviction: Option<String>,
+    /// Its lease is over, or was when it wrote its page, while HA VMs may execute there: what it says of it.
+    #[serde(default)]
+    pub last_words: Option<String>,
     /// An operator wants it empty.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,

@@ -73,6 +73,9 @@ fn explain_node(node: &NodeView, decisions: &[DecisionReport]) -> String {
     if let Some(eviction) = &node.eviction {
         let _ = writeln!(text, "It is evicted: {eviction}.");
     }
+    if let Some(words) = &node.last_words {
+        let _ = writeln!(text, "Its last words: {words}.");
+    }
     text + &story(decisions)
 }
 

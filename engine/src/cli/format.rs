@@ -1,5 +1,6 @@
 //! Small things of text.
 
+pub(super) use crate::clock::utc;
 use comfy_table::{ContentArrangement, Table, presets};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -48,29 +49,6 @@ pub(super) fn age(length: Option<Millis>) -> String {
         Some(Millis(ms @ ..120_000)) => format!("{} s", ms / 1_000),
         Some(Millis(ms)) => format!("{} min", ms / 60_000),
     }
-}
-
-/// `2026-11-23 03:21:53.120` in UTC.
-pub(super) fn utc(wall_ms: u64) -> String {
-    let (days, ms) = (wall_ms / 86_400_000, wall_ms % 86_400_000);
-    let (year, month, day) = civil(days);
-    let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
-    let (seconds, rest) = (ms / 1_000 % 60, ms % 1_000);
-    format!("{year:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{rest:03}")
-}
-
-/// Year, month and day of a day since 1970 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// `name` as one segment of a path, or a value of a query.

@@ -82,7 +82,8 @@ fn note(node: &NodeView) -> String {
         reason => format!("in maintenance: {reason}"),
     });
     let reason = Some(node.reason.clone()).filter(|reason| !reason.is_empty());
-    let parts = [leaving, maintenance, node.eviction.clone(), reason];
+    let words = node.last_words.as_ref().map(|words| format!("last words: {words}"));
+    let parts = [leaving, maintenance, node.eviction.clone(), reason, words];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 

@@ -96,6 +96,7 @@ struct Run {
     directory: Option<PathBuf>,
     state_directory: Option<PathBuf>,
     never_paused: bool,
+    realtime: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,6 +200,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         run,
         state: file.run.state_directory.unwrap_or_else(|| "/var/lib/steadfast".into()),
         never_paused: file.run.never_paused,
+        realtime: file.run.realtime.unwrap_or(true),
         fence,
     })
 }

@@ -141,7 +141,8 @@ impl Decisions {
 fn log(report: &DecisionReport) {
     let DecisionReport { kind, node, vm, term, text, rule, .. } = report;
     let (node, vm) = (node.as_deref().unwrap_or("-"), vm.as_deref().unwrap_or("-"));
-    let wakes_someone = [Kind::Evicted, Kind::Reset, Kind::Alarm, Kind::StartFailed];
+    let wakes_someone =
+        [Kind::Evicted, Kind::Reset, Kind::LastWords, Kind::Alarm, Kind::StartFailed];
     if wakes_someone.contains(kind) {
         tracing::warn!(?kind, node, vm, term, rule, text, "decision");
     } else {

@@ -4,6 +4,7 @@ use super::questions::{Question, Questions};
 use crate::Sink;
 use crate::corosync::Corosync;
 use crate::fence::FenceAgents;
+use crate::last_words::LastWords;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::reset::reset_node;
@@ -28,6 +29,7 @@ pub(super) struct Hands {
     /// libvirt of another node, with `{node}` for its name.
     pub(super) migrate_uri: String,
     pub(super) sysrq: PathBuf,
+    pub(super) last_words: LastWords,
     pub(super) events: Sink,
     pub(super) told_no_watchdog: AtomicBool,
 }
@@ -38,7 +40,7 @@ impl Hands {
         match action {
             Action::Send(message) => self.corosync.send(Message::clone(message)),
             Action::FeedWatchdog { basis, last, not_after } => self.feed(*basis, *last, *not_after),
-            Action::ResetNode { reason } => reset_node(&self.sysrq, reason),
+            Action::ResetNode { reason } => reset_node(&self.sysrq, &self.last_words, reason),
             Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),
             Action::AskPriority { .. } | Action::AskPlacement { .. } => self.ask(action),
             Action::WritePage { .. }

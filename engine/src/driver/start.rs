@@ -15,7 +15,9 @@ use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
 use crate::hook;
 use crate::journal::Journal;
+use crate::last_words::LastWords;
 use crate::pages::{ClusterFile, Opening, PageStore};
+use crate::realtime;
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
 use crate::virtualization;
@@ -86,6 +88,9 @@ pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
     corosync_check(agent, parts.timing.membership);
     let assembled = assemble(agent, &parts, &inbox, &events, &name);
     let (driver, first, now) = assembled.map_err(Failure::Broken)?;
+    agent.warn("priority", realtime::raise().err());
+    agent.warn("watchdog", watchdog_trouble(&agent.config));
+    driver.hands.last_words.tell_earlier(events);
     driver.run(first, now);
     Ok(())
 }
@@ -231,6 +236,7 @@ fn assemble(
         hypervisor: Arc::clone(&hypervisor),
         migrate_uri: config.migrate_uri.clone(),
         sysrq: config.sysrq.clone(),
+        last_words: LastWords::new(&config.state, parts.boot),
         events: Arc::clone(events),
         told_no_watchdog: false.into(),
     };
@@ -310,8 +316,18 @@ fn machine_config(
 /// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
 /// feed the watchdog.
 fn time_proves(config: &Config) -> bool {
-    let device = config.watchdog.as_ref().and_then(|device| device.to_str());
-    config.is_never_paused() && device.is_none_or(watchdog::outlives_agent)
+    config.is_never_paused() && watchdog_trouble(config).is_none()
+}
+
+/// Why a dying agent may feed the watchdog once more.
+fn watchdog_trouble(config: &Config) -> Option<String> {
+    let device = config.watchdog.as_ref()?.to_str()?;
+    (!watchdog::outlives_agent(device)).then(|| {
+        format!(
+            "nobody keeps {device} open for this agent: its death would feed it once more, so that time is no proof \
+             for this node; start the agent by systemd, with NotifyAccess=main and FileDescriptorStoreMax=4"
+        )
+    })
 }
 
 fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {

@@ -2,13 +2,14 @@
 //! guests.
 
 use super::{Guest, Known, ProcessId, pidfd, running};
+use crate::threads::{lock, spawn};
 use anyhow::Context as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use steadfast_core::ids::VmId;
 use steadfast_core::time::Instant;
@@ -64,9 +65,9 @@ impl Guests {
             bell,
         });
         let (scanning, listener) = (guests.clone(), noticed.clone());
-        thread("guest-scan", move || scanning.scan_for_ever(&clock, &*listener))?;
+        spawn("guest-scan", move || scanning.scan_for_ever(&clock, &*listener))?;
         let watching = guests.clone();
-        thread("guest-watch", move || watching.watch_for_ever(ear, &*noticed))?;
+        spawn("guest-watch", move || watching.watch_for_ever(ear, &*noticed))?;
         Ok(guests)
     }
 
@@ -187,14 +188,4 @@ impl Guests {
         noticed.exited(&vm);
         self.scan();
     }
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    let builder = std::thread::Builder::new().name(name.into());
-    builder.spawn(work).with_context(|| format!("cannot start thread {name}"))?;
-    Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,11 +19,12 @@ pub use survey::{DomainInfo, DomainXml, HostFacts};
 
 use crate::guests::Guest;
 use crate::guests::watch::{Clock, Guests, Noticed};
+use crate::threads::{lock, spawn as thread};
 use connection::Connection;
 use records::Records;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use steadfast_core::event::Event;
 use steadfast_core::guest::GuestScan;
@@ -277,17 +278,4 @@ impl std::fmt::Debug for Hypervisor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hypervisor").field("healthy", &self.healthy()).finish_non_exhaustive()
     }
-}
-
-/// Spawns a thread; without one nothing can be done, which the caller reports.
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    use anyhow::Context as _;
-    let builder = std::thread::Builder::new().name(name.into());
-    builder.spawn(work).with_context(|| format!("cannot start thread {name}"))?;
-    Ok(())
-}
-
-/// A panic of another thread is no reason to stop this one: the data are replaced whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,7 @@ pub(crate) fn page(sequence: u64) -> Page {
         disarmed: None,
         idle: false,
         none_left: Some(Stamp { ballot, version: 9 }),
+        last_words: None,
         view_size: 3,
         span: Some(steadfast_core::time::Millis(6_000)),
         verification: Some(true),

@@ -7,7 +7,8 @@
 //! A store is a directory on a shared file system (`dir.rs`) or a raw shared device (`block.rs`).
 
 use crate::Sink;
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::threads;
+use anyhow::{Result, anyhow, ensure};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -90,8 +91,7 @@ impl Opening {
             None => {
                 let (answer, receiver) = mpsc::channel();
                 let place = self.place.clone();
-                let thread = std::thread::Builder::new().name("store-open".into());
-                thread.spawn(move || drop(answer.send(Layout::open(&place))))?;
+                threads::spawn("store-open", move || drop(answer.send(Layout::open(&place))))?;
                 receiver
             }
         };
@@ -111,13 +111,10 @@ impl Opening {
 
 /// Each thread holds the lock until it has ended.
 fn spawn(name: &str, lock: Arc<File>, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let thread = std::thread::Builder::new().name(name.into());
-    let held = move || {
+    threads::spawn(name, move || {
         work();
         drop(lock);
-    };
-    thread.spawn(held).with_context(|| format!("cannot start thread {name}"))?;
-    Ok(())
+    })
 }
 
 /// Makes a store. Does nothing if the same store is already there. Blocks: for the command line.

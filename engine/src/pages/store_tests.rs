@@ -21,6 +21,7 @@ fn page(node: u32, sequence: u64) -> Page {
         disarmed: None,
         idle: true,
         none_left: None,
+        last_words: None,
         view_size: 1,
         span: None,
         verification: None,

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::config::Config;
+use crate::decision::Kind;
 use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
 use crate::ids::{NodeId, VmId};
@@ -47,6 +48,10 @@ pub(crate) struct Cluster {
     pub guests_listen: bool,
     /// How long a start takes, once the process is there.
     pub start_takes: u64,
+    /// Guests in D state: a destroy returns, and they go on.
+    pub guests_hang: bool,
+    /// Last words, recorded or as the reason of a reset.
+    pub last_words: Vec<(u32, String)>,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -75,6 +80,8 @@ impl Cluster {
             closed: BTreeSet::new(),
             guests_listen: true,
             start_takes: OTHER,
+            guests_hang: false,
+            last_words: Vec::new(),
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -184,7 +191,7 @@ impl Cluster {
         }
     }
 
-    fn later(&mut self, node: u32, delay: u64, event: Event) {
+    pub fn later(&mut self, node: u32, delay: u64, event: Event) {
         self.count += 1;
         self.queue.insert((self.now + delay, self.count), (node, event));
     }
@@ -291,6 +298,9 @@ impl Cluster {
                 self.start(&vm, node);
                 self.later(node, self.start_takes, Event::StartEnded { vm, result: Ok(()) });
             }
+            Action::DestroyVm { vm, .. } if self.guests_hang => {
+                self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
+            }
             Action::DestroyVm { vm, .. } => {
                 self.executing.remove(&(vm.clone(), node));
                 self.destroyed.push((self.now, vm.0.clone(), node));
@@ -307,8 +317,9 @@ impl Cluster {
                 self.kill(victim.0);
                 self.later(node, 500, Event::FenceEnded { victim, eviction, result: Ok(()) });
             }
-            Action::ResetNode { .. } => {
+            Action::ResetNode { reason } => {
                 self.resets.push(node);
+                self.last_words.push((node, reason));
                 self.kill(node);
             }
             Action::AskPriority { id, question } => {
@@ -318,6 +329,9 @@ impl Cluster {
             Action::AskPlacement { id, question } => {
                 let (verdict, decider) = (placement(&question), Decider::default());
                 self.later(node, OTHER, Event::PlacementAnswered { id, verdict, decider });
+            }
+            Action::Record(decision) if decision.kind == Kind::LastWords => {
+                self.last_words.push((node, decision.text));
             }
             Action::Answer(reply) => self.answers.push(format!("{:?}", reply.result)),
             Action::UndefineVm { .. } | Action::AdoptVm { .. } | Action::Record(_) => {}

@@ -117,6 +117,7 @@ pub(crate) fn page(node: u32, sequence: u64) -> Page {
         disarmed: None,
         idle: false,
         none_left: None,
+        last_words: None,
         view_size: 3,
         verification: None,
     }
