@@ -367,6 +367,18 @@ impl Machine {
         self.register.ledger()
     }
 
+    /// Stamp of the newest body read, if it was read with proof. For checks.
+    #[must_use]
+    pub fn proved_stamp(&self) -> Option<Stamp> {
+        self.register.proved().map(|known| known.stamp)
+    }
+
+    /// When this node's youngest evidence began, in own time: its lease is good until L later. For checks.
+    #[must_use]
+    pub fn basis(&self) -> Option<Instant> {
+        self.lease.basis()
+    }
+
     fn beat_if_due(&mut self) {
         if self.out.now >= self.beats.next && !self.view.members.is_empty() {
             let beat = self.compose_beat();
