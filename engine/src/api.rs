@@ -1,7 +1,10 @@
 //! The agent's HTTP API on a unix socket (mode 0600: root only).
 
+mod change;
+mod cluster;
 mod errors;
 mod events;
+mod nodes;
 mod read;
 mod vms;
 pub mod wire;
@@ -9,7 +12,7 @@ pub mod wire;
 use crate::driver::Agent;
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,9 +49,20 @@ pub async fn serve(listener: UnixListener, agent: Arc<Agent>) -> Result<()> {
 fn router(agent: Arc<Agent>) -> Router {
     Router::new()
         .route("/v1/status", get(read::status))
-        .route("/v1/nodes", get(read::nodes))
+        .route("/v1/nodes", get(read::nodes).post(nodes::add))
+        .route("/v1/nodes/{name}", delete(nodes::remove))
+        .route(
+            "/v1/nodes/{name}/maintenance",
+            post(nodes::begin_maintenance).delete(nodes::end_maintenance),
+        )
+        .route("/v1/disarm", post(cluster::disarm))
+        .route("/v1/arm", post(cluster::arm))
         .route("/v1/vms", get(read::vms).post(vms::enable))
         .route("/v1/vms/{name}", get(read::vm).delete(vms::disable))
+        .route("/v1/vms/{name}/start", post(vms::start))
+        .route("/v1/vms/{name}/stop", post(vms::stop))
+        .route("/v1/vms/{name}/migrate", post(vms::migrate))
+        .route("/v1/vms/{name}/relocate", post(vms::relocate))
         .route("/v1/election", get(read::election))
         .route("/v1/policies", get(read::policies))
         .route("/v1/decisions", get(read::decisions))

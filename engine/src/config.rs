@@ -5,6 +5,7 @@
 //! asked again once it is known.
 
 mod file;
+mod limits;
 mod timing;
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
 pub use timing::{Bound, TimingOverrides, bounds, lint};
@@ -27,6 +28,8 @@ pub struct Config {
     pub preset: Preset,
     /// Time-outs that differ from the preset's.
     pub overrides: TimingOverrides,
+    /// How much at once, how often, how long.
+    pub limits: Limits,
     /// Labels of this node, for policies.
     pub labels: BTreeMap<String, String>,
     /// The shared directory with pages, ledger and catalogue.
@@ -35,6 +38,8 @@ pub struct Config {
     pub shared_paths: Vec<PathBuf>,
     /// libvirt's URI.
     pub libvirt_uri: String,
+    /// libvirt of another node, with `{node}` for its name.
+    pub migrate_uri: String,
     /// The watchdog device; without one rule 4 is never used for this node.
     pub watchdog: Option<PathBuf>,
     /// Where a reset is asked for.
@@ -49,6 +54,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Runtime folder, on tmpfs.
     pub run: PathBuf,
+    /// What outlives a boot: the list of HA VMs that libvirt's hook reads while the agent is down.
+    pub state: PathBuf,
     /// The operator's word that this machine is never paused from outside.
     pub never_paused: bool,
     /// Fence agents, by victim.
@@ -243,6 +250,21 @@ mod tests {
         let config = Config::parse(LEAST).expect("good");
         let found = config.timing(Millis(12_000)).expect_err("must be refused").to_string();
         assert!(found.contains("token"), "{found}");
+    }
+
+    #[test]
+    fn limits_are_read_and_checked() {
+        let config = Config::parse(&format!("{LEAST}[limits]\nwitness = \"none\"\n"));
+        assert_eq!(config.expect("good").limits.witness, Some(false));
+        assert!(problems("[limits]\nflaps = 1\n").contains("limits.flaps is 1"));
+        assert!(problems("[limits]\nwitness = \"disk\"\n").contains("line 6: "));
+    }
+
+    #[test]
+    fn the_address_of_another_nodes_libvirt_has_a_place_for_its_name() {
+        let config = Config::parse(LEAST).expect("good");
+        assert_eq!(config.migrate_uri, "qemu+ssh://{node}/system?no_tty=1");
+        assert!(problems("[libvirt]\nmigrate_uri = \"qemu+tcp://n1/system\"\n").contains("{node}"));
     }
 
     #[test]

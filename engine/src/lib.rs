@@ -4,6 +4,11 @@
 //! Adapters are thin. They never block their caller: each works on threads of its own and answers with
 //! [`Event`]s.
 
+#[cfg(steadfast_mutants)]
+compile_error!(
+    "planted bugs are for the simulator alone: build the agent without --cfg steadfast_mutants"
+);
+
 use std::sync::Arc;
 use steadfast_core::event::Event;
 
@@ -16,12 +21,14 @@ pub mod driver;
 pub mod enrol;
 pub mod fence;
 pub mod guests;
+pub mod hook;
 pub mod journal;
 pub mod libvirt;
 pub mod pages;
 pub mod policy;
 pub mod record;
 pub mod reset;
+pub mod systemd;
 pub mod telemetry;
 pub mod verify_ip;
 pub mod watchdog;

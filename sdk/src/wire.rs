@@ -4,7 +4,12 @@
 //! with a default, so one policy file serves hosts of different minors. Collections are arrays whose
 //! items carry their id; the host sorts them by id, so the same situation is always the same bytes.
 
-use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 /// What the host knows of a node when it asks.
@@ -59,6 +64,50 @@ pub struct VmFacts {
     pub labels: BTreeMap<String, String>,
     /// The node that owned it until now.
     pub last_node: Option<u32>,
+    /// Where its operator wants it.
+    #[serde(skip_serializing_if = "Affinity::is_empty")]
+    pub affinity: Affinity,
+}
+
+/// Where a VM must stand, or would rather, by its operator. What it says of "must" the host keeps, whatever a verdict says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Affinity {
+    /// Nodes that it prefers, by name, with how much: the highest number first. Empty: all nodes are equal.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, u32>,
+    /// It must stand on one of `nodes`; otherwise others serve while none of them can.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub strict: bool,
+    /// It does not move by itself to a node that it prefers.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub stays: bool,
+    /// VMs that share one of these words must share a node.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub together: BTreeSet<String>,
+    /// VMs that share one of these words must not share a node.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub apart: BTreeSet<String>,
+}
+
+impl Affinity {
+    /// It says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.together.is_empty() && self.apart.is_empty()
+    }
+
+    /// How much it prefers the node of this name: 0 is not at all.
+    #[must_use]
+    pub fn preference(&self, node: &str) -> u32 {
+        self.nodes.get(node).map_or(0, |weight| weight.saturating_add(1))
+    }
+
+    /// It may stand on the node of this name, as far as `nodes` goes.
+    #[must_use]
+    pub fn allows(&self, node: &str) -> bool {
+        !self.strict || self.nodes.is_empty() || self.nodes.contains_key(node)
+    }
 }
 
 /// A VM that stays where it is, for policies that keep VMs apart or together.
@@ -71,6 +120,9 @@ pub struct Resident {
     pub node: u32,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Where its operator wants it.
+    #[serde(skip_serializing_if = "Affinity::is_empty")]
+    pub affinity: Affinity,
 }
 
 /// One reason of a score; the terms of a score sum to its value.

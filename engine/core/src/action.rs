@@ -5,7 +5,7 @@ use crate::ids::{Digest, NodeId, Stamp, VmId};
 use crate::message::{Message, Reply};
 use crate::page::Page;
 use crate::time::Instant;
-use alloc::{boxed::Box, string::String, sync::Arc};
+use alloc::{boxed::Box, collections::BTreeSet, string::String, sync::Arc};
 use serde::Serialize;
 use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion};
 
@@ -41,6 +41,8 @@ pub enum Action {
     ReadPages {
         /// Names the read.
         id: ReadId,
+        /// Whose: every node configured now, or before a change that is under way.
+        nodes: Arc<BTreeSet<NodeId>>,
     },
     /// Read a body -> `BodyRead`.
     ReadBody {
@@ -60,6 +62,8 @@ pub enum Action {
         /// The feed must not begin after this instant.
         not_after: Instant,
     },
+    /// Disarmed, and the page on disk says so: close the watchdog without letting it fire -> `WatchdogClosed`.
+    CloseWatchdog,
     /// Reset this node now: sysrq, and let the watchdog run out.
     ResetNode {
         /// Why, for the console and the last words.
@@ -82,6 +86,44 @@ pub enum Action {
         vm: VmId,
         /// Why.
         reason: String,
+    },
+    /// Ask the guest to shut down (ACPI); no answer, its exit is seen. A guest that does not is destroyed later.
+    ShutDownVm {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Migrate it live to the node of this name, leaving the target paused -> `MigrationEnded`. Never begun after `not_after`.
+    MigrateVm {
+        /// The VM.
+        vm: VmId,
+        /// The target.
+        to: NodeId,
+        /// The target's name.
+        name: String,
+        /// The migration must not be handed to libvirt after this instant.
+        not_after: Instant,
+    },
+    /// The migration is off: end libvirt's job, if there is one; no answer but `MigrationEnded`.
+    AbortMigration {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Record on tmpfs that this VM may arrive here, paused, by live migration; no answer. The hook asks for it.
+    PermitArrival {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Remove that record; no answer.
+    ForbidArrival {
+        /// The VM.
+        vm: VmId,
+    },
+    /// It arrived here and is this node's now: let it run -> `ResumeEnded`.
+    ResumeVm {
+        /// The VM.
+        vm: VmId,
+        /// It must not be resumed after this instant.
+        not_after: Instant,
     },
     /// The VM belongs elsewhere: undefine its domain here if it does not run; no answer.
     UndefineVm {

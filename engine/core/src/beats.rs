@@ -117,19 +117,12 @@ impl Beats {
 
     /// The youngest instant at which this node sent a beat that a majority (itself counted) has echoed.
     pub fn network_basis(&self, ledger: &Ledger) -> Option<Instant> {
-        let others_needed = ledger.majority() - 1;
-        let newest = self.sent.back()?;
-        if others_needed == 0 {
-            return Some(newest.1);
-        }
-        let mut echoed: Vec<u64> = ledger
-            .nodes
-            .keys()
-            .filter(|node| **node != self.me.node)
-            .filter_map(|node| self.echoed_of_mine.get(node).copied())
-            .collect();
-        echoed.sort_unstable_by(|a, b| b.cmp(a));
-        let number = *echoed.get(others_needed - 1)?;
+        let newest = self.sent.back()?.0;
+        // An echo of what was never sent is none.
+        let echo = |node| self.echoed_of_mine.get(&node).filter(|number| **number <= newest);
+        let own = |node| (node == self.me.node).then_some(newest);
+        let echoed = |node| own(node).or(echo(node).copied()).unwrap_or(0);
+        let number = echoed_by_majorities(ledger, echoed);
         self.sent.iter().rev().find(|(sent, _)| *sent == number).map(|(_, at)| *at)
     }
 
@@ -200,6 +193,17 @@ impl Beats {
     pub fn started(&self) -> Instant {
         self.started
     }
+}
+
+/// The newest beat that majorities of both sets have echoed; 0 if none. Half of a set renews nobody's lease by network, whatever the
+/// witness says.
+fn echoed_by_majorities(ledger: &Ledger, echoed: impl Fn(NodeId) -> u64) -> u64 {
+    let in_set = |set: Vec<NodeId>| {
+        let mut numbers: Vec<u64> = set.into_iter().map(&echoed).collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers.get(numbers.len() / 2).copied().unwrap_or(0)
+    };
+    ledger.sets().map(in_set).min().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct Timing {
     pub policy_deadline: Millis,
     /// A start needs a lease that is good for this long.
     pub start_margin: Millis,
+    /// A node whose storage cycles take longer than this cannot keep its lease by storage alone: two cycles and the beat
+    /// between them must fit into a lease. Nothing is cancelled then; the linter, the bounds and `doctor` use it.
+    pub storage_deadline: Millis,
     /// No fence agent is used on a node not seen alive in this leader's incarnation until this has passed.
     pub boot_grace: Millis,
     /// A fence agent is killed after this.
@@ -46,19 +49,19 @@ impl Timing {
     /// Preset `standard` for a corosync that notices a silent node within `membership`.
     #[must_use]
     pub fn standard(membership: Millis) -> Self {
-        Self::preset(membership, 500, 5_000, 5_000, 4_000, 1_500, 15_000, 15_000)
+        Self::preset(membership, 500, 5_000, 5_000, 4_000, 1_500, 15_000, 15_000, 2_000)
     }
 
     /// Preset `fast`.
     #[must_use]
     pub fn fast(membership: Millis) -> Self {
-        Self::preset(membership, 250, 3_500, 3_000, 2_000, 750, 6_000, 10_000)
+        Self::preset(membership, 250, 3_500, 3_000, 2_000, 750, 6_000, 10_000, 1_000)
     }
 
     /// Preset `calm`.
     #[must_use]
     pub fn calm(membership: Millis) -> Self {
-        Self::preset(membership, 1_000, 15_000, 8_000, 6_000, 5_000, 30_000, 40_000)
+        Self::preset(membership, 1_000, 15_000, 8_000, 6_000, 5_000, 30_000, 40_000, 5_000)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -71,6 +74,7 @@ impl Timing {
         full_failure: u64,
         network_isolation: u64,
         storage_isolation: u64,
+        storage_deadline: u64,
     ) -> Self {
         Self {
             beat: Millis(beat),
@@ -85,6 +89,7 @@ impl Timing {
             policy_deadline: Millis(250),
             // W - S + 1 beat, at least 2 beats (section 9): a start just permitted is stopped in time.
             start_margin: Millis((2 * beat).max((watchdog + beat).saturating_sub(stop))),
+            storage_deadline: Millis(storage_deadline),
             boot_grace: Millis(300_000),
             fence_timeout: Millis(30_000),
             restart_backoff: Millis(1_000),
@@ -124,8 +129,50 @@ pub struct Config {
     pub inherited: Option<Inherited>,
     /// Own name.
     pub name: String,
+    /// How much at once, how often, how long.
+    pub limits: Limits,
     /// Answers when no policy does in time.
     pub builtin: Builtin,
+}
+
+/// Limits that an operator may set. All durations in milliseconds of own time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Exactly half of the nodes may act, with storage as the witness (PROTOCOL section 6); `None`: with two nodes only.
+    pub witness: Option<bool>,
+    /// Mass-failure brake: more evictions than this within one L need a fence agent; `None`: half of N, rounded down.
+    pub max_evictions: Option<usize>,
+    /// A node that left and came back this often within `flap_window` is shown as unstable.
+    pub flaps: u32,
+    /// See `flaps`.
+    pub flap_window: Millis,
+    /// Starts under way on one node at once.
+    pub parallel_starts: usize,
+    /// Live migrations under way in the cluster at once.
+    pub parallel_migrations: usize,
+    /// A migration that takes longer is called off.
+    pub migration_timeout: Millis,
+    /// A guest that was asked to shut down is destroyed after this.
+    pub shutdown_timeout: Millis,
+    /// Budgets of restarts and relocations come back after a VM ran for this long.
+    pub budget_window: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            witness: None,
+            max_evictions: None,
+            flaps: 3,
+            flap_window: Millis(600_000),
+            parallel_starts: 8,
+            parallel_migrations: 2,
+            migration_timeout: Millis(600_000),
+            shutdown_timeout: Millis(60_000),
+            budget_window: Millis(600_000),
+        }
+    }
 }
 
 impl Config {

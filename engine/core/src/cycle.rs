@@ -64,6 +64,8 @@ impl Machine {
             digest: Digest::default(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
+            arming: Stamp::default(),
+            disarmed: None,
             idle: self.is_idle(),
             none_left: self.none_left,
             view_size,
@@ -92,7 +94,9 @@ impl Machine {
 
     pub(crate) fn on_pages(&mut self, cycle: Cycle) {
         let first = cycle.start.is_none();
-        if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages).filter(|_| first) {
+        if let Some(page) = self.heartbeat.adopt_sequence(&cycle.pages).filter(|_| first)
+            && !mutant!(FreshPageAfterBoot)
+        {
             self.register.adopt_page(&page);
         }
         match self.register.wanted(&cycle.pages) {
@@ -147,7 +151,8 @@ impl Machine {
         // Later leases need the same admission in the newest body, proved or not.
         let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
         if let Some(start) = start.filter(|_| same.is_some()) {
-            self.lease.on_storage_evidence(start);
+            let basis = if mutant!(StorageBasisAtEnd) { self.out.now } else { start };
+            self.lease.on_storage_evidence(basis);
         }
     }
 

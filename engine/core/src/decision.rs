@@ -53,6 +53,16 @@ pub enum Kind {
     Reset,
     /// HA was switched on or off for a VM, or refused.
     Enrolment,
+    /// What is wanted of a VM changed: it is to run, or to be off, or to leave its node.
+    Wish,
+    /// A VM's budgets are spent: nothing is tried until somebody starts it.
+    VmFailed,
+    /// A live migration began, ended, or was called off.
+    Migration,
+    /// A node is to be emptied, is empty, or is used again.
+    Maintenance,
+    /// HA was switched off or on for everybody, or is about to be.
+    Disarm,
     /// Something that our reasoning calls impossible, or that needs a person.
     Alarm,
 }

@@ -1,22 +1,17 @@
-//! This node's duties as an owner: keep the watchdog fed while the rule allows, stop HA VMs when the lease is over, run
-//! the VMs that are its own (PROTOCOL sections 4 and 7).
+//! This node's duties: keep the watchdog fed while the rule allows, stop HA VMs when the lease is over, know its own VMs
+//! from others' (PROTOCOL sections 4 and 7). How it starts them is in `starting.rs`.
 
-use crate::action::Action;
 use crate::decision::Kind;
-use crate::ids::{Stamp, VmId};
+use crate::guest::{GuestReport, GuestScan, GuestState};
+use crate::ids::VmId;
 use crate::ledger::Ledger;
 use crate::machine::Machine;
-use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::time::{Instant, Millis};
 use alloc::{string::String, vec::Vec};
 
-/// An order not carried out within this is forgotten; the leader repeats what it still wants.
-const ORDER_LIMIT: Millis = Millis(10_000);
 /// A node resets itself this long before the deadline, so that sysrq comes before the watchdog.
 const RESET_EARLY: Millis = Millis(250);
-/// A VM that exits this often within ten minutes of its last exit is given up here.
-const EXIT_LIMIT: u32 = 3;
 
 impl Machine {
     /// Proved: no HA VM executes here, and none is permitted to start.
@@ -39,6 +34,9 @@ impl Machine {
         }
         self.state_none_left();
         self.adopt_and_expel();
+        if good {
+            self.stop_unwanted();
+        }
         let idle = self.is_idle();
         self.lease.feed(&self.config, idle, &mut self.out);
     }
@@ -140,110 +138,26 @@ impl Machine {
         }
     }
 
-    pub(crate) fn on_start_order(&mut self, order: StartOrder) {
-        // Orders of an older term, or to another incarnation, are refused.
-        if order.to != self.config.me || order.term < self.election.highest_term {
-            return;
-        }
-        self.election.highest_term = order.term;
-        self.register.on_committed_heard(order.stamp);
-        self.heartbeat.hurry(self.out.now, Millis(0));
-        let now = self.out.now;
-        self.orders.insert(order.vm.clone(), (order, now));
-    }
-
-    /// Carries out orders, and restarts what this incarnation ran, if every condition of section 7 holds.
-    pub(crate) fn start_ordered(&mut self) {
-        let now = self.out.now;
-        self.orders.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved() else { return };
-        let (stamp, ledger) = (known.stamp, known.ledger.clone());
-        let me = self.me();
-        let mine: Vec<(VmId, Stamp)> =
-            ledger.owned_by(me).map(|(vm, entry)| (vm.clone(), entry.since)).collect();
-        for (vm, since) in mine {
-            if self.guests.is_present(&vm) || self.guests.is_starting(&vm) {
-                self.orders.remove(&vm);
-                self.refused.remove(&vm);
-                continue;
-            }
-            let order = self.orders.get(&vm).map(|(order, _)| order);
-            let ordered = order.is_some_and(|o| {
-                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
-            });
-            let restart = self.guests.has_run(&vm, since);
-            if (ordered || restart) && !self.guests.has_given_up(&vm, since) {
-                self.start(&vm, since, &ledger);
+    /// Processes were scanned.
+    pub(crate) fn on_guests_scanned(&mut self, scan: GuestScan) {
+        self.guests.on_scanned(scan);
+        for vm in self.guests.ha() {
+            if !self.guests.is_present(vm) {
+                self.shutdowns.forget(vm);
             }
         }
     }
 
-    fn start(&mut self, vm: &VmId, since: Stamp, ledger: &Ledger) {
-        let now = self.out.now;
-        if self.guests.is_uncertain(vm) {
-            self.guests.scan_if(true, &mut self.out);
-            return;
-        }
-        if !self.guests.may_start_again(vm, since, &self.config, now) {
-            let times = self.guests.exits(vm);
-            self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
-            return;
-        }
-        match self.lease.may_start(&self.config, now) {
-            Ok(not_after) => {
-                let Some(entry) = ledger.vms.get(vm) else { return };
-                self.guests.permit(vm, since, now);
-                self.orders.remove(vm);
-                let (vm, xml) = (vm.clone(), entry.spec.xml);
-                self.out.push(Action::StartVm { vm, xml, not_after });
-            }
-            Err(why) => self.refuse(vm, why),
-        }
-    }
-
-    fn refuse(&mut self, vm: &VmId, why: String) {
-        let kind_of = |text: &str| text.split(" is good for ").next().map(String::from);
-        let told = self.refused.get(vm).map(|told| kind_of(told));
-        if told != Some(kind_of(&why)) {
-            let text = alloc::format!("{} is not started yet: {why}", self.vm_name(vm));
-            let note = Note::new(Kind::StartRefused, "PROTOCOL 7", text);
-            self.out.record(note.vm(vm).node(self.config.me.node));
-            self.refused.insert(vm.clone(), why);
-        }
-    }
-
-    pub(crate) fn on_start_ended(&mut self, vm: &VmId, result: Result<(), String>) {
-        self.guests.on_start_ended(vm, self.out.now);
-        self.guests.scan_if(true, &mut self.out);
-        if let Err(why) = result {
-            let text = alloc::format!("{} could not be started here: {why}", self.vm_name(vm));
-            let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
-            self.out.record(note.vm(vm).node(self.config.me.node));
-            self.give_up(vm, why);
-        }
-    }
-
-    pub(crate) fn on_guest_exited(&mut self, vm: &VmId) {
-        self.guests.on_exited(vm, self.out.now);
-        self.guests.scan_if(true, &mut self.out);
-        if !self.guests.is_ha(vm) {
-            return;
-        }
-        let text = alloc::format!("{} has ended here", self.vm_name(vm));
-        let note = Note::new(Kind::VmExited, "PROTOCOL 7", text);
-        self.out.record(note.vm(vm).node(self.config.me.node));
-        if self.guests.exits(vm) >= EXIT_LIMIT {
-            self.give_up(vm, alloc::format!("it ended {EXIT_LIMIT} times"));
-        }
-    }
-
-    fn give_up(&mut self, vm: &VmId, reason: String) {
-        let ledger = self.register.ledger();
-        let me = self.me();
-        if let Some(entry) = ledger.vms.get(vm).filter(|entry| entry.owner == me) {
-            self.guests.give_up(vm, entry.since, reason);
-            self.beats.next = self.out.now;
-        }
+    /// What the beat says of guests here.
+    pub(crate) fn guest_reports(&self) -> Vec<GuestReport> {
+        let report = |vm: &VmId| {
+            let state = match self.guests.state(vm)? {
+                GuestState::Running if self.shutdowns.is_asked(vm) => GuestState::Stopping,
+                state => state,
+            };
+            Some(GuestReport { vm: vm.clone(), state })
+        };
+        self.guests.ha().iter().filter_map(report).collect()
     }
 
     pub(crate) fn vm_name(&self, vm: &VmId) -> String {

@@ -2,16 +2,15 @@
 //!
 //! Every member asks its node-priority policy about itself and multicasts a ballot. The lowest node of the view multicasts
 //! `Close`; CPG order makes the ballots before it the same for all, so everybody computes the same winner and
-//! confirms it. On a majority of confirms the winner begins its term in the ledger: the ledger, not this file,
+//! confirms it. On confirms of enough nodes (`quorum.rs`) the winner begins its term in the ledger: the ledger, not this file,
 //! makes sure that there is one leader a term. Every step has a time-out: a silent member never blocks a round.
 
 use crate::config::Config;
 use crate::ids::{Identity, NodeId};
-use crate::ledger::Ledger;
+use crate::liveness::Facts;
 use crate::message::{Beat, Body, ElectionBallot};
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
-use crate::view::View;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -25,7 +24,7 @@ const LISTEN_BEATS: u64 = 3;
 /// Where this node is in an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No majority in view.
+    /// Too few nodes in view.
     Waiting,
     /// A leader works, or is being listened for.
     Following,
@@ -75,17 +74,6 @@ pub(crate) struct Election {
     phase_since: Instant,
     sent: bool,
     close_sent: bool,
-}
-
-/// What the election looks at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene<'a> {
-    pub config: &'a Config,
-    pub ledger: &'a Ledger,
-    pub view: &'a View,
-    pub now: Instant,
-    /// The known leader does not work, and why (see `machine.rs`).
-    pub leader_trouble: Option<&'a str>,
 }
 
 impl Election {
@@ -184,79 +172,84 @@ impl Election {
         if claiming { Ask::Abandon } else { Ask::Priority }
     }
 
-    /// What is due by time alone.
-    pub fn on_time(&mut self, scene: &Scene<'_>, out: &mut Outbox) -> Ask {
-        if !scene.view.is_majority(scene.ledger) {
+    /// What is due by time alone. `trouble`: the known leader does not work, and why.
+    pub fn on_time(&mut self, facts: &Facts<'_>, trouble: Option<&str>, out: &mut Outbox) -> Ask {
+        if !facts.view_may_act() {
             let abandoned = self.phase == Phase::Claiming;
             if self.phase != Phase::Waiting {
-                self.enter(Phase::Waiting, scene.now);
+                self.enter(Phase::Waiting, facts.now);
             }
             return if abandoned { Ask::Abandon } else { Ask::Nothing };
         }
         match self.phase {
             Phase::Waiting => {
-                self.enter(Phase::Following, scene.now);
+                self.enter(Phase::Following, facts.now);
                 Ask::Nothing
             }
-            Phase::Following => self.watch_leader(scene),
-            Phase::Collecting => self.collect(scene, out),
+            Phase::Following => self.watch_leader(facts, trouble),
+            Phase::Collecting => self.collect(facts, out),
             Phase::Confirming => {
-                self.restart_after(scene, 3, "the winner was not confirmed in time")
+                self.restart_after(facts, 3, "the winner was not confirmed in time")
             }
-            Phase::Claiming => self.claim(scene, out),
+            Phase::Claiming => self.claim(facts, out),
         }
     }
 
-    fn watch_leader(&mut self, scene: &Scene<'_>) -> Ask {
+    fn watch_leader(&mut self, facts: &Facts<'_>, trouble: Option<&str>) -> Ask {
         if self.leader.is_some() {
-            return match scene.leader_trouble {
+            return match trouble {
                 Some(trouble) => {
                     self.leader = None;
-                    self.start(trouble, scene.now)
+                    self.start(trouble, facts.now)
                 }
                 None => Ask::Nothing,
             };
         }
-        let listened = scene.now.since(self.phase_since.max(scene.view.since));
-        if listened < scene.config.timing.beat * LISTEN_BEATS {
+        let listened = facts.now.since(self.phase_since.max(facts.view.since));
+        if listened < facts.config.timing.beat * LISTEN_BEATS {
             return Ask::Nothing;
         }
-        self.start("a majority is in view and nobody leads", scene.now)
+        self.start("enough nodes are in view and nobody leads", facts.now)
     }
 
-    fn restart_after(&mut self, scene: &Scene<'_>, windows: u64, reason: &str) -> Ask {
-        let limit = scene.config.timing.election_window * windows;
-        if scene.now.since(self.phase_since) < limit {
+    fn restart_after(&mut self, facts: &Facts<'_>, windows: u64, reason: &str) -> Ask {
+        let limit = facts.config.timing.election_window * windows;
+        if facts.now.since(self.phase_since) < limit {
             return Ask::Nothing;
         }
-        self.start(reason, scene.now)
+        self.start(reason, facts.now)
+    }
+
+    /// Ballots of nodes that may act are in.
+    fn has_quorum(&self, facts: &Facts<'_>) -> bool {
+        facts.may_act(|node| self.ballots.contains_key(&node))
     }
 
     /// Sends `Close` when it is this node's turn.
-    fn collect(&mut self, scene: &Scene<'_>, out: &mut Outbox) -> Ask {
+    fn collect(&mut self, facts: &Facts<'_>, out: &mut Outbox) -> Ask {
         if !self.sent {
             return Ask::Priority;
         }
-        let members = scene.view.configured(scene.ledger);
+        let members = facts.view.configured(facts.ledger);
         let rank = members.take_while(|node| *node < self.me.node).count() as u64;
-        let waited = scene.now.since(self.began);
-        let window = scene.config.timing.election_window;
-        let all = scene.view.configured(scene.ledger).all(|n| self.ballots.contains_key(&n));
-        let enough = configured(&self.ballots, scene.ledger) >= scene.ledger.majority();
+        let waited = facts.now.since(self.began);
+        let window = facts.config.timing.election_window;
+        let all = facts.view.configured(facts.ledger).all(|n| self.ballots.contains_key(&n));
+        let enough = self.has_quorum(facts);
         // The lowest closes; after two windows the next-lowest does, and so on.
         let my_turn = waited >= window * 2 * rank;
         if !self.close_sent && my_turn && (all || enough && waited >= window * (2 * rank + 1)) {
             self.close_sent = true;
             out.send(Body::Close { round: self.round });
         }
-        self.restart_after(scene, 8, "the round was not closed in time")
+        self.restart_after(facts, 8, "the round was not closed in time")
     }
 
-    fn claim(&mut self, scene: &Scene<'_>, out: &mut Outbox) -> Ask {
-        if scene.now.since(self.phase_since) < CLAIM_TIMEOUT {
+    fn claim(&mut self, facts: &Facts<'_>, out: &mut Outbox) -> Ask {
+        if facts.now.since(self.phase_since) < CLAIM_TIMEOUT {
             return Ask::Nothing;
         }
-        self.decline("the ledger did not answer in time", scene.now, out);
+        self.decline("the ledger did not answer in time", facts.now, out);
         Ask::Abandon
     }
 
@@ -293,16 +286,16 @@ impl Election {
     }
 
     /// The first `Close` in agreed order counts.
-    pub fn on_close(&mut self, round: u64, ledger: &Ledger, now: Instant, out: &mut Outbox) {
-        let enough = configured(&self.ballots, ledger) >= ledger.majority();
-        if round != self.round || self.phase != Phase::Collecting || !enough {
+    pub fn on_close(&mut self, round: u64, facts: &Facts<'_>, out: &mut Outbox) {
+        let collecting = round == self.round && self.phase == Phase::Collecting;
+        if !collecting || !self.has_quorum(facts) {
             return;
         }
         self.winner = self.compute_winner();
         if self.winner.is_some_and(|winner| self.declined.contains(&winner)) {
             self.declined.clear();
         }
-        self.enter(Phase::Confirming, now);
+        self.enter(Phase::Confirming, facts.now);
         if let Some(winner) = self.winner {
             out.send(Body::Confirm { round, winner });
         }
@@ -329,27 +322,23 @@ impl Election {
         digests.any(|digest| Some(digest) != first)
     }
 
-    /// A confirm was delivered. On a majority the winner claims its term.
+    /// A confirm was delivered. When those who agree may act, the winner claims its term.
     pub fn on_confirm(
         &mut self,
         from: NodeId,
         round: u64,
         winner: NodeId,
-        ledger: &Ledger,
-        now: Instant,
+        facts: &Facts<'_>,
     ) -> Ask {
         if round != self.round || self.phase != Phase::Confirming {
             return Ask::Nothing;
         }
         self.confirms.insert(from, winner);
-        let named_me = |(node, named): &(&NodeId, &NodeId)| {
-            **named == self.me.node && ledger.nodes.contains_key(node)
-        };
-        let agree = self.confirms.iter().filter(named_me).count();
-        if self.winner != Some(self.me.node) || agree < ledger.majority() {
+        let agrees = |node: NodeId| self.confirms.get(&node) == Some(&self.me.node);
+        if self.winner != Some(self.me.node) || !facts.may_act(agrees) {
             return Ask::Nothing;
         }
-        self.enter(Phase::Claiming, now);
+        self.enter(Phase::Claiming, facts.now);
         Ask::Claim
     }
 
@@ -368,11 +357,6 @@ impl Election {
         let step = Millis(config.timing.election_window.0 / 4);
         self.is_running().then(|| now + step)
     }
-}
-
-/// How many of the configured nodes have a ballot in.
-fn configured(ballots: &BTreeMap<NodeId, ElectionBallot>, ledger: &Ledger) -> usize {
-    ballots.keys().filter(|node| ledger.nodes.contains_key(node)).count()
 }
 
 #[cfg(test)]

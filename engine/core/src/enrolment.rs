@@ -1,14 +1,15 @@
-//! HA on and off for a VM: asked on any node, decided by the leader, true once committed.
+//! Operators' requests: asked on any node, decided by the leader (`wishes.rs`), true once committed.
 //!
-//! The commit may land without the owner hearing of it: until the owner has said that it read it (`acknowledged`), its
+//! HA may be switched on without the owner hearing of it: the commit may land without the owner hearing of it: until the owner has said that it read it (`acknowledged`), its
 //! silence, its "none left" and its expired lease prove nothing about this VM (see `recovery.rs`).
 
 use crate::action::Action;
-use crate::ids::{Identity, NodeId, Stamp};
-use crate::ledger::{Ledger, VmEntry, VmSpec};
+use crate::ids::{Identity, Stamp};
+use crate::ledger::Ledger;
 use crate::message::{Body, Change, Reply, Request};
-use crate::outbox::Outbox;
+use crate::outbox::{Note, Outbox};
 use crate::time::{Instant, Millis};
+use crate::wishes::Desk;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 /// A request is sent again until it is answered, and given up after this: its outcome is unknown then.
@@ -84,9 +85,9 @@ impl Enrolment {
     pub fn apply(
         &mut self,
         next: &mut Ledger,
-        stamp: Stamp,
+        desk: &Desk<'_>,
         committed: Stamp,
-        is_good: impl Fn(NodeId) -> bool,
+        notes: &mut Vec<Note>,
         out: &mut Outbox,
     ) -> bool {
         let mut changed = false;
@@ -95,7 +96,7 @@ impl Enrolment {
             if out.now.since(received) >= GIVE_UP {
                 continue;
             }
-            match apply(next, from.node, &request.change, stamp, &is_good) {
+            match desk.apply(next, from.node, &request.change, notes) {
                 Ok(true) => {
                     changed = true;
                     self.committing.push((from, request.id));
@@ -131,76 +132,6 @@ impl Enrolment {
 
 fn reply(to: Identity, id: u64, result: Result<Stamp, String>, out: &mut Outbox) {
     out.send(Body::Reply(Reply { to, id, result }));
-}
-
-/// Another VM with the same libvirt name: both could never be on one node.
-fn is_namesake(vm: &VmEntry, spec: &VmSpec) -> bool {
-    vm.spec.name == spec.name && vm.spec.id != spec.id
-}
-
-/// `Ok(false)`: it is so already.
-fn apply(
-    next: &mut Ledger,
-    from: NodeId,
-    change: &Change,
-    stamp: Stamp,
-    is_good: &impl Fn(NodeId) -> bool,
-) -> Result<bool, String> {
-    match change {
-        Change::DisableVm(vm) => {
-            let Some(entry) = next.vms.get(vm) else { return Ok(false) };
-            // The entry is what remembers that its owner may run it.
-            if !is_good(entry.owner) {
-                return Err(alloc::format!(
-                    "{} may run on {}, which is not a good node now; try again when it is, or when the VM has moved",
-                    entry.spec.name,
-                    next.name(entry.owner)
-                ));
-            }
-            Ok(next.vms.remove(vm).is_some())
-        }
-        Change::EnableVm(spec) => {
-            let name = next.name(from);
-            if let Some(other) = next.vms.values().find(|vm| is_namesake(vm, spec)) {
-                return Err(alloc::format!(
-                    "another VM is called {}: UUID {}; rename one of them",
-                    spec.name,
-                    other.spec.id
-                ));
-            }
-            if let Some(known) = next.vms.get_mut(&spec.id) {
-                let same = known.spec == **spec;
-                if !same && known.owner == from {
-                    known.spec = (**spec).clone();
-                    return Ok(true);
-                }
-                let owner = known.owner;
-                return if same && owner == from {
-                    Ok(false)
-                } else {
-                    Err(alloc::format!(
-                        "{} is under HA already, on {}; ask there",
-                        spec.name,
-                        next.name(owner)
-                    ))
-                };
-            }
-            if !is_good(from) {
-                return Err(alloc::format!(
-                    "{name} is not a good node now (see `steadfast status`); try again when it is a Member"
-                ));
-            }
-            let entry = VmEntry {
-                spec: (**spec).clone(),
-                owner: from,
-                since: stamp,
-                acknowledged: false,
-                failed_on: alloc::collections::BTreeSet::new(),
-            };
-            next.vms.insert(spec.id.clone(), entry);
-            Ok(true)
-        }
-    }
 }
 
 #[cfg(test)]

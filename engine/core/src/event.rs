@@ -3,8 +3,7 @@
 use crate::action::{QuestionId, ReadId, WriteId};
 use crate::guest::GuestScan;
 use crate::ids::{Digest, NodeId, Stamp, VmId};
-use crate::ledger::VmSpec;
-use crate::message::Message;
+use crate::message::{Change, Message};
 use crate::page::{Pages, StorageError};
 use crate::time::Instant;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
@@ -64,6 +63,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The watchdog was closed without firing.
+    WatchdogClosed,
     /// Processes were scanned.
     GuestsScanned(GuestScan),
     /// A start order's work ended (the process may or may not exist; a scan tells).
@@ -84,6 +85,25 @@ pub enum Event {
     GuestExited {
         /// The VM.
         vm: VmId,
+    },
+    /// The guest shut itself down (source: libvirt's event). Its exit is told by `GuestExited`, before or after.
+    GuestShutDown {
+        /// The VM.
+        vm: VmId,
+    },
+    /// A live migration from here ended. Not proof of anything: a scan tells whether the process is gone.
+    MigrationEnded {
+        /// The VM.
+        vm: VmId,
+        /// libvirt's word.
+        result: Result<(), String>,
+    },
+    /// A resume returned.
+    ResumeEnded {
+        /// The VM.
+        vm: VmId,
+        /// libvirt's word.
+        result: Result<(), String>,
     },
     /// A fence agent ended.
     FenceEnded {
@@ -124,19 +144,12 @@ pub enum Event {
         /// Who decided.
         decider: Decider,
     },
-    /// An operator asks for HA for a VM that is defined here.
-    EnableRequested {
+    /// An operator asks for a change, on this node. A VM to be enabled is defined here, its domain XML in the catalogue already.
+    ChangeRequested {
         /// Names the request in the reply.
         id: u64,
-        /// The VM; its domain XML is in the catalogue already.
-        spec: Box<VmSpec>,
-    },
-    /// An operator takes HA away from a VM.
-    DisableRequested {
-        /// Names the request in the reply.
-        id: u64,
-        /// The VM.
-        vm: VmId,
+        /// What is asked.
+        change: Box<Change>,
     },
     /// The agent is about to stop; nothing is destroyed.
     ShutdownRequested,

@@ -7,7 +7,7 @@ use crate::config::{Config, surely_dead};
 use crate::heartbeat::{Cycle, Heartbeat, Seen};
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof};
-use crate::liveness::Facts;
+use crate::liveness::{Facts, MISSED_BEATS};
 use crate::message::Bound;
 use crate::outbox::Outbox;
 use crate::time::{Instant, Millis};
@@ -45,6 +45,8 @@ struct Case {
     storage_bound: Option<Instant>,
     fence: Option<Attempt>,
     last_order: Option<Instant>,
+    /// When an agent ended last, well or not.
+    fence_ended: Option<Instant>,
     /// Orders that this leader gave.
     orders: u32,
     /// An earlier reign had recorded orders: its agent may be running still.
@@ -137,7 +139,9 @@ impl Fencing {
         now: Instant,
     ) {
         let Some(case) = self.cases.get_mut(&(victim, eviction)) else { return };
+        case.fence_ended = Some(now);
         case.fence = Some(match result {
+            Err(_) if mutant!(FencedByFailure) => Attempt::Succeeded,
             Ok(()) => Attempt::Succeeded,
             Err(why) => {
                 case.failures += 1;
@@ -162,7 +166,9 @@ impl Fencing {
             EvictionReason::StorageIsolation | EvictionReason::NetworkIsolation => {
                 config.timing.span()
             }
-            EvictionReason::FullFailure | EvictionReason::Rebooted => Millis(0),
+            EvictionReason::FullFailure | EvictionReason::Rebooted | EvictionReason::Removed => {
+                Millis(0)
+            }
         };
         match case.fence {
             None => case.storage_bound.is_some() && now >= case.committed + patience,
@@ -206,7 +212,8 @@ impl Fencing {
         ordered
     }
 
-    /// No re-admission while a fence agent may still act.
+    /// No re-admission while a fence agent may still act, nor on the word of a kernel that it has just ended: what beats some
+    /// beats later beats after it. Else a node that is off is admitted, found dead, and fenced again as it boots.
     pub fn may_admit(
         &self,
         node: NodeId,
@@ -221,7 +228,9 @@ impl Fencing {
         // Ordered by an earlier leader: its agent may be running until its time-out.
         let all_mine = !case.earlier_orders && eviction.fence_orders <= case.orders;
         let running = matches!(case.fence, Some(Attempt::Running));
-        !running && (all_mine || now >= case.committed + config.timing.fence_timeout)
+        let others_end = (!all_mine).then_some(case.committed + config.timing.fence_timeout);
+        let word = config.timing.beat * MISSED_BEATS;
+        !running && case.fence_ended.max(others_end).is_none_or(|ended| now >= ended + word)
     }
 
     /// The first proof that holds, if any.
@@ -301,12 +310,12 @@ impl Case {
             Some(shown) => eviction.span.zip(shown).map(|(a, b)| a.max(b)),
             None => eviction.span,
         };
-        let counts = |node: &NodeId| *node != victim && ledger.nodes.contains_key(node);
-        let promises = self.bounds.iter().filter(|(node, _)| counts(node));
-        if promises.clone().count() < ledger.nodes.len().div_ceil(2) {
+        let promise = |node: NodeId| self.bounds.get(&node).filter(|_| node != victim);
+        // A victim that has not read of a change may still count by the nodes before it.
+        if !ledger.is_half(|node| promise(node).is_some()) {
             return None;
         }
-        let network = promises.map(|(_, at)| *at).max()?;
+        let network = *ledger.slots().filter_map(promise).max()?;
         Some(network.max(self.storage_bound?) + surely_dead(span?))
     }
 }

@@ -31,6 +31,24 @@ pub enum GuestState {
     Running,
     /// Destroy was asked for; its process exists still.
     Stopping,
+    /// It may arrive here, paused, by the live migration that commit `since` began.
+    Expected {
+        /// The migration.
+        since: Stamp,
+    },
+    /// It is being migrated away from here.
+    Leaving,
+    /// Its guest shut itself down under the ownership `since`, its process is gone, and it is to stay off.
+    ShutDown {
+        /// The ownership.
+        since: Stamp,
+    },
+    /// A live migration took it away: its process is gone, no start is in flight, and this incarnation will not start it under the
+    /// ownership `since` any more. Proof 5, and leave for the target to resume it.
+    Departed {
+        /// The ownership given up.
+        since: Stamp,
+    },
     /// Its process is gone, no start is in flight, and this incarnation will not start it under the ownership that
     /// commit `since` gave: proof 5 of PROTOCOL section 5.
     GivenUp {
@@ -57,6 +75,15 @@ const DESTROY_AGAIN: Millis = Millis(1_000);
 /// Processes are scanned at least this often.
 const SCAN_EVERY: Millis = Millis(5_000);
 
+/// Why this incarnation will not start a VM any more under one ownership. Said only once its process is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It cannot run here, or may not.
+    GivenUp(String),
+    /// Its guest shut itself down, and is to stay off.
+    ShutDown,
+}
+
 /// What may execute here, and what was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Guests {
@@ -71,7 +98,8 @@ pub(crate) struct Guests {
     undefined: BTreeMap<VmId, Stamp>,
     /// HA VMs by the newest ledgers read.
     ha: BTreeSet<VmId>,
-    given_up: BTreeMap<VmId, (Stamp, String)>,
+    /// What this incarnation has said it will not start any more, under which ownership.
+    endings: BTreeMap<VmId, (Stamp, Ending)>,
     /// VMs that this incarnation has seen running, with the ownership under which.
     ran: BTreeMap<VmId, Stamp>,
     exits: BTreeMap<VmId, (u32, Instant)>,
@@ -90,7 +118,7 @@ impl Guests {
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
-            self.given_up.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
+            self.endings.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
         } else {
             self.ha.extend(ledger.vms.keys().cloned());
         }
@@ -105,11 +133,11 @@ impl Guests {
     }
 
     /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
-    pub fn on_exited(&mut self, vm: &VmId, now: Instant) {
+    pub fn on_exited(&mut self, vm: &VmId, died: bool, now: Instant) {
         self.adopted.remove(vm);
         self.disturbed = now;
         // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
-        if self.destroying.contains_key(vm) || !self.is_ha(vm) {
+        if !died || self.destroying.contains_key(vm) || !self.is_ha(vm) {
             return;
         }
         let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
@@ -130,12 +158,12 @@ impl Guests {
     }
 
     /// This incarnation will not start `vm` under the ownership `since` any more.
-    pub fn give_up(&mut self, vm: &VmId, since: Stamp, reason: String) {
-        self.given_up.insert(vm.clone(), (since, reason));
+    pub fn end(&mut self, vm: &VmId, since: Stamp, ending: Ending) {
+        self.endings.insert(vm.clone(), (since, ending));
     }
 
-    pub fn has_given_up(&self, vm: &VmId, since: Stamp) -> bool {
-        self.given_up.get(vm).is_some_and(|(given, _)| *given == since)
+    pub fn has_ended(&self, vm: &VmId, since: Stamp) -> bool {
+        self.endings.get(vm).is_some_and(|(ended, _)| *ended == since)
     }
 
     /// This incarnation started or saw `vm` under the ownership `since`: it may restart it without an order.
@@ -185,7 +213,7 @@ impl Guests {
     pub fn none_left(&self, since: Instant) -> bool {
         let Some(scan) = &self.scan else { return false };
         self.ledger_known
-            && self.starting.is_empty()
+            && (self.starting.is_empty() || mutant!(ForgottenStart))
             && scan.began >= self.disturbed.max(since)
             && scan.unresolved.is_empty()
             && !scan.present.iter().any(|vm| self.is_ha(vm))
@@ -263,13 +291,13 @@ impl Guests {
         self.undefined.remove(vm);
     }
 
-    /// What the beat says of guests here.
-    pub fn reports(&self) -> Vec<GuestReport> {
-        let report = |vm: &VmId| self.state(vm).map(|state| GuestReport { vm: vm.clone(), state });
-        self.ha.iter().filter_map(report).collect()
+    /// HA VMs by the newest ledgers read.
+    pub fn ha(&self) -> &BTreeSet<VmId> {
+        &self.ha
     }
 
-    fn state(&self, vm: &VmId) -> Option<GuestState> {
+    /// What the processes say of an HA VM here, and what this incarnation has said about it.
+    pub fn state(&self, vm: &VmId) -> Option<GuestState> {
         if self.destroying.contains_key(vm) {
             Some(GuestState::Stopping)
         } else if self.is_present(vm) {
@@ -279,8 +307,11 @@ impl Guests {
         } else if self.is_uncertain(vm) {
             None
         } else {
-            let (since, reason) = self.given_up.get(vm)?.clone();
-            Some(GuestState::GivenUp { since, reason })
+            let (since, ending) = self.endings.get(vm)?.clone();
+            Some(match ending {
+                Ending::GivenUp(reason) => GuestState::GivenUp { since, reason },
+                Ending::ShutDown => GuestState::ShutDown { since },
+            })
         }
     }
 }

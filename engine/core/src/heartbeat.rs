@@ -9,7 +9,12 @@ use crate::ids::{Identity, NodeId};
 use crate::outbox::Outbox;
 use crate::page::{Page, Pages};
 use crate::time::{Instant, Millis};
-use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+};
 
 /// What is being written: kept, because a failed write is repeated identically.
 #[derive(Debug, Clone)]
@@ -91,6 +96,8 @@ pub(crate) struct Heartbeat {
     not_before: Instant,
     failures: u32,
     seen: BTreeMap<NodeId, Seen>,
+    /// Whose pages a cycle reads: every node configured now, or before a change that is under way.
+    pub slots: Arc<BTreeSet<NodeId>>,
     /// The youngest complete cycle: (start, end).
     pub last_cycle: Option<(Instant, Instant)>,
     /// Why the last attempt failed.
@@ -98,7 +105,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn new(me: Identity, now: Instant) -> Self {
+    pub fn new(me: Identity, slots: BTreeSet<NodeId>, now: Instant) -> Self {
         Self {
             me,
             phase: Phase::Unread,
@@ -108,6 +115,7 @@ impl Heartbeat {
             not_before: now,
             failures: 0,
             seen: BTreeMap::new(),
+            slots: Arc::new(slots),
             last_cycle: None,
             trouble: None,
         }
@@ -221,7 +229,7 @@ impl Heartbeat {
 
     fn read_pages(&mut self, start: Option<Instant>, out: &mut Outbox) {
         let id = out.id();
-        out.push(Action::ReadPages { id });
+        out.push(Action::ReadPages { id, nodes: self.slots.clone() });
         self.phase = Phase::Reading { id, start, began: out.now };
     }
 

@@ -10,10 +10,13 @@ use crate::machine::Machine;
 use crate::message::{Beat, Body, Committed, ElectionBallot};
 use crate::outbox::Note;
 use crate::plan;
+use crate::quorum::Witness;
 use crate::recovery;
+use crate::shutdown;
 use crate::snapshot::Status;
 use crate::time::Millis;
-use alloc::{boxed::Box, string::String};
+use crate::wishes::Desk;
+use alloc::{boxed::Box, string::String, vec::Vec};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
 
 impl Machine {
@@ -35,11 +38,13 @@ impl Machine {
             lease_left: self.own_lease_left(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
+            arming: Stamp::default(),
+            disarmed: None,
             idle: self.is_idle(),
             none_left: self.none_left,
             verification: self.verification,
             bounds: self.beats.bounds(&ledger, now),
-            guests: self.guests.reports(),
+            guests: self.guest_reports(),
             facts: self.own_facts(),
             policy: self.policy,
         }
@@ -70,6 +75,7 @@ impl Machine {
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
         let changes = self.liveness.assess(&facts);
+        self.witness = Witness::testifies(&facts_of!(self, &ledger), &self.liveness);
         for change in changes {
             self.tell_status(&change, &ledger);
         }
@@ -178,6 +184,7 @@ impl Machine {
         self.fencing.clear();
         self.recovery.clear();
         self.enrolment.on_deposed();
+        self.notes.clear();
         self.election.on_deposed(self.out.now);
     }
 
@@ -213,13 +220,15 @@ impl Machine {
         self.open_cases();
         self.announce();
         plan::tell(before, &known.ledger, &mut self.out);
+        let notes = core::mem::take(&mut self.notes);
+        notes.into_iter().for_each(|note| self.out.record(note));
         self.recovery.on_committed(before, &known.ledger, &mut self.out);
         self.enrolment.on_committed(known.stamp, &mut self.out);
     }
 
     // --- leading ---------------------------------------------------------------------------------------
 
-    /// A leader acts only while it sees a majority: fewer start nothing elsewhere and evict nobody.
+    /// A leader acts only while the nodes in its view may: fewer start nothing elsewhere and evict nobody.
     pub(crate) fn lead(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         if ballot.term < self.election.highest_term {
@@ -229,10 +238,10 @@ impl Machine {
             return;
         }
         let ledger = self.register.ledger();
-        if !self.view.is_majority(&ledger) || self.resigned(&ledger) {
+        if !facts_of!(self, &ledger).view_may_act() || self.resigned(&ledger) {
             return;
         }
-        if facts_of!(self, &ledger).majority_beats() {
+        if facts_of!(self, &ledger).beating_may_act() {
             self.order_fences(&ledger);
         }
         self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
@@ -290,20 +299,24 @@ impl Machine {
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let mut next = ledger.clone();
+        let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
         let mut changed = plan::apply_proofs(&mut next, &self.fencing, &facts);
         changed |= plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
         changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
         changed |= plan::acknowledge(&mut next, &facts);
         changed |= plan::forgive_failures(&mut next, &facts);
+        changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
         changed |= self.recovery.apply(&mut next, stamp, &facts);
         if self.enrolment.has_work() {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
-            let is_good = |node: NodeId| good.iter().any(|facts| facts.id == node.0);
-            changed |= self.enrolment.apply(&mut next, stamp, committed, is_good, &mut self.out);
+            let desk = Desk { stamp, good: &good };
+            let out = &mut self.out;
+            changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         if changed && self.register.commit(next) {
+            self.notes = notes;
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
     }

@@ -9,6 +9,7 @@ use alloc::{
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
+use steadfast_sdk::wire::Affinity;
 
 /// Version of the body format. A body of a higher major is refused.
 pub const LEDGER_FORMAT: u16 = 1;
@@ -24,6 +25,36 @@ pub struct Ledger {
     pub nodes: BTreeMap<NodeId, NodeEntry>,
     /// VMs under HA.
     pub vms: BTreeMap<VmId, VmEntry>,
+    /// HA is switched off by an operator; `None`: armed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disarm: Option<Disarm>,
+    /// The commit that armed last: rule 4 counts only for nodes that have acknowledged it.
+    #[serde(default)]
+    pub armed_since: Stamp,
+    /// The configured nodes before a change that not every old member has acknowledged yet: majorities and halves must
+    /// hold in both sets meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changing: Option<Changing>,
+}
+
+/// A change of the configured nodes, by one node, that is not acknowledged by everybody yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changing {
+    /// The configured nodes before it.
+    pub before: BTreeSet<NodeId>,
+    /// The commit that made it.
+    pub since: Stamp,
+}
+
+/// HA is off for everybody: nothing is started, stopped, evicted or fenced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disarm {
+    /// The commit that disarmed: what a node's page says when it has read it.
+    pub since: Stamp,
+    /// Armed again after this, counted by the leader from when it first leads with it; `None`: until somebody arms.
+    pub limit: Option<Millis>,
+    /// The operator's words.
+    pub reason: String,
 }
 
 /// A configured node.
@@ -33,6 +64,37 @@ pub struct NodeEntry {
     pub name: String,
     /// May it run HA VMs?
     pub standing: Standing,
+    /// The operator wants it empty: its VMs move away, nothing is placed there, it does not lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// The operator wants it out of the cluster: drained, then evicted, then removed.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub leaving: bool,
+}
+
+impl NodeEntry {
+    /// A node that was never admitted.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), standing: Standing::New, maintenance: None, leaving: false }
+    }
+
+    /// Its VMs are to move away, none is placed there, and it does not lead: in maintenance, or on its way out.
+    #[must_use]
+    pub fn wants_empty(&self) -> bool {
+        self.maintenance.is_some() || self.leaving
+    }
+}
+
+/// A node is being emptied, or is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// The commit that began it.
+    pub since: Stamp,
+    /// VMs that cannot be moved live are stopped and started elsewhere; otherwise they stay.
+    pub restart: bool,
+    /// The operator's words.
+    pub reason: String,
 }
 
 /// May a node run HA VMs?
@@ -79,6 +141,8 @@ pub enum EvictionReason {
     StorageIsolation,
     /// It came back under another boot id.
     Rebooted,
+    /// An operator removes it from the cluster; it was drained before.
+    Removed,
 }
 
 /// The proofs of PROTOCOL section 5.
@@ -111,6 +175,81 @@ pub struct VmSpec {
     pub priority: u16,
     /// Labels for policies.
     pub labels: BTreeMap<String, String>,
+    /// Restarts on its node before it is relocated; the budget comes back with time.
+    #[serde(default = "default_budget")]
+    pub max_restarts: u32,
+    /// Relocations after failed starts before it is `failed`; the budget comes back with time.
+    #[serde(default = "default_budget")]
+    pub max_relocations: u32,
+    /// What to do when the guest shuts itself down.
+    #[serde(default)]
+    pub on_shutdown: OnShutdown,
+    /// Where it must stand, or would rather.
+    #[serde(default, skip_serializing_if = "Affinity::is_empty")]
+    pub affinity: Affinity,
+    /// VMs that must run before it is started, by UUID.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<VmId>,
+}
+
+impl VmSpec {
+    /// A VM with default budgets, no labels and no dependencies.
+    #[must_use]
+    pub fn new(id: VmId, name: &str, xml: Digest) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            xml,
+            memory_mib: 0,
+            vcpus: 1,
+            priority: 500,
+            labels: BTreeMap::new(),
+            max_restarts: default_budget(),
+            max_relocations: default_budget(),
+            on_shutdown: OnShutdown::default(),
+            affinity: Affinity::default(),
+            after: BTreeSet::new(),
+        }
+    }
+}
+
+/// Restarts, and relocations, that a VM has by default.
+#[must_use]
+pub const fn default_budget() -> u32 {
+    3
+}
+
+/// The guest shut itself down: what its operator wants then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnShutdown {
+    /// Start it again: HA means that it runs.
+    #[default]
+    Restart,
+    /// Leave it off until somebody starts it.
+    Stop,
+}
+
+/// What the operator wants of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// It is to run.
+    #[default]
+    Running,
+    /// It is to be off; its owner keeps it.
+    Stopped,
+}
+
+/// A live migration under way: the source owns the VM until it has said that its process is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The target.
+    pub to: NodeId,
+    /// The commit that began it.
+    pub since: Stamp,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A VM under HA.
@@ -127,6 +266,56 @@ pub struct VmEntry {
     pub acknowledged: bool,
     /// Nodes that could not start it since it last ran.
     pub failed_on: BTreeSet<NodeId>,
+    /// What the operator wants.
+    #[serde(default)]
+    pub desired: Desired,
+    /// This ownership came with a live migration that the source completed: the paused guest found here is resumed. Otherwise
+    /// a guest found paused is an unfinished copy, and is destroyed.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub resumes: bool,
+    /// A live migration under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
+    /// It was moved off this node for maintenance, and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<NodeId>,
+    /// Relocations after failures since it last ran for long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub relocations: u32,
+    /// Its budgets are spent: why. Nothing is tried until an operator starts it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl VmEntry {
+    /// A VM that has just come under HA on `owner`, by the commit `since`.
+    #[must_use]
+    pub fn new(spec: VmSpec, owner: NodeId, since: Stamp) -> Self {
+        Self {
+            spec,
+            owner,
+            since,
+            acknowledged: false,
+            failed_on: BTreeSet::new(),
+            desired: Desired::Running,
+            resumes: false,
+            migration: None,
+            home: None,
+            relocations: 0,
+            failed: None,
+        }
+    }
+
+    /// It is wanted running, and there is hope: only then is it started, or an orphan.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.desired == Desired::Running && self.failed.is_none()
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Why a body cannot be used.
@@ -156,14 +345,15 @@ impl Ledger {
     /// The ledger before the first leader: `nodes` configured, none admitted, no VM.
     #[must_use]
     pub fn genesis(cluster: &str, nodes: &BTreeMap<NodeId, String>) -> Self {
-        let entry = |(id, name): (&NodeId, &String)| {
-            (*id, NodeEntry { name: name.clone(), standing: Standing::New })
-        };
+        let entry = |(id, name): (&NodeId, &String)| (*id, NodeEntry::new(name));
         Self {
             format: LEDGER_FORMAT,
             cluster: cluster.into(),
             nodes: nodes.iter().map(entry).collect(),
             vms: BTreeMap::new(),
+            disarm: None,
+            armed_since: Stamp::default(),
+            changing: None,
         }
     }
 
@@ -218,6 +408,12 @@ impl Ledger {
     /// Every eviction in force.
     pub fn evictions(&self) -> impl Iterator<Item = (NodeId, &Eviction)> {
         self.nodes.keys().filter_map(|node| self.eviction(*node).map(|eviction| (*node, eviction)))
+    }
+
+    /// The operator wants `node` empty; see [`NodeEntry::wants_empty`].
+    #[must_use]
+    pub fn wants_empty(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(NodeEntry::wants_empty)
     }
 
     /// VMs owned by `node`.

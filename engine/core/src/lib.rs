@@ -5,8 +5,23 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+/// Is this bug planted? `false`, at no cost, unless the simulator is built to check its checker (see `mutants.rs`).
+#[cfg(not(steadfast_mutants))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+#[cfg(steadfast_mutants)]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_planted($crate::mutants::Mutant::$name)
+    };
+}
+
 pub mod action;
 mod beats;
+pub mod bounds;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -24,17 +39,24 @@ pub mod ledger;
 mod liveness;
 pub mod machine;
 pub mod message;
+#[cfg(steadfast_mutants)]
+pub mod mutants;
 mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod quorum;
 mod recovery;
 mod register;
 mod report;
+mod shutdown;
 pub mod snapshot;
+mod starting;
 pub mod step;
 pub mod time;
+pub mod timing_lint;
 mod view;
+mod wishes;
 
 #[cfg(test)]
 #[path = "tests/cluster.rs"]

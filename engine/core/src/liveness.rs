@@ -5,9 +5,11 @@
 
 use crate::beats::{Beats, Heard};
 use crate::config::Config;
+use crate::guest::GuestState;
 use crate::heartbeat::Heartbeat;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, VmId};
 use crate::ledger::{EvictionReason, Ledger, Standing};
+use crate::quorum::Witness;
 use crate::snapshot::Status;
 use crate::time::{Instant, Millis};
 use crate::view::View;
@@ -16,7 +18,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 /// A page is silent when this many complete cycles of our own showed the same sequence.
 const SILENT_CYCLES: u32 = 3;
 /// A beat is missed after this many intervals.
-const MISSED_BEATS: u64 = 3;
+pub(crate) const MISSED_BEATS: u64 = 3;
 
 /// What liveness looks at. Nothing here is touched.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +30,11 @@ pub(crate) struct Facts<'a> {
     pub beats: &'a Beats,
     pub heartbeat: &'a Heartbeat,
     pub leader: Option<NodeId>,
-    /// Since when a majority has had working storage without interruption.
+    /// Since when enough nodes have had working storage without interruption.
     pub storage_since: Option<Instant>,
+    /// Who leads by the ledger, if it was read with proof.
+    pub ledger_leader: Option<NodeId>,
+    pub witness: &'a Witness,
 }
 
 /// The facts of `$machine`, borrowing only the fields that are looked at, so that others may be changed meanwhile.
@@ -44,6 +49,8 @@ macro_rules! facts_of {
             heartbeat: &$machine.heartbeat,
             leader: $machine.election.leader.map(|leader| leader.who.node),
             storage_since: $machine.liveness.storage_since(),
+            ledger_leader: $machine.register.ledger_leader(),
+            witness: &$machine.witness,
         }
     };
 }
@@ -88,10 +95,10 @@ impl Facts<'_> {
         self.beats.heard(node).filter(|heard| self.is_beating(node) && !heard.stale)
     }
 
-    /// A majority of the configured nodes beats: without it the fault may be ours, and nobody is evicted or fenced.
-    pub fn majority_beats(&self) -> bool {
-        let beating = self.view.configured(self.ledger).filter(|node| self.is_beating(*node));
-        beating.count() >= self.ledger.majority()
+    /// What a node says of a VM now.
+    pub fn state_of(&self, node: NodeId, vm: &VmId) -> Option<&GuestState> {
+        let mut reports = self.word_of(node)?.beat.guests.iter();
+        reports.find(|report| report.vm == *vm).map(|report| &report.state)
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.
@@ -115,24 +122,19 @@ impl Facts<'_> {
         })
     }
 
-    fn has_storage(&self, node: NodeId) -> bool {
+    /// Its storage evidence is younger than a lease.
+    pub fn has_storage(&self, node: NodeId) -> bool {
         self.storage_age(node).is_some_and(|age| age < self.config.timing.lease)
     }
 
-    /// A majority of the configured nodes has working storage.
-    fn majority_has_storage(&self) -> bool {
-        let working = self.view.configured(self.ledger).filter(|node| self.has_storage(*node));
-        working.count() >= self.ledger.majority()
-    }
-
-    /// A node is storage-isolated while others are not: the time counts from its last evidence, or from when a majority's
+    /// A node is storage-isolated while others are not: the time counts from its last evidence, or from when enough nodes'
     /// storage works again, whichever is later. After an outage for everybody nobody is isolated for being last.
     pub fn storage_isolated_for(&self, node: NodeId) -> Millis {
         let lasted = self.storage_since.map_or(Millis(0), |since| self.now.since(since));
         self.storage_age(node).unwrap_or_default().min(lasted)
     }
 
-    /// The node has had no storage for `storage_isolation` while a majority had it.
+    /// The node has had no storage for `storage_isolation` while enough others had it.
     pub fn is_storage_isolated(&self, node: NodeId) -> bool {
         self.storage_isolated_for(node) >= self.config.timing.storage_isolation
     }
@@ -176,12 +178,19 @@ impl Facts<'_> {
     }
 
     fn assess_me(&self) -> (Status, String) {
-        if !self.view.is_majority(self.ledger) {
+        if !self.view_may_act() {
             let (have, need) = (self.view.configured(self.ledger).count(), self.ledger.majority());
             let text = alloc::format!("sees {have} nodes, a majority is {need}; nothing is moved");
             return (Status::NoQuorum, text);
         }
-        self.assess_beating(self.me())
+        let (status, reason) = self.assess_beating(self.me());
+        if reason.is_empty() && !self.ledger.is_majority(|node| self.view.contains(node)) {
+            return (
+                status,
+                "half of the nodes, storage is the witness and the only evidence".into(),
+            );
+        }
+        (status, reason)
     }
 
     fn assess_beating(&self, node: NodeId) -> (Status, String) {
@@ -260,6 +269,7 @@ pub(crate) fn reason_words(reason: EvictionReason) -> &'static str {
         EvictionReason::NetworkIsolation => "network isolation (page alive, network lost)",
         EvictionReason::StorageIsolation => "storage isolation (beats, but no storage)",
         EvictionReason::Rebooted => "it came back after a reboot",
+        EvictionReason::Removed => "an operator removes it from the cluster",
     }
 }
 
@@ -275,7 +285,7 @@ impl Liveness {
     /// Assesses everybody; returns what changed.
     pub fn assess(&mut self, facts: &Facts<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
-        let works = facts.majority_has_storage();
+        let works = facts.enough_have_storage();
         self.storage_since = works.then(|| self.storage_since.unwrap_or(facts.now));
         let facts = &Facts { storage_since: self.storage_since, ..*facts };
         for node in facts.ledger.nodes.keys() {
@@ -306,9 +316,14 @@ impl Liveness {
         }
     }
 
-    /// Since when a majority has had working storage without interruption.
+    /// Since when enough nodes have had working storage without interruption.
     pub fn storage_since(&self) -> Option<Instant> {
         self.storage_since
+    }
+
+    /// It has been network-isolated for at least `length`, and is not better now.
+    pub fn is_isolated_for(&self, node: NodeId, length: Millis, now: Instant) -> bool {
+        self.isolated.get(&node).is_some_and(|since| now.since(*since) >= length)
     }
 
     pub fn of(&self, node: NodeId) -> Option<&Assessment> {

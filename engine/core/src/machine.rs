@@ -19,14 +19,16 @@ use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
-use crate::message::{Body, Change, Committed, Message, StartOrder};
+use crate::message::{Body, Committed, Message, StartOrder};
 use crate::outbox::{Note, Outbox};
+use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
+use crate::shutdown::Shutdowns;
 use crate::step::Step;
 use crate::time::{Instant, Millis};
 use crate::view::View;
-use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
 /// How far a term or a round may be ahead of the highest known.
@@ -44,12 +46,17 @@ pub struct Machine {
     pub(crate) lease: Lease,
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
+    pub(crate) witness: Witness,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
     pub(crate) enrolment: Enrolment,
     /// Start orders not carried out yet.
     pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Guests on their way down.
+    pub(crate) shutdowns: Shutdowns,
+    /// What is to be told when the change under way is committed.
+    pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
@@ -75,16 +82,19 @@ impl Machine {
             out: Outbox::new(me, now),
             view: View::default(),
             beats: Beats::new(me, now),
-            heartbeat: Heartbeat::new(me, now),
+            heartbeat: Heartbeat::new(me, config.genesis.nodes.keys().copied().collect(), now),
             register: Register::new(me.node, config.genesis.clone()),
             lease: Lease::new(&config),
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
+            witness: Witness::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
             enrolment: Enrolment::default(),
             orders: BTreeMap::new(),
+            shutdowns: Shutdowns::default(),
+            notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
             policy: Digest::default(),
@@ -143,7 +153,7 @@ impl Machine {
             }
             Event::WatchdogFed { ended } => self.lease.on_fed(ended),
             Event::WatchdogFailed { reason } => self.on_watchdog_failed(reason),
-            Event::GuestsScanned(scan) => self.guests.on_scanned(scan),
+            Event::GuestsScanned(scan) => self.on_guests_scanned(scan),
             Event::StartEnded { vm, result } => self.on_start_ended(&vm, result),
             Event::StopEnded { .. } => self.guests.scan_if(true, &mut self.out),
             Event::GuestExited { vm } => self.on_guest_exited(&vm),
@@ -163,12 +173,9 @@ impl Machine {
                 let facts = facts_of!(self, &ledger);
                 self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
             }
-            Event::EnableRequested { id, spec } => {
-                self.enrolment.ask(id, Change::EnableVm(spec), now);
-            }
-            Event::DisableRequested { id, vm } => {
-                self.enrolment.ask(id, Change::DisableVm(vm), now);
-            }
+            Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
+            Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
+            Event::WatchdogClosed | Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }
@@ -254,11 +261,12 @@ impl Machine {
             }
             Body::Close { round } => {
                 let ledger = self.register.ledger();
-                self.election.on_close(round, &ledger, now, &mut self.out);
+                self.election.on_close(round, &facts_of!(self, &ledger), &mut self.out);
             }
             Body::Confirm { round, winner } => {
                 let ledger = self.register.ledger();
-                let ask = self.election.on_confirm(from.node, round, winner, &ledger, now);
+                let facts = facts_of!(self, &ledger);
+                let ask = self.election.on_confirm(from.node, round, winner, &facts);
                 self.on_ask(ask);
             }
             Body::Decline { round, reason } => {
@@ -275,7 +283,7 @@ impl Machine {
             Body::Reply(reply) if reply.to == self.config.me => {
                 self.enrolment.on_reply(&reply, &mut self.out);
             }
-            Body::Reply(_) => {}
+            Body::MigrateVm(_) | Body::Reply(_) => {}
         }
     }
 
@@ -325,6 +333,7 @@ impl Machine {
     pub(crate) fn renew_by_network(&mut self) {
         let ledger = self.register.ledger();
         let basis = self.beats.network_basis(&ledger);
+        let basis = if mutant!(NetworkBasisAtEnd) { basis.and(Some(self.out.now)) } else { basis };
         self.lease.on_network_evidence(basis);
     }
 
@@ -350,14 +359,7 @@ impl Machine {
         self.answer_priority_if_late();
         let ledger = self.register.ledger();
         let trouble = self.leader_trouble(&ledger);
-        let scene = crate::election::Scene {
-            config: &self.config,
-            ledger: &ledger,
-            view: &self.view,
-            now: self.out.now,
-            leader_trouble: trouble,
-        };
-        let ask = self.election.on_time(&scene, &mut self.out);
+        let ask = self.election.on_time(&facts_of!(self, &ledger), trouble, &mut self.out);
         self.on_ask(ask);
     }
 
@@ -367,13 +369,13 @@ impl Machine {
         self.register.ledger()
     }
 
-    /// Stamp of the newest body read, if it was read with proof. For checks.
+    /// The newest ledger body that this machine takes for committed.
     #[must_use]
-    pub fn proved_stamp(&self) -> Option<Stamp> {
+    pub fn proved(&self) -> Option<Stamp> {
         self.register.proved().map(|known| known.stamp)
     }
 
-    /// When this node's youngest evidence began, in own time: its lease is good until L later. For checks.
+    /// When this node's youngest evidence began, in own time: its lease is good until L later.
     #[must_use]
     pub fn basis(&self) -> Option<Instant> {
         self.lease.basis()

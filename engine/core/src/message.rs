@@ -56,6 +56,8 @@ pub enum Body {
     },
     /// Leader to a VM's owner: the ledger says that you run it.
     StartVm(StartOrder),
+    /// Leader to a VM's owner: the target expects it, migrate it.
+    MigrateVm(MigrateOrder),
     /// Any node to the leader.
     Request(Request),
     /// Leader to a requester.
@@ -85,6 +87,10 @@ pub struct Beat {
     pub armed: bool,
     /// As in its page.
     pub span: Option<Millis>,
+    /// As in its page.
+    pub arming: Stamp,
+    /// As in its page.
+    pub disarmed: Option<Stamp>,
     /// As in its page.
     pub idle: bool,
     /// As in its page.
@@ -171,6 +177,21 @@ pub struct StartOrder {
     pub to: Identity,
 }
 
+/// Leader to the source of a live migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateOrder {
+    /// The leader's term; orders of an older term are refused.
+    pub term: u64,
+    /// The leader's ledger: the source's read with proof must be of this stamp or a later one.
+    pub stamp: Stamp,
+    /// The VM.
+    pub vm: VmId,
+    /// The migration ordered: the commit that began it.
+    pub since: Stamp,
+    /// Who is to migrate it: one incarnation.
+    pub to: Identity,
+}
+
 /// What a node asks of the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -187,6 +208,53 @@ pub enum Change {
     EnableVm(alloc::boxed::Box<crate::ledger::VmSpec>),
     /// Take a VM out of HA; it is left as it is.
     DisableVm(VmId),
+    /// Let a VM run; forgives its failures.
+    StartVm(VmId),
+    /// Shut a VM down and keep it off.
+    StopVm(VmId),
+    /// Move a running VM live to a node.
+    MigrateVm {
+        /// The VM.
+        vm: VmId,
+        /// The target.
+        to: NodeId,
+    },
+    /// Stop a VM and start it on another node.
+    RelocateVm {
+        /// The VM.
+        vm: VmId,
+        /// The target.
+        to: NodeId,
+    },
+    /// Empty a node and keep it empty; its VMs move live.
+    BeginMaintenance {
+        /// The node.
+        node: NodeId,
+        /// VMs that cannot move live are stopped and started elsewhere.
+        restart: bool,
+        /// The operator's words.
+        reason: String,
+    },
+    /// Use a node again; VMs that were moved off it return.
+    EndMaintenance(NodeId),
+    /// Switch HA off for everybody.
+    Disarm {
+        /// Armed again after this; `None`: until somebody arms.
+        limit: Option<Millis>,
+        /// The operator's words.
+        reason: String,
+    },
+    /// Switch HA on again.
+    Arm,
+    /// Configure another node.
+    AddNode {
+        /// Its corosync id.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// Drain a node, then take it out of the cluster.
+    RemoveNode(NodeId),
 }
 
 /// The leader's answer.

@@ -24,6 +24,12 @@ pub struct Page {
     pub armed: bool,
     /// L + S that this node enforces on itself, if it states that it is never paused from outside: rule 4's span.
     pub span: Option<Millis>,
+    /// The arming commit that `armed` and `span` speak of: rule 4 counts them only for the last one.
+    #[serde(default)]
+    pub arming: Stamp,
+    /// HA is off here by this commit: no lease is enforced, the watchdog may be closed.
+    #[serde(default)]
+    pub disarmed: Option<Stamp>,
     /// Proved, in this incarnation: no HA VM executes here, and none is permitted to start.
     pub idle: bool,
     /// "None left" for the eviction of this stamp (rule 1).

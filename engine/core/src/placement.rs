@@ -1,5 +1,8 @@
 //! Admission control: a policy ranks, the host decides what is legal. A verdict changes order and place only, never
 //! safety, never liveness (PROTOCOL section 8, `policy_is_advice`).
+//!
+//! Hard constraints are kept here: memory, CPUs, nodes that could not start the VM, and what its operator's affinity forbids. VMs
+//! that must share a node are placed together or not at all.
 
 use crate::ids::{NodeId, VmId};
 use alloc::{
@@ -7,7 +10,9 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, RankedVm, VmFacts};
+use steadfast_sdk::wire::{
+    Affinity, NodeFacts, PlacementQuestion, PlacementVerdict, RankedVm, VmFacts,
+};
 
 /// Virtual CPUs that a physical one may carry, all VMs of the node together.
 const VCPU_OVERCOMMIT: u32 = 8;
@@ -28,38 +33,85 @@ pub(crate) struct Admitted {
     pub corrections: Vec<String>,
 }
 
+/// What is left of one node.
+#[derive(Clone)]
 struct Room<'a> {
     facts: &'a NodeFacts,
     memory_mib: u64,
     vcpus: u32,
 }
 
-impl Room<'_> {
+impl<'a> Room<'a> {
+    fn of(facts: &'a NodeFacts) -> Self {
+        Self { facts, memory_mib: facts.memory_free_mib, vcpus: facts.vcpus_used }
+    }
+
+    /// Why it has no room for the VM, if it has none.
     fn refuse(&self, vm: &VmFacts) -> Option<String> {
-        let name = &self.facts.name;
         if vm.memory_mib > self.memory_mib {
             return Some(alloc::format!(
-                "{name}: needs {} MiB, free {} MiB",
+                "needs {} MiB, free {} MiB",
                 vm.memory_mib,
                 self.memory_mib
             ));
         }
-        if vm.vcpus > self.facts.vcpus {
-            return Some(alloc::format!(
-                "{name}: needs {} vCPUs, has {} CPUs",
-                vm.vcpus,
-                self.facts.vcpus
-            ));
+        let cpus = self.facts.vcpus;
+        if vm.vcpus > cpus {
+            return Some(alloc::format!("needs {} vCPUs, has {cpus} CPUs", vm.vcpus));
         }
-        let limit = self.facts.vcpus.saturating_mul(VCPU_OVERCOMMIT);
+        let limit = cpus.saturating_mul(VCPU_OVERCOMMIT);
         let sum = self.vcpus.saturating_add(vm.vcpus);
-        (sum > limit).then(|| alloc::format!("{name}: {sum} vCPUs in all, limit {limit}"))
+        (sum > limit).then(|| alloc::format!("{sum} vCPUs in all, limit {limit}"))
     }
 
     fn take(&mut self, vm: &VmFacts) {
         self.memory_mib = self.memory_mib.saturating_sub(vm.memory_mib);
         self.vcpus = self.vcpus.saturating_add(vm.vcpus);
     }
+}
+
+/// On which nodes VMs with each word of `together` and `apart` stand.
+#[derive(Default)]
+struct Standing<'a> {
+    together: BTreeMap<&'a str, BTreeSet<u32>>,
+    apart: BTreeMap<&'a str, BTreeSet<u32>>,
+}
+
+impl<'a> Standing<'a> {
+    fn add(&mut self, affinity: &'a Affinity, node: u32) {
+        for word in &affinity.together {
+            self.together.entry(word).or_default().insert(node);
+        }
+        for word in &affinity.apart {
+            self.apart.entry(word).or_default().insert(node);
+        }
+    }
+
+    /// Why the VM's affinity forbids the node, if it does.
+    fn refuse(&self, affinity: &Affinity, node: &NodeFacts) -> Option<String> {
+        if !affinity.allows(&node.name) {
+            return Some("not one of its nodes".into());
+        }
+        let stands = |index: &BTreeMap<&str, BTreeSet<u32>>, word: &String| {
+            index.get(word.as_str()).map(|nodes| nodes.contains(&node.id))
+        };
+        let apart = affinity.apart.iter().find(|w| stands(&self.apart, w) == Some(true));
+        if let Some(word) = apart {
+            return Some(alloc::format!("must stand apart from others of {word:?}"));
+        }
+        let away = affinity.together.iter().find(|w| stands(&self.together, w) == Some(false));
+        away.map(|word| alloc::format!("must stand with the others of {word:?}"))
+    }
+}
+
+/// Places VMs one after the other, or those together that must share a node.
+struct Admission<'a> {
+    question: &'a PlacementQuestion,
+    excluded: &'a BTreeMap<VmId, BTreeSet<NodeId>>,
+    rooms: BTreeMap<u32, Room<'a>>,
+    standing: Standing<'a>,
+    done: BTreeSet<&'a str>,
+    admitted: Admitted,
 }
 
 /// Validates `verdict`: only ids that were asked about, none twice, hard constraints kept. A VM that the verdict leaves
@@ -71,152 +123,137 @@ pub(crate) fn admit(
     fallback: &PlacementVerdict,
     excluded: &BTreeMap<VmId, BTreeSet<NodeId>>,
 ) -> Admitted {
-    let mut admitted = Admitted::default();
-    let mut rooms: BTreeMap<u32, Room<'_>> =
-        question.nodes.iter().map(|n| (n.id, room(n))).collect();
-    let mut seen = BTreeSet::new();
-    for (ranked, left_out) in in_order(question, verdict, fallback, &mut admitted.corrections) {
-        let Some(vm) = question.vms.iter().find(|vm| vm.id == ranked.vm) else { continue };
-        if !seen.insert(&vm.id) {
-            admitted.corrections.push(alloc::format!("{}: ranked twice, first counts", vm.name));
-            continue;
+    let mut admission = Admission {
+        question,
+        excluded,
+        rooms: question.nodes.iter().map(|facts| (facts.id, Room::of(facts))).collect(),
+        standing: Standing::default(),
+        done: BTreeSet::new(),
+        admitted: Admitted::default(),
+    };
+    for resident in &question.residents {
+        admission.standing.add(&resident.affinity, resident.node);
+    }
+    let asked: BTreeMap<&str, &VmFacts> =
+        question.vms.iter().map(|vm| (vm.id.as_str(), vm)).collect();
+    for (ranked, left_out) in admission.in_order(verdict, fallback, &asked) {
+        let Some(vm) = asked.get(ranked.vm.as_str()) else { continue };
+        admission.place(vm, ranked, left_out);
+    }
+    admission.admitted
+}
+
+impl<'a> Admission<'a> {
+    fn in_order<'v>(
+        &mut self,
+        verdict: &'v PlacementVerdict,
+        fallback: &'v PlacementVerdict,
+        asked: &BTreeMap<&str, &VmFacts>,
+    ) -> Vec<(&'v RankedVm, bool)> {
+        let mut given = BTreeSet::new();
+        let mut order = Vec::new();
+        for ranked in &verdict.vms {
+            let Some(vm) = asked.get(ranked.vm.as_str()) else {
+                self.correct(alloc::format!("unknown VM {:?} in the verdict", ranked.vm));
+                continue;
+            };
+            if given.insert(ranked.vm.as_str()) {
+                order.push((ranked, false));
+            } else {
+                self.correct(alloc::format!("{}: ranked twice, first counts", vm.name));
+            }
+        }
+        let left_out = |ranked: &&RankedVm| !given.contains(ranked.vm.as_str());
+        order.extend(fallback.vms.iter().filter(left_out).map(|ranked| (ranked, true)));
+        order
+    }
+
+    fn correct(&mut self, what: String) {
+        self.admitted.corrections.push(what);
+    }
+
+    fn place(&mut self, vm: &'a VmFacts, ranked: &RankedVm, left_out: bool) {
+        if self.done.contains(vm.id.as_str()) {
+            return;
         }
         if left_out {
-            admitted.corrections.push(alloc::format!("{}: left out, built-in ranks it", vm.name));
+            self.correct(alloc::format!("{}: left out, built-in ranks it", vm.name));
         }
-        let id = VmId(vm.id.clone());
-        let never = excluded.get(&id);
-        match first_fit(vm, ranked, &mut rooms, never, &mut admitted.corrections) {
-            Ok(node) => admitted.assignments.push(Assignment { vm: id, node }),
+        let group = self.group_of(vm);
+        match self.first_fit(&group, ranked) {
+            Ok(node) => group.iter().for_each(|member| self.settle(member, node)),
             Err(why) => {
-                admitted.waiting.insert(id, why);
+                for member in group {
+                    self.done.insert(&member.id);
+                    self.admitted.waiting.insert(VmId(member.id.clone()), why.clone());
+                }
             }
         }
     }
-    admitted
-}
 
-fn room(facts: &NodeFacts) -> Room<'_> {
-    Room { facts, memory_mib: facts.memory_free_mib, vcpus: facts.vcpus_used }
-}
-
-fn in_order<'a>(
-    question: &PlacementQuestion,
-    verdict: &'a PlacementVerdict,
-    fallback: &'a PlacementVerdict,
-    corrections: &mut Vec<String>,
-) -> Vec<(&'a RankedVm, bool)> {
-    let asked = |ranked: &&RankedVm| question.vms.iter().any(|vm| vm.id == ranked.vm);
-    for stranger in verdict.vms.iter().filter(|ranked| !asked(ranked)) {
-        corrections.push(alloc::format!("unknown VM {:?} in the verdict", stranger.vm));
-    }
-    let ranked = verdict.vms.iter().filter(asked).map(|ranked| (ranked, false));
-    let left_out = |r: &&RankedVm| !verdict.vms.iter().any(|given| given.vm == r.vm);
-    ranked.chain(fallback.vms.iter().filter(left_out).map(|ranked| (ranked, true))).collect()
-}
-
-fn first_fit(
-    vm: &VmFacts,
-    ranked: &RankedVm,
-    rooms: &mut BTreeMap<u32, Room<'_>>,
-    never: Option<&BTreeSet<NodeId>>,
-    corrections: &mut Vec<String>,
-) -> Result<NodeId, String> {
-    let mut reasons = Vec::new();
-    for candidate in &ranked.nodes {
-        let Some(room) = rooms.get_mut(&candidate.node) else {
-            corrections.push(alloc::format!("{}: unknown node {}", vm.name, candidate.node));
-            continue;
+    /// The VM, and those of the question that must share its node and have none yet.
+    fn group_of(&self, vm: &'a VmFacts) -> Vec<&'a VmFacts> {
+        let mut group = [vm].to_vec();
+        if vm.affinity.together.is_empty() {
+            return group;
+        }
+        let shares = |other: &&VmFacts| {
+            other.id != vm.id
+                && !self.done.contains(other.id.as_str())
+                && !other.affinity.together.is_disjoint(&vm.affinity.together)
         };
-        let node = NodeId(candidate.node);
-        if never.is_some_and(|nodes| nodes.contains(&node)) {
-            reasons.push(alloc::format!("{}: could not start it", room.facts.name));
-            continue;
-        }
-        match room.refuse(vm) {
-            None => {
-                room.take(vm);
-                return Ok(node);
+        group.extend(self.question.vms.iter().filter(shares));
+        group
+    }
+
+    fn first_fit(&mut self, group: &[&VmFacts], ranked: &RankedVm) -> Result<u32, String> {
+        let mut reasons = Vec::new();
+        for candidate in &ranked.nodes {
+            let Some(room) = self.rooms.get(&candidate.node) else {
+                let text = alloc::format!("{}: unknown node {}", group[0].name, candidate.node);
+                self.correct(text);
+                continue;
+            };
+            match self.refuse(group, room.clone()) {
+                None => return Ok(candidate.node),
+                Some(why) => reasons.push(alloc::format!("{}: {why}", room.facts.name)),
             }
-            Some(why) => reasons.push(why),
         }
+        if reasons.is_empty() {
+            return Err("no candidate node".into());
+        }
+        Err(reasons.join("; "))
     }
-    if reasons.is_empty() {
-        return Err("no candidate node".into());
+
+    /// Why the group cannot stand there, if it cannot.
+    fn refuse(&self, group: &[&VmFacts], mut room: Room<'_>) -> Option<String> {
+        for vm in group {
+            let never = self.excluded.get(&VmId(vm.id.clone()));
+            let node = NodeId(room.facts.id);
+            let why = match never {
+                Some(nodes) if nodes.contains(&node) => Some("could not start it".into()),
+                _ => self.standing.refuse(&vm.affinity, room.facts).or_else(|| room.refuse(vm)),
+            };
+            if let Some(why) = why {
+                let other = vm.id != group[0].id;
+                return Some(if other { alloc::format!("{}: {why}", vm.name) } else { why });
+            }
+            room.take(vm);
+        }
+        None
     }
-    Err(reasons.join("; "))
+
+    fn settle(&mut self, vm: &'a VmFacts, node: u32) {
+        if let Some(room) = self.rooms.get_mut(&node) {
+            room.take(vm);
+        }
+        self.standing.add(&vm.affinity, node);
+        self.done.insert(&vm.id);
+        let assignment = Assignment { vm: VmId(vm.id.clone()), node: NodeId(node) };
+        self.admitted.assignments.push(assignment);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use steadfast_sdk::wire::RankedNode;
-
-    fn question() -> PlacementQuestion {
-        let node = |id: u32, free| NodeFacts {
-            id,
-            name: alloc::format!("n{id}"),
-            memory_free_mib: free,
-            vcpus: 2,
-            ..NodeFacts::default()
-        };
-        let vm = |id: &str, memory_mib| VmFacts {
-            id: id.into(),
-            name: id.into(),
-            memory_mib,
-            vcpus: 1,
-            ..VmFacts::default()
-        };
-        PlacementQuestion {
-            nodes: [node(1, 100), node(2, 50)].into(),
-            vms: [vm("a", 60), vm("b", 60)].into(),
-            ..PlacementQuestion::default()
-        }
-    }
-
-    fn ranking(vm: &str, nodes: &[u32]) -> RankedVm {
-        let node = |id: &u32| RankedNode { node: *id, ..RankedNode::default() };
-        RankedVm { vm: vm.into(), nodes: nodes.iter().map(node).collect() }
-    }
-
-    fn verdict(vms: &[RankedVm]) -> PlacementVerdict {
-        PlacementVerdict { vms: vms.to_vec() }
-    }
-
-    #[test]
-    fn memory_taken_by_the_first_vm_is_not_given_to_the_second() {
-        let ranked = verdict(&[ranking("a", &[1, 2]), ranking("b", &[1, 2])]);
-        let admitted = admit(&question(), &ranked, &verdict(&[]), &BTreeMap::new());
-        assert_eq!(admitted.assignments, [Assignment { vm: VmId("a".into()), node: NodeId(1) }]);
-        let why = &admitted.waiting[&VmId("b".into())];
-        assert!(why.contains("n1: needs 60 MiB, free 40 MiB"), "{why}");
-        assert!(why.contains("n2: needs 60 MiB, free 50 MiB"), "{why}");
-    }
-
-    #[test]
-    fn a_vm_that_the_policy_leaves_out_is_ranked_by_the_builtin() {
-        let ranked = verdict(&[ranking("a", &[1])]);
-        let fallback = verdict(&[ranking("a", &[2]), ranking("b", &[1])]);
-        let mut question = question();
-        question.nodes[0].memory_free_mib = 200;
-        let admitted = admit(&question, &ranked, &fallback, &BTreeMap::new());
-        assert_eq!(admitted.assignments.len(), 2);
-        assert!(admitted.corrections.iter().any(|c| c.contains("left out")));
-    }
-
-    #[test]
-    fn unknown_ids_and_doubles_change_nothing_and_are_told() {
-        let ranked = verdict(&[ranking("ghost", &[1]), ranking("a", &[9, 1]), ranking("a", &[2])]);
-        let admitted = admit(&question(), &ranked, &verdict(&[]), &BTreeMap::new());
-        assert_eq!(admitted.assignments, [Assignment { vm: VmId("a".into()), node: NodeId(1) }]);
-        assert_eq!(admitted.corrections.len(), 3);
-    }
-
-    #[test]
-    fn a_node_that_could_not_start_the_vm_is_not_used_again() {
-        let ranked = verdict(&[ranking("a", &[1])]);
-        let excluded = [(VmId("a".into()), [NodeId(1)].into())].into();
-        let admitted = admit(&question(), &ranked, &verdict(&[]), &excluded);
-        assert!(admitted.waiting[&VmId("a".into())].contains("could not start it"));
-    }
-}
+#[path = "tests/placement.rs"]
+mod tests;

@@ -34,7 +34,7 @@ pub(crate) fn apply_evictions(
     fencing: &Fencing,
     facts: &Facts<'_>,
 ) -> bool {
-    if !facts.majority_beats() {
+    if !facts.beating_may_act() {
         return false;
     }
     let mut due: Vec<(NodeId, EvictionReason)> = liveness.due(facts);

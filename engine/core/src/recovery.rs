@@ -51,22 +51,25 @@ pub(crate) struct Recovery {
 /// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
 pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
     // Of a node that is out of the view only old words are known: its next incarnation may know better.
-    let heard = facts.word_of(entry.owner)?;
-    let report = heard.beat.guests.iter().find(|report| report.vm == entry.spec.id)?;
-    match &report.state {
+    match facts.state_of(entry.owner, &entry.spec.id)? {
         GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
         _ => None,
     }
 }
 
-/// The VM has no place: its owner is evicted and proved (1-4), or has given it up (5).
+/// The VM is to run and has no place: its owner is evicted and proved (1-4), or has given it up (5).
 pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    entry.may_run() && is_homeless(ledger, entry, facts)
+}
+
+/// It is proved to run nowhere, and its owner will not start it.
+fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
     match ledger.eviction(entry.owner) {
         Some(eviction) => match eviction.proof {
             Some(Proof::Fenced | Proof::BootChanged) => true,
             // These speak of the VMs that the owner knew to be under HA.
             Some(Proof::NoneLeft | Proof::TimeExpired) => entry.acknowledged,
-            None => false,
+            None => mutant!(RelocatedWithoutProof),
         },
         None => given_up(entry, facts).is_some(),
     }
@@ -262,6 +265,7 @@ impl Recovery {
 
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
+        let mut told = false;
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
             if !moved {
@@ -269,6 +273,13 @@ impl Recovery {
             }
             self.ordered.remove(vm);
             self.waiting.remove(vm);
+            // Given a new ownership by its operator, not a new place.
+            let placed =
+                |record: &PlacementRecord| record.question.vms.iter().any(|f| f.id == vm.0);
+            if !self.record.as_ref().is_some_and(placed) {
+                continue;
+            }
+            told = true;
             let (name, node) = (&entry.spec.name, after.name(entry.owner));
             let by = self.record.as_ref().map_or("?", |record| record.decider.name.as_str());
             let text = alloc::format!("{name} goes to {node}, decided by {by}");
@@ -278,6 +289,7 @@ impl Recovery {
                 None => note,
             });
         }
+        self.record.take_if(|_| told);
         self.asked = None;
     }
 
@@ -312,7 +324,8 @@ impl Recovery {
 
     /// The owner's present incarnation, if it is good and says nothing of the VM.
     fn idle_owner(&self, entry: &VmEntry, facts: &Facts<'_>) -> Option<crate::ids::Identity> {
-        facts.ledger.admission(entry.owner).filter(|_| entry.acknowledged)?;
+        let may = entry.acknowledged && entry.may_run();
+        facts.ledger.admission(entry.owner).filter(|_| may)?;
         let heard = facts.word_of(entry.owner)?;
         let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
         silent.then_some(heard.from)
@@ -345,12 +358,13 @@ fn vm_facts(entry: &VmEntry) -> VmFacts {
         priority: entry.spec.priority,
         labels: entry.spec.labels.clone(),
         last_node: Some(entry.owner.0),
+        affinity: entry.spec.affinity.clone(),
     }
 }
 
 fn resident(entry: &VmEntry) -> Resident {
     let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
-    Resident { vm, node: entry.owner.0, labels }
+    Resident { vm, node: entry.owner.0, labels, affinity: entry.spec.affinity.clone() }
 }
 
 /// The only source of chance a policy may use: a digest of what it is asked.

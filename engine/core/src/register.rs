@@ -142,6 +142,11 @@ impl Register {
         self.known.as_ref().filter(|known| known.proved)
     }
 
+    /// Who leads by the ledger, if it was read with proof.
+    pub fn ledger_leader(&self) -> Option<NodeId> {
+        self.proved().map(|known| NodeId(known.stamp.ballot.node))
+    }
+
     /// Our ballot, while our term stands.
     pub fn leading(&self) -> Option<Ballot> {
         match self.role {
@@ -202,7 +207,8 @@ impl Register {
         let bytes: Arc<[u8]> = ledger.encode().into();
         let digest = Digest::of(&bytes);
         // Never the slot that the page on disk may name.
-        OwnBody { stamp, slot: 1 - self.slot, digest, bytes, ledger, state: OwnState::Wanted }
+        let slot = if mutant!(BodyInNamedSlot) { self.slot } else { 1 - self.slot };
+        OwnBody { stamp, slot, digest, bytes, ledger, state: OwnState::Wanted }
     }
 
     fn own(&mut self) -> Option<&mut OwnBody> {
@@ -265,7 +271,7 @@ impl Register {
         shown: Instant,
     ) -> Result<(), LedgerError> {
         let ledger = Arc::new(Ledger::decode(wanted.stamp, wanted.digest, bytes)?);
-        let proved = wanted.stamp == self.committed;
+        let proved = wanted.stamp == self.committed || mutant!(RumourIsProof);
         let stamp = wanted.stamp;
         self.known = Some(Known { stamp, ledger, proved, shown });
         Ok(())
@@ -346,7 +352,7 @@ impl Register {
     }
 
     fn on_led(&mut self, mine: Ballot, rival: Ballot, accepted: Stamp, cycle: &Cycle) -> Outcome {
-        if rival > mine {
+        if rival > mine && !mutant!(CommitWithoutReadBack) {
             return self.beaten(rival);
         }
         self.confirmed = Some(cycle.read_began);

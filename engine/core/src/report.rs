@@ -5,7 +5,7 @@ use crate::election::Phase;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Eviction, Ledger, VmEntry};
-use crate::liveness::reason_words;
+use crate::liveness::{facts_of, reason_words};
 use crate::machine::Machine;
 use crate::plan::proof_words;
 use crate::snapshot::{
@@ -32,11 +32,12 @@ impl Machine {
                 promised: self.register.highest,
             },
             view: self.view.members.iter().copied().collect(),
-            quorate: self.view.is_majority(&ledger),
+            quorate: facts_of!(self, &ledger).view_may_act(),
             lease: self.lease_view(now),
             election: self.election_view(),
             nodes: ledger.nodes.keys().map(|node| self.node_view(*node, &ledger, now)).collect(),
             vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
+            disarm: ledger.disarm.clone(),
         }
     }
 
@@ -126,6 +127,8 @@ impl Machine {
             },
             policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
             eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
+            maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
+            leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
         }
     }
 
@@ -150,18 +153,25 @@ impl Machine {
             memory_mib: entry.spec.memory_mib,
             vcpus: entry.spec.vcpus,
             labels: entry.spec.labels.clone(),
+            desired: entry.desired,
+            migrating_to: entry.migration.as_ref().map(|to| name_of(ledger, to.to)),
+            home: entry.home.map(|home| name_of(ledger, home)),
         }
     }
 
     fn vm_state(&self, entry: &VmEntry, ledger: &Ledger, now: Instant) -> (&'static str, String) {
         let vm = &entry.spec.id;
+        if let Some(why) = &entry.failed {
+            return ("failed", why.clone());
+        }
         if let Some(why) = self.recovery.waiting.get(vm) {
             return ("waiting", why.clone());
         }
-        if let Some(eviction) = ledger.eviction(entry.owner) {
+        let orphan = ledger.eviction(entry.owner).filter(|_| entry.may_run());
+        if let Some(eviction) = orphan {
             return ("orphan", self.eviction_text(entry.owner, eviction, ledger));
         }
-        let own = (entry.owner == self.me()).then(|| self.guests.reports());
+        let own = (entry.owner == self.me()).then(|| self.guest_reports());
         let reports = match own {
             Some(reports) => reports,
             None => {
@@ -181,6 +191,11 @@ impl Machine {
             Some(GuestState::Starting) => ("starting", String::new()),
             Some(GuestState::Stopping) => ("stopping", String::new()),
             Some(GuestState::GivenUp { reason, .. }) => ("failed", reason.clone()),
+            Some(GuestState::Expected { .. }) => ("stopped", "it is expected there".into()),
+            Some(GuestState::Leaving) => ("migrating", String::new()),
+            Some(GuestState::ShutDown { .. }) => ("stopped", "its guest shut itself down".into()),
+            Some(GuestState::Departed { .. }) => ("migrating", "it left its node".into()),
+            None if !entry.may_run() => ("stopped", "an operator wants it off".into()),
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
     }

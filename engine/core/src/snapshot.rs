@@ -1,6 +1,7 @@
 //! What people and the API see: the state of one machine at one instant, as values.
 
 use crate::ids::{Ballot, BootId, Digest, Incarnation, NodeId, Stamp, VmId};
+use crate::ledger::{Desired, Disarm, Maintenance};
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,13 @@ pub enum Status {
     /// Nobody has storage: nobody is isolated.
     #[serde(rename = "Storage outage")]
     StorageOutage,
+    /// It left and came back too often lately. Shown, fed to policies, never acted on.
+    #[serde(rename = "Network unstable")]
+    NetworkUnstable,
+    /// Alive; an operator wants it empty.
+    Maintenance,
+    /// HA is switched off for everybody.
+    Disarmed,
 }
 
 impl Status {
@@ -55,6 +63,9 @@ impl Status {
             Self::Evicted => "Evicted",
             Self::NoQuorum => "No quorum",
             Self::StorageOutage => "Storage outage",
+            Self::NetworkUnstable => "Network unstable",
+            Self::Maintenance => "Maintenance",
+            Self::Disarmed => "Disarmed",
         }
     }
 }
@@ -76,7 +87,7 @@ pub struct Snapshot {
     pub ledger: LedgerView,
     /// Members of its CPG view; empty without corosync.
     pub view: Vec<NodeId>,
-    /// The view holds a majority of the configured nodes.
+    /// The nodes in the view may act: a majority of the configured ones, or half of them and the witness.
     pub quorate: bool,
     /// Own lease.
     pub lease: LeaseView,
@@ -86,6 +97,9 @@ pub struct Snapshot {
     pub nodes: Vec<NodeView>,
     /// All HA VMs.
     pub vms: Vec<VmView>,
+    /// HA is switched off for everybody.
+    #[serde(default)]
+    pub disarm: Option<Disarm>,
 }
 
 /// A node, named.
@@ -186,6 +200,12 @@ pub struct NodeView {
     pub policy: Digest,
     /// Eviction in force: stamp, reason, proof.
     pub eviction: Option<String>,
+    /// An operator wants it empty.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+    /// An operator wants it out of the cluster.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// One HA VM.
@@ -209,4 +229,13 @@ pub struct VmView {
     pub vcpus: u32,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What the operator wants of it.
+    #[serde(default)]
+    pub desired: Desired,
+    /// Where a live migration under way takes it.
+    #[serde(default)]
+    pub migrating_to: Option<NodeName>,
+    /// It was moved off this node for maintenance, and returns.
+    #[serde(default)]
+    pub home: Option<NodeName>,
 }

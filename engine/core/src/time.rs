@@ -21,6 +21,14 @@ impl Instant {
     }
 }
 
+impl Millis {
+    /// This length without `other`; zero if `other` is longer.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
 impl ops::Add<Millis> for Instant {
     type Output = Self;
     fn add(self, length: Millis) -> Self {

@@ -27,11 +27,6 @@ impl View {
         self.members.contains(&node)
     }
 
-    /// The view holds at least N/2 + 1 of the configured nodes.
-    pub fn is_majority(&self, ledger: &Ledger) -> bool {
-        self.configured(ledger).count() >= ledger.majority()
-    }
-
     /// Configured nodes in the view.
     pub fn configured<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = NodeId> + 'a {
         self.members.iter().copied().filter(|node| ledger.nodes.contains_key(node))

@@ -54,7 +54,7 @@ impl Refusal {
     /// The request is not understood.
     pub(super) fn malformed(why: impl Into<String>) -> Self {
         let kind = ("malformed", "the request is malformed");
-        let remedy = "POST /v1/vms takes {\"name\", \"priority\", \"labels\"}";
+        let remedy = "are steadfast and steadfastd of one version?";
         Self::new(StatusCode::BAD_REQUEST, kind, why, remedy)
     }
 
@@ -68,7 +68,7 @@ impl Refusal {
     pub(super) fn unknown() -> Self {
         let kind = ("unknown", "the outcome is unknown");
         let detail = "no answer within 15 s; the change may have been made, or be made later";
-        let remedy = "look with `steadfast vm list`, then ask again: asking twice does no harm";
+        let remedy = "look with `steadfast status`, then ask again: asking twice does no harm";
         Self::new(StatusCode::GATEWAY_TIMEOUT, kind, detail, remedy)
     }
 }

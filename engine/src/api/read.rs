@@ -21,6 +21,7 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
         version: env!("CARGO_PKG_VERSION").into(),
         wall_ms: Clock.wall_ms(),
         bounds: bounds(&live.timing),
+        warnings: agent.warnings(),
         snapshot: Snapshot::clone(&snapshot),
     }))
 }
@@ -53,6 +54,16 @@ pub(super) fn find_vm<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a VmVi
     found.ok_or_else(|| {
         let remedy = format!("see `steadfast vm list`, or enable it: `steadfast vm enable {name}`");
         Refusal::not_found(format!("no HA VM is called {name}"), remedy)
+    })
+}
+
+/// A node by name.
+pub(super) fn find_node<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a NodeView, Refusal> {
+    let found = snapshot.nodes.iter().find(|node| node.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = snapshot.nodes.iter().map(|node| node.name.as_str()).collect();
+        let remedy = format!("the nodes are {}", names.join(", "));
+        Refusal::not_found(format!("no node is called {name}"), remedy)
     })
 }
 

@@ -1,53 +1,78 @@
-//! Routes that change something: high availability of one VM, on or off.
+//! Routes that change a VM: its high availability, and what the operator wants of it.
 
+use super::change::{blocking, change, parse};
 use super::errors::Refusal;
-use super::read::find_vm;
-use super::wire::{Changed, EnableVm};
+use super::read::{find_node, find_vm};
+use super::wire::{Changed, EnableVm, MoveVm};
 use crate::driver::{Agent, Live};
 use crate::enrol;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use steadfast_core::event::Event;
-use steadfast_core::ids::Stamp;
+use steadfast_core::ids::{NodeId, VmId};
 use steadfast_core::ledger::VmSpec;
-
-/// How long an operator waits for the leader; after it the outcome is unknown.
-const PATIENCE: Duration = Duration::from_secs(15);
+use steadfast_core::message::Change;
 
 type Shared = State<Arc<Agent>>;
 type Answer = Result<Json<Changed>, Refusal>;
 
 pub(super) async fn enable(State(agent): Shared, body: Bytes) -> Answer {
-    let wanted: EnableVm =
-        serde_json::from_slice(&body).map_err(|error| Refusal::malformed(error.to_string()))?;
+    let wanted: EnableVm = parse(&body)?;
     if wanted.priority > 1_000 {
         let given = wanted.priority;
         return Err(Refusal::malformed(format!("priority is from 0 to 1000, got {given}")));
     }
-    let live = agent.live()?;
+    let (live, snapshot) = (agent.live()?, agent.snapshot().await?);
+    let found = |name: &String| find_vm(&snapshot, name).map(|vm| vm.id.clone());
+    let after: BTreeSet<VmId> = wanted.after.iter().map(found).collect::<Result<_, _>>()?;
     let worker = Arc::clone(&live);
     let shared_paths = agent.config.shared_paths.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&worker, wanted, &shared_paths));
-    let ended =
-        |error: tokio::task::JoinError| Refusal::unavailable(error.to_string(), "report it");
-    let (spec, notes) = prepared.await.map_err(ended)??;
-    let (name, id) = (spec.name.clone(), spec.id.clone());
-    let spec = Box::new(spec);
-    let stamp = change(&live, |id| Event::EnableRequested { id, spec }).await?;
-    Ok(Json(Changed { vm: name, id, stamp: stamp.to_string(), notes }))
+    let (spec, notes) = blocking(move || prepare(&worker, wanted, after, &shared_paths)).await?;
+    let (vm, id) = (spec.name.clone(), spec.id.clone());
+    let stamp = change(&live, Change::EnableVm(Box::new(spec))).await?;
+    Ok(Json(Changed { vm, id, stamp: stamp.to_string(), notes }))
 }
 
 pub(super) async fn disable(State(agent): Shared, Path(name): Path<String>) -> Answer {
-    let live = agent.live()?;
-    let snapshot = agent.snapshot().await?;
-    let found = find_vm(&snapshot, &name)?;
-    let vm = found.id.clone();
-    let stamp = change(&live, |id| Event::DisableRequested { id, vm }).await?;
+    alter(&agent, &name, Change::DisableVm).await
+}
+
+pub(super) async fn start(State(agent): Shared, Path(name): Path<String>) -> Answer {
+    alter(&agent, &name, Change::StartVm).await
+}
+
+pub(super) async fn stop(State(agent): Shared, Path(name): Path<String>) -> Answer {
+    alter(&agent, &name, Change::StopVm).await
+}
+
+pub(super) async fn migrate(State(agent): Shared, Path(name): Path<String>, body: Bytes) -> Answer {
+    let to = target(&agent, &body).await?;
+    alter(&agent, &name, |vm| Change::MigrateVm { vm, to }).await
+}
+
+pub(super) async fn relocate(
+    State(agent): Shared,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let to = target(&agent, &body).await?;
+    alter(&agent, &name, |vm| Change::RelocateVm { vm, to }).await
+}
+
+async fn target(agent: &Agent, body: &Bytes) -> Result<NodeId, Refusal> {
+    let MoveVm { to } = parse(body)?;
+    Ok(find_node(&*agent.snapshot().await?, &to)?.id)
+}
+
+/// Asks for a change of the HA VM of this name or UUID.
+async fn alter(agent: &Agent, name: &str, wanted: impl FnOnce(VmId) -> Change) -> Answer {
+    let (live, snapshot) = (agent.live()?, agent.snapshot().await?);
+    let found = find_vm(&snapshot, name)?;
+    let stamp = change(&live, wanted(found.id.clone())).await?;
     let (vm, id) = (found.name.clone(), found.id.clone());
     Ok(Json(Changed { vm, id, stamp: stamp.to_string(), notes: Vec::new() }))
 }
@@ -56,6 +81,7 @@ pub(super) async fn disable(State(agent): Shared, Path(name): Path<String>) -> A
 fn prepare(
     live: &Live,
     wanted: EnableVm,
+    after: BTreeSet<VmId>,
     shared_paths: &[PathBuf],
 ) -> Result<(VmSpec, Vec<String>), Refusal> {
     let domain = live.hypervisor.domain_xml(&wanted.name).map_err(|error| {
@@ -66,15 +92,17 @@ fn prepare(
     let xml = live.pages.put_catalogue(&domain.xml).map_err(|error| {
         Refusal::unavailable(format!("{error:#}"), "see `steadfast status`: is storage working?")
     })?;
-    let EnableVm { priority, labels, .. } = wanted;
+    let EnableVm { priority, labels, max_restarts, max_relocations, on_shutdown, .. } = wanted;
     let spec = VmSpec {
-        id: domain.uuid,
-        name: domain.name,
-        xml,
         memory_mib: domain.memory_mib,
         vcpus: domain.vcpus,
         priority,
         labels,
+        max_restarts,
+        max_relocations,
+        on_shutdown,
+        after,
+        ..VmSpec::new(domain.uuid, &domain.name, xml)
     };
     Ok((spec, notes))
 }
@@ -103,16 +131,4 @@ fn is_local(path: &std::path::Path, shared_paths: &[PathBuf]) -> Option<String> 
         return Some("is on this node's root file system: shared storage is not mounted".into());
     }
     None
-}
-
-async fn change(live: &Live, event: impl FnOnce(u64) -> Event) -> Result<Stamp, Refusal> {
-    let (id, told) = live.requests.begin();
-    live.inbox.push(event(id));
-    let outcome = tokio::time::timeout(PATIENCE, told).await;
-    live.requests.forget(id);
-    match outcome {
-        Ok(Ok(Ok(stamp))) => Ok(stamp),
-        Ok(Ok(Err(why))) => Err(Refusal::refused(why, "see `steadfast status`")),
-        Ok(Err(_)) | Err(_) => Err(Refusal::unknown()),
-    }
 }

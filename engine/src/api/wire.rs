@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use steadfast_core::decision::{Kind, PlacementRecord};
 use steadfast_core::event::Decider;
 use steadfast_core::ids::VmId;
+use steadfast_core::ledger::{OnShutdown, default_budget};
 use steadfast_core::snapshot::Snapshot;
 
 /// `GET /v1/status`.
@@ -17,6 +18,8 @@ pub struct StatusReport {
     pub wall_ms: u64,
     /// Worst cases from a fault to the start elsewhere.
     pub bounds: Vec<Bound>,
+    /// What a person should put right on this node.
+    pub warnings: Vec<String>,
     /// The state, from this node's point of view.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -33,9 +36,11 @@ impl StatusReport {
             version: String,
             wall_ms: u64,
             bounds: Vec<Bound>,
+            #[serde(default)]
+            warnings: Vec<String>,
         }
-        let Head { version, wall_ms, bounds } = serde_json::from_slice(bytes)?;
-        Ok(Self { version, wall_ms, bounds, snapshot: serde_json::from_slice(bytes)? })
+        let Head { version, wall_ms, bounds, warnings } = serde_json::from_slice(bytes)?;
+        Ok(Self { version, wall_ms, bounds, warnings, snapshot: serde_json::from_slice(bytes)? })
     }
 }
 
@@ -109,6 +114,18 @@ pub struct EnableVm {
     /// Labels for policies.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Restarts on its node before it is relocated.
+    #[serde(default = "default_budget")]
+    pub max_restarts: u32,
+    /// Relocations after failed starts before it is given up.
+    #[serde(default = "default_budget")]
+    pub max_relocations: u32,
+    /// What to do when its guest shuts itself down.
+    #[serde(default)]
+    pub on_shutdown: OnShutdown,
+    /// HA VMs, by name or UUID, that must run before it is started.
+    #[serde(default)]
+    pub after: Vec<String>,
 }
 
 impl EnableVm {
@@ -119,7 +136,56 @@ impl EnableVm {
     }
 }
 
-/// Answer to `POST` and `DELETE /v1/vms`.
+/// `POST /v1/vms/{name}/migrate` and `relocate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveVm {
+    /// Name of the node to move it to.
+    pub to: String,
+}
+
+/// `POST /v1/nodes/{name}/maintenance`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BeginMaintenance {
+    /// VMs that cannot move live are stopped and started elsewhere; otherwise they stay.
+    pub restart: bool,
+    /// The operator's words.
+    pub reason: String,
+}
+
+/// `POST /v1/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddNode {
+    /// Its corosync node id.
+    pub id: u32,
+    /// Its name, as corosync's node list has it.
+    pub name: String,
+}
+
+/// `POST /v1/disarm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disarm {
+    /// Armed again after this many milliseconds; without it, when somebody arms.
+    #[serde(default)]
+    pub limit_ms: Option<u64>,
+    /// The operator's words.
+    pub reason: String,
+}
+
+/// Answer to a change that is of no VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The ledger's stamp that holds the change.
+    pub stamp: String,
+    /// What to know about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Answer to a change of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// Name of the VM.

@@ -172,6 +172,9 @@ mod tests {
             memory_mib: 1024,
             vcpus: 2,
             labels: Default::default(),
+            desired: Default::default(),
+            migrating_to: None,
+            home: None,
         }
     }
 

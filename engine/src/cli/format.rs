@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use std::fmt::Write as _;
+use std::time::Duration;
 use steadfast_core::time::Millis;
 
 /// A table without frames, as wide as the terminal.
@@ -21,6 +22,22 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err(format!("expected KEY=VALUE, got {text:?}")),
     }
+}
+
+/// `90s`, `30m`, `2h`.
+pub(super) fn length(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a time such as 90s, 30m or 2h, got {text:?}");
+    let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at));
+    let (number, unit) = text.split_at(split.ok_or_else(wrong)?);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(factor).filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// `0.4 s`, `12 s`, `3 min`; `-` without a value.
@@ -86,6 +103,15 @@ mod tests {
     #[test]
     fn names_are_encoded() {
         assert_eq!(encoded("web 1/ü"), "web%201%2F%C3%BC");
+    }
+
+    #[test]
+    fn lengths_have_a_unit() {
+        assert_eq!(length("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(length("2h"), Ok(Duration::from_secs(7_200)));
+        for wrong in ["", "30", "m", "0s", "1d", "-1s", "3\u{fc}"] {
+            assert!(length(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

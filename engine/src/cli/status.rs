@@ -4,6 +4,7 @@ use super::client::{Client, Failure};
 use super::format::{age, table};
 use super::{say, say_json};
 use crate::api::wire::StatusReport;
+use steadfast_core::ledger::{Desired, Disarm};
 use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
 
 pub(super) async fn print(client: &Client, json: bool) -> Result<(), Failure> {
@@ -15,6 +16,9 @@ pub(super) async fn print(client: &Client, json: bool) -> Result<(), Failure> {
 pub(super) fn render(report: &StatusReport) -> String {
     let snapshot = &report.snapshot;
     let mut text = head(snapshot);
+    for warning in &report.warnings {
+        text.push_str(&format!("WARNING: {warning}\n"));
+    }
     text.push('\n');
     text.push_str(&nodes(&snapshot.nodes));
     text.push('\n');
@@ -37,13 +41,24 @@ fn head(snapshot: &Snapshot) -> String {
         "cluster {}, seen from {}: {leader}, {quorum} ({seen} of {all} nodes in view)\n",
         snapshot.cluster, snapshot.node.name
     );
+    if let Some(disarm) = &snapshot.disarm {
+        text.push_str(&format!("HIGH AVAILABILITY IS OFF{}: {}\n", until(disarm), disarm.reason));
+    }
     if snapshot.lease.text != "good" {
         text.push_str(&format!("lease of this node: {}\n", snapshot.lease.text));
     }
     text
 }
 
-fn nodes(nodes: &[NodeView]) -> String {
+fn until(disarm: &Disarm) -> String {
+    match disarm.limit {
+        Some(limit) => format!(" for {} from when it was switched off", age(Some(limit))),
+        None => " until `steadfast arm`".into(),
+    }
+}
+
+/// The table of nodes.
+pub(super) fn nodes(nodes: &[NodeView]) -> String {
     let mut table =
         table(&["NODE", "STATUS", "NETWORK", "STORAGE", "LEASE LEFT", "WATCHDOG", "NOTE"]);
     for node in nodes {
@@ -61,11 +76,14 @@ fn nodes(nodes: &[NodeView]) -> String {
 }
 
 fn note(node: &NodeView) -> String {
-    match (&node.eviction, node.reason.as_str()) {
-        (Some(eviction), "") => eviction.clone(),
-        (Some(eviction), reason) => format!("{eviction}; {reason}"),
-        (None, reason) => reason.into(),
-    }
+    let leaving = node.leaving.then(|| "leaves the cluster".to_owned());
+    let maintenance = node.maintenance.as_ref().map(|wish| match wish.reason.as_str() {
+        "" => "in maintenance".to_owned(),
+        reason => format!("in maintenance: {reason}"),
+    });
+    let reason = Some(node.reason.clone()).filter(|reason| !reason.is_empty());
+    let parts = [leaving, maintenance, node.eviction.clone(), reason];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The table of VMs.
@@ -77,8 +95,19 @@ pub(super) fn vms(vms: &[VmView]) -> String {
             vm.owner.name.clone(),
             vm.state.clone(),
             vm.priority.to_string(),
-            vm.reason.clone(),
+            vm_note(vm),
         ]);
     }
     format!("{}\n", table.trim_fmt())
+}
+
+fn vm_note(vm: &VmView) -> String {
+    let stopped = vm.desired == Desired::Stopped && vm.state != "stopped";
+    let parts = [
+        Some(vm.reason.clone()).filter(|reason| !reason.is_empty()),
+        stopped.then(|| "it is to stop".to_owned()),
+        vm.migrating_to.as_ref().map(|node| format!("moves live to {}", node.name)),
+        vm.home.as_ref().map(|node| format!("returns to {} after its maintenance", node.name)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

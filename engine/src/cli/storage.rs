@@ -1,7 +1,8 @@
 //! Commands that need no agent: `steadfast storage` and `steadfast config`.
 
+use super::args::Init;
 use super::client::Failure;
-use super::{Init, format, say};
+use super::{format, say};
 use crate::config::{Config, bounds};
 use crate::pages::{self, StoredNode};
 use std::path::Path;

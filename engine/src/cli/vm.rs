@@ -1,28 +1,70 @@
-//! `steadfast vm` and `steadfast policy`.
+//! `steadfast vm`.
 
+use super::args::{Enable, VmCommand};
 use super::client::{Client, Failure};
-use super::format::{encoded, table};
-use super::{Enable, say, say_json, status};
-use crate::api::wire::{Changed, EnableVm};
-use serde::Deserialize;
+use super::format::encoded;
+use super::{say, say_json, status};
+use crate::api::wire::{Changed, EnableVm, MoveVm};
+use serde::Serialize;
 use steadfast_core::snapshot::VmView;
 
-pub(super) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(client: &Client, command: &VmCommand, json: bool) -> Result<(), Failure> {
+    let path = |name: &str, verb: &str| format!("/v1/vms/{}/{verb}", encoded(name));
+    match command {
+        VmCommand::List => list(client, json).await,
+        VmCommand::Enable(enable) => {
+            let what = "is under high availability now";
+            post(client, "/v1/vms", &wanted(enable), what, json).await
+        }
+        VmCommand::Disable { name } => {
+            let changed = client.delete(&format!("/v1/vms/{}", encoded(name))).await?;
+            tell(&changed, "is not under high availability any more; it is left as it is", json)
+        }
+        VmCommand::Start { name } => {
+            post(client, &path(name, "start"), &(), "is to run", json).await
+        }
+        VmCommand::Stop { name } => {
+            let what = "is to shut down, and stays off until it is started again";
+            post(client, &path(name, "stop"), &(), what, json).await
+        }
+        VmCommand::Migrate { name, node } => {
+            let what = format!("is to move live to {node}; watch it with `steadfast vm list`");
+            let body = MoveVm { to: node.clone() };
+            post(client, &path(name, "migrate"), &body, &what, json).await
+        }
+        VmCommand::Relocate { name, node } => {
+            let what = format!("is to stop, and to start on {node}");
+            let body = MoveVm { to: node.clone() };
+            post(client, &path(name, "relocate"), &body, &what, json).await
+        }
+    }
+}
+
+async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     let vms: Vec<VmView> = client.get("/v1/vms").await?;
     if json { say_json(&vms) } else { say(&status::vms(&vms)) }
 }
 
-pub(super) async fn enable(client: &Client, enable: &Enable, json: bool) -> Result<(), Failure> {
-    let Enable { name, priority, labels } = enable;
-    let labels = labels.iter().cloned().collect();
-    let body = EnableVm { name: name.clone(), priority: *priority, labels };
-    let changed: Changed = client.post("/v1/vms", &body).await?;
-    tell(&changed, "is under high availability now", json)
+fn wanted(enable: &Enable) -> EnableVm {
+    EnableVm {
+        name: enable.name.clone(),
+        priority: enable.priority,
+        labels: enable.labels.iter().cloned().collect(),
+        max_restarts: enable.max_restarts,
+        max_relocations: enable.max_relocations,
+        on_shutdown: enable.on_shutdown.into(),
+        after: enable.after.clone(),
+    }
 }
 
-pub(super) async fn disable(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let changed: Changed = client.delete(&format!("/v1/vms/{}", encoded(name))).await?;
-    tell(&changed, "is not under high availability any more; it is left as it is", json)
+async fn post(
+    client: &Client,
+    path: &str,
+    body: &impl Serialize,
+    what: &str,
+    json: bool,
+) -> Result<(), Failure> {
+    tell(&client.post(path, body).await?, what, json)
 }
 
 fn tell(changed: &Changed, what: &str, json: bool) -> Result<(), Failure> {
@@ -31,81 +73,4 @@ fn tell(changed: &Changed, what: &str, json: bool) -> Result<(), Failure> {
     }
     let notes: String = changed.notes.iter().map(|note| format!("  {note}\n")).collect();
     say(&format!("{} {what} (ledger {})\n{notes}", changed.vm, changed.stamp))
-}
-
-/// The part of a policy's status that people read in a list.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PolicyLine {
-    kind: Option<String>,
-    name: String,
-    version: String,
-    file: String,
-    state: String,
-    deciding: bool,
-    digest: String,
-    calls: u64,
-    failures: u64,
-    p99_micros: Option<u64>,
-    last_error: Option<PolicyError>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PolicyError {
-    stage: String,
-    class: String,
-    reason: String,
-    remedy: String,
-}
-
-pub(super) async fn policies(client: &Client, json: bool) -> Result<(), Failure> {
-    if json {
-        return say_json(&client.get::<serde_json::Value>("/v1/policies").await?);
-    }
-    let lines: Vec<PolicyLine> = client.get("/v1/policies").await?;
-    say(&render_policies(&lines))
-}
-
-fn render_policies(lines: &[PolicyLine]) -> String {
-    let header = ["KIND", "DECIDES", "POLICY", "FILE", "STATE", "DIGEST", "CALLS", "FAILED", "P99"];
-    let mut table = table(&header);
-    for line in lines {
-        table.add_row([
-            line.kind.clone().unwrap_or_else(|| "?".into()),
-            if line.deciding { "yes" } else { "" }.into(),
-            format!("{} {}", line.name, line.version),
-            if line.file.is_empty() { "(built in)" } else { &line.file }.into(),
-            line.state.clone(),
-            line.digest.chars().take(8).collect(),
-            line.calls.to_string(),
-            line.failures.to_string(),
-            line.p99_micros.map(|micros| format!("{micros} us")).unwrap_or_default(),
-        ]);
-    }
-    let mut text = format!("{}\n", table.trim_fmt());
-    for line in lines {
-        if let Some(PolicyError { stage, class, reason, remedy }) = &line.last_error {
-            text.push_str(&format!("{}: {class} at {stage}: {reason}; {remedy}\n", line.file));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_policy_says_why_and_what_to_do() {
-        let error = PolicyError {
-            stage: "read".into(),
-            class: "refused".into(),
-            reason: "the file is truncated".into(),
-            remedy: "copy it again".into(),
-        };
-        let line = PolicyLine { file: "a.wasm".into(), last_error: Some(error), ..<_>::default() };
-        let text = render_policies(&[line]);
-        assert!(text.contains("a.wasm: refused at read: the file is truncated; copy it again"));
-    }
 }

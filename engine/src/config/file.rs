@@ -1,5 +1,6 @@
 //! The file as people write it. Raw first, resolved once.
 
+use super::limits::RawLimits;
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 pub(super) struct File {
     cluster: Cluster,
     timing: TimingOverrides,
+    limits: RawLimits,
     node: Node,
     storage: Storage,
     libvirt: Libvirt,
@@ -52,6 +54,7 @@ struct Storage {
 #[serde(default, deny_unknown_fields)]
 struct Libvirt {
     uri: Option<String>,
+    migrate_uri: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +92,7 @@ struct Api {
 #[serde(default, deny_unknown_fields)]
 struct Run {
     directory: Option<PathBuf>,
+    state_directory: Option<PathBuf>,
     never_paused: bool,
 }
 
@@ -165,6 +169,8 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         file.fence.into_iter().filter_map(|raw| resolve_fence(raw, problems)).collect();
     check_fence(&fence, problems);
     let quorum = resolve_quorum(&file.verification, problems);
+    let limits = file.limits.resolve(problems);
+    let migrate_uri = resolve_migrate_uri(file.libvirt.migrate_uri, problems);
     let name = file.cluster.name.filter(|name| !name.is_empty());
     let directory = file.storage.directory;
     // A mistyped value was told already; do not call it missing too.
@@ -179,10 +185,12 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         cluster: name?,
         preset: file.cluster.preset,
         overrides: file.timing,
+        limits,
         labels: file.node.labels,
         storage: directory?,
         shared_paths: file.storage.shared_paths,
         libvirt_uri: file.libvirt.uri.unwrap_or_else(|| "qemu:///system".into()),
+        migrate_uri,
         watchdog: file.watchdog.device,
         sysrq: file.reset.sysrq.unwrap_or_else(|| "/proc/sysrq-trigger".into()),
         verification: file.verification.addresses,
@@ -190,6 +198,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         policies: file.policies.directory.unwrap_or_else(|| "/etc/steadfast/policies".into()),
         socket: file.api.socket.unwrap_or_else(|| run.join("api.sock")),
         run,
+        state: file.run.state_directory.unwrap_or_else(|| "/var/lib/steadfast".into()),
         never_paused: file.run.never_paused,
         fence,
     })
@@ -197,6 +206,18 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
 
 fn missing(key: &str, example: &str) -> Problem {
     Problem::new(format!("{key} is missing"), format!("add e.g. {example}"))
+}
+
+/// Default: by ssh, which must not ask for a password.
+fn resolve_migrate_uri(raw: Option<String>, problems: &mut Vec<Problem>) -> String {
+    let uri = raw.unwrap_or_else(|| "qemu+ssh://{node}/system?no_tty=1".into());
+    if !uri.contains("{node}") {
+        problems.push(Problem::new(
+            format!("libvirt.migrate_uri is {uri:?}, the same for every node"),
+            "put {node} where the name of the node belongs, e.g. qemu+tls://{node}/system",
+        ));
+    }
+    uri
 }
 
 /// Default: more than half of the addresses.

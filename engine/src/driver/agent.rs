@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use steadfast_core::config::Timing;
@@ -25,6 +26,7 @@ pub struct Agent {
     pub config: Config,
     phase: Mutex<Phase>,
     newest: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    warnings: Mutex<BTreeMap<&'static str, String>>,
 }
 
 /// How far it is.
@@ -60,7 +62,33 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
         let phase = Mutex::new(Phase::Waiting("the agent is starting".into()));
-        Arc::new(Self { config, phase, newest: tokio::sync::Mutex::default() })
+        let (newest, warnings) = (tokio::sync::Mutex::default(), Mutex::default());
+        Arc::new(Self { config, phase, newest, warnings })
+    }
+
+    /// What a person should put right, by who found it; `None` when it is right. Told once in the log.
+    pub(crate) fn warn(&self, finder: &'static str, trouble: Option<String>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.get(finder) == trouble.as_ref() {
+            return;
+        }
+        match trouble {
+            Some(trouble) => {
+                tracing::warn!(finder, trouble, "a person should put this right");
+                warnings.insert(finder, trouble);
+            }
+            None => {
+                tracing::info!(finder, "this is right again");
+                warnings.remove(finder);
+            }
+        }
+    }
+
+    /// What a person should put right.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.values().cloned().collect()
     }
 
     /// It waits; told once in the log for each reason.

@@ -25,6 +25,8 @@ pub(super) struct Hands {
     pub(super) watchdog: Option<Watchdog>,
     pub(super) fence: FenceAgents,
     pub(super) questions: Questions,
+    /// libvirt of another node, with `{node}` for its name.
+    pub(super) migrate_uri: String,
     pub(super) sysrq: PathBuf,
     pub(super) events: Sink,
     pub(super) told_no_watchdog: AtomicBool,
@@ -46,8 +48,15 @@ impl Hands {
             Action::ScanGuests
             | Action::StartVm { .. }
             | Action::DestroyVm { .. }
+            | Action::ShutDownVm { .. }
             | Action::UndefineVm { .. }
             | Action::AdoptVm { .. } => self.run(action),
+            Action::MigrateVm { .. }
+            | Action::AbortMigration { .. }
+            | Action::PermitArrival { .. }
+            | Action::ForbidArrival { .. }
+            | Action::ResumeVm { .. } => self.move_live(action),
+            Action::CloseWatchdog => {}
             // The driver does these itself.
             Action::Answer(_) | Action::Record(_) => {}
         }
@@ -59,7 +68,7 @@ impl Hands {
             Action::WriteBody { id, slot, bytes } => {
                 self.pages.write_body(*id, *slot, Arc::clone(bytes));
             }
-            Action::ReadPages { id } => self.pages.read_pages(*id),
+            Action::ReadPages { id, nodes } => self.pages.read_pages(*id, Arc::clone(nodes)),
             Action::ReadBody { id, node, slot } => self.pages.read_body(*id, *node, *slot),
             _ => {}
         }
@@ -70,8 +79,25 @@ impl Hands {
             Action::ScanGuests => self.hypervisor.scan(),
             Action::StartVm { vm, xml, not_after } => self.start(vm, *xml, *not_after),
             Action::DestroyVm { vm, .. } => self.hypervisor.destroy_vm(vm.clone()),
+            Action::ShutDownVm { vm } => self.hypervisor.shut_down_vm(vm.clone()),
             Action::UndefineVm { vm } => self.hypervisor.undefine_vm(vm.clone()),
             Action::AdoptVm { vm } => self.hypervisor.adopt_vm(vm.clone()),
+            _ => {}
+        }
+    }
+
+    fn move_live(&self, action: &Action) {
+        match action {
+            Action::MigrateVm { vm, name, not_after, .. } => {
+                let uri = self.migrate_uri.replace("{node}", name);
+                self.hypervisor.migrate_vm(vm.clone(), uri, *not_after);
+            }
+            Action::AbortMigration { vm } => self.hypervisor.abort_migration(vm.clone()),
+            Action::PermitArrival { vm } => self.hypervisor.permit_arrival(vm.clone()),
+            Action::ForbidArrival { vm } => self.hypervisor.forbid_arrival(vm),
+            Action::ResumeVm { vm, not_after } => {
+                self.hypervisor.resume_vm(vm.clone(), *not_after);
+            }
             _ => {}
         }
     }

@@ -13,6 +13,7 @@ use crate::Sink;
 use crate::clock::Clock;
 use crate::config::{Config, Problem, Problems};
 use crate::corosync::{self, ClusterFacts};
+use crate::hook;
 use crate::journal::Journal;
 use crate::pages::{self, ClusterFile, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
@@ -71,6 +72,10 @@ pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
         let inbox = Arc::clone(&inbox);
         Arc::new(move |event| inbox.push(event))
     };
+    // First of all: libvirt may be starting VMs already.
+    let gate = wait(agent, || hook::gate::open(agent));
+    hook::check::start(Arc::clone(agent), gate)
+        .map_err(|error| Failure::Broken(anyhow::Error::from(error).context("no thread")))?;
     let parts = gather(agent, &events)?;
     let name = check_cluster(&agent.config, parts.pages.cluster(), parts.me)?;
     let assembled = assemble(agent, &parts, &inbox, &events, &name);
@@ -187,6 +192,7 @@ fn assemble(
         corosync: corosync::Corosync::start("steadfast", Arc::clone(events))?,
         pages: Arc::clone(&parts.pages),
         hypervisor: Arc::clone(&hypervisor),
+        migrate_uri: config.migrate_uri.clone(),
         sysrq: config.sysrq.clone(),
         events: Arc::clone(events),
         told_no_watchdog: false.into(),
@@ -244,6 +250,7 @@ fn machine_config(
         never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
         inherited: parts.record.inherited(now),
         name: name.into(),
+        limits: config.limits.clone(),
         builtin: Builtin {
             node_priority: steadfast_policy_node_priority::builtin,
             placement: steadfast_policy_placement::builtin,

@@ -3,20 +3,29 @@
 
 use super::thread;
 use anyhow::{Context as _, bail};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use steadfast_core::ids::VmId;
 use virt::connect::Connect;
 use virt::error::Error;
 use virt::sys;
+
+/// Who is told.
+pub trait Listener: Send + Sync {
+    /// libvirt was reached, or a domain changed.
+    fn changed(&self);
+    /// A guest shut itself down; its process is about to end.
+    fn shut_down(&self, vm: VmId);
+}
 
 /// What the callbacks of one link tell.
 pub struct Notices {
     /// The link is lost.
     pub lost: AtomicBool,
-    /// A domain changed.
-    pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// What happens to domains.
+    pub listener: Arc<dyn Listener>,
     /// The link was lost just now.
     pub on_loss: Box<dyn Fn() + Send + Sync>,
 }
@@ -104,13 +113,41 @@ pub fn unregister(connect: &Connect, id: c_int) {
 
 extern "C" fn on_lifecycle(
     _connect: sys::virConnectPtr,
-    _domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    (notices(opaque).changed)();
+    let listener = &notices(opaque).listener;
+    if is_own_shutdown(event, detail)
+        && let Some(vm) = uuid(domain)
+    {
+        listener.shut_down(vm);
+    }
+    listener.changed();
     0
+}
+
+/// The guest switched itself off, by itself or because it was asked to. A QEMU that was told to end by a signal
+/// says so (`SHUTDOWN_HOST`); one that cannot tell says `SHUTDOWN_FINISHED`.
+fn is_own_shutdown(event: c_int, detail: c_int) -> bool {
+    event == sys::VIR_DOMAIN_EVENT_SHUTDOWN as c_int
+        && detail != sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST as c_int
+}
+
+/// libvirt keeps it in memory: no call to the daemon.
+fn uuid(domain: sys::virDomainPtr) -> Option<VmId> {
+    let mut text = [0; sys::VIR_UUID_STRING_BUFLEN as usize];
+    // SAFETY: the domain is valid during its callback; libvirt writes at most `VIR_UUID_STRING_BUFLEN` bytes,
+    // the last of them 0.
+    #[allow(unsafe_code)]
+    let text = unsafe {
+        if sys::virDomainGetUUIDString(domain, text.as_mut_ptr()) < 0 {
+            return None;
+        }
+        CStr::from_ptr(text.as_ptr())
+    };
+    Some(VmId(text.to_str().ok()?.to_ascii_lowercase()))
 }
 
 extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
@@ -138,5 +175,19 @@ fn free_here(opaque: *mut c_void) {
     #[allow(unsafe_code)]
     unsafe {
         drop(Arc::from_raw(opaque.cast_const().cast::<Notices>()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_was_killed_did_not_shut_itself_down() {
+        let shutdown = sys::VIR_DOMAIN_EVENT_SHUTDOWN as c_int;
+        assert!(is_own_shutdown(shutdown, sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST as c_int));
+        assert!(!is_own_shutdown(shutdown, sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST as c_int));
+        let stopped = sys::VIR_DOMAIN_EVENT_STOPPED as c_int;
+        assert!(!is_own_shutdown(stopped, sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN as c_int));
     }
 }

@@ -6,7 +6,7 @@
 //! before 10.4 (CVE-2024-4418; seen here with 9.0 when calls hung), and libvirtd serves only 5
 //! requests of one connection at a time. A connection over the local socket costs milliseconds.
 
-use super::callbacks::{self, Notices};
+use super::callbacks::{self, Listener, Notices};
 use super::{Settings, lock, thread};
 use crate::guests::{ProcessId, named};
 use anyhow::{Context as _, anyhow, bail};
@@ -30,9 +30,6 @@ const PROBE: (i32, u32) = (1, 3);
 /// Command names of the daemons that start QEMU.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
-/// Called when libvirt is reached, and at every life-cycle event.
-pub type Changed = Arc<dyn Fn() + Send + Sync>;
-
 /// The connection that listens.
 struct Link {
     connect: Connect,
@@ -41,7 +38,7 @@ struct Link {
 }
 
 /// The connection of one call, used by one thread only.
-struct Lane(Connect);
+pub struct Lane(pub Connect);
 
 /// The connection over all its lives.
 pub struct Connection {
@@ -50,6 +47,8 @@ pub struct Connection {
     state: Mutex<State>,
     moved: Condvar,
     hung: Arc<AtomicUsize>,
+    /// How often it was made.
+    made: AtomicUsize,
 }
 
 struct State {
@@ -80,14 +79,15 @@ impl Connection {
             state: Mutex::new(State { link: None, reason }),
             moved: Condvar::new(),
             hung: Arc::default(),
+            made: AtomicUsize::new(0),
         })
     }
 
     /// Connects for ever, on a thread of its own.
-    pub fn run(self: &Arc<Self>, changed: Changed) -> anyhow::Result<()> {
+    pub fn run(self: &Arc<Self>, listener: Arc<dyn Listener>) -> anyhow::Result<()> {
         callbacks::start_event_loop()?;
         let connection = self.clone();
-        thread("libvirt", move || connection.connect_for_ever(&changed))
+        thread("libvirt", move || connection.connect_for_ever(&listener))
     }
 
     pub fn healthy(&self) -> Result<(), String> {
@@ -99,6 +99,11 @@ impl Connection {
             hung if hung >= MAX_HUNG => Err(clogged(hung)),
             _ => Ok(()),
         }
+    }
+
+    /// How often the connection was made: it counts up when libvirtd was restarted.
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Runs `work` and waits up to the deadline.
@@ -136,16 +141,17 @@ impl Connection {
         Ok(Pending { result, end, what })
     }
 
-    fn connect_for_ever(self: &Arc<Self>, changed: &Changed) {
+    fn connect_for_ever(self: &Arc<Self>, to: &Arc<dyn Listener>) {
         let (sender, opened) = mpsc::channel();
         let mut warned = false;
         loop {
-            match self.open(&sender, &opened, changed, &mut warned) {
+            match self.open(&sender, &opened, to, &mut warned) {
                 Ok(link) => {
                     warned = false;
                     tracing::info!(uri = self.uri, "libvirt connected");
+                    self.made.fetch_add(1, Ordering::Relaxed);
                     self.set(Some(link.clone()), String::new());
-                    changed();
+                    to.changed();
                     self.warm_up();
                     self.wait_until_lost(&link);
                     self.set(None, format!("the connection to libvirt ({}) was lost", self.uri));
@@ -175,10 +181,10 @@ impl Connection {
         self: &Arc<Self>,
         sender: &mpsc::Sender<anyhow::Result<Link>>,
         opened: &mpsc::Receiver<anyhow::Result<Link>>,
-        changed: &Changed,
+        listener: &Arc<dyn Listener>,
         warned: &mut bool,
     ) -> anyhow::Result<Arc<Link>> {
-        let (uri, changed, sender) = (self.uri.clone(), changed.clone(), sender.clone());
+        let (uri, listener, sender) = (self.uri.clone(), listener.clone(), sender.clone());
         let (hung, moved) = (self.hung.clone(), Arc::downgrade(self));
         if hung.fetch_add(1, Ordering::Relaxed) >= MAX_HUNG {
             hung.fetch_sub(1, Ordering::Relaxed);
@@ -187,7 +193,7 @@ impl Connection {
         }
         let finished = hung.clone();
         thread("libvirt-open", move || {
-            let result = Link::open(&uri, changed, moved);
+            let result = Link::open(&uri, listener, moved);
             finished.fetch_sub(1, Ordering::Relaxed);
             let _ = sender.send(result);
         })?;
@@ -258,12 +264,18 @@ fn clogged(hung: usize) -> String {
 impl<T> Pending<T> {
     /// The result, or `None` if there is none yet: the call is then counted as hung.
     pub fn wait(&self, patience: Duration) -> Option<anyhow::Result<T>> {
+        let result = self.look(patience);
+        if result.is_none() {
+            self.end.count();
+        }
+        result
+    }
+
+    /// The result, or `None` if there is none yet, of a call that may take its time.
+    pub fn look(&self, patience: Duration) -> Option<anyhow::Result<T>> {
         match self.result.recv_timeout(patience) {
             Ok(result) => Some(result),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                self.end.count();
-                None
-            }
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => Some(Err(self.died())),
         }
     }
@@ -294,13 +306,17 @@ impl Drop for EndOnDrop {
 }
 
 impl Link {
-    fn open(uri: &str, changed: Changed, owner: Weak<Connection>) -> anyhow::Result<Self> {
+    fn open(
+        uri: &str,
+        listener: Arc<dyn Listener>,
+        owner: Weak<Connection>,
+    ) -> anyhow::Result<Self> {
         let on_loss = Box::new(move || {
             if let Some(owner) = owner.upgrade() {
                 owner.ring();
             }
         });
-        let notices = Arc::new(Notices { lost: false.into(), changed, on_loss });
+        let notices = Arc::new(Notices { lost: false.into(), listener, on_loss });
         let connect = Connect::open(Some(uri))?;
         // From here on dropping it closes the connection.
         let mut link = Self { connect, notices, lifecycle: -1 };
@@ -315,7 +331,7 @@ impl Link {
 }
 
 impl Lane {
-    fn open(uri: &str) -> anyhow::Result<Self> {
+    pub fn open(uri: &str) -> anyhow::Result<Self> {
         let lane = Self(Connect::open(Some(uri))?);
         lane.0.set_keep_alive(PROBE.0, PROBE.1).context("cannot switch probes on")?;
         Ok(lane)

@@ -4,13 +4,17 @@
 //!
 //! libvirt is never asked whether a guest runs: that is `guests.rs`.
 
+mod arrive;
 mod callbacks;
 mod connection;
+mod migrate;
+mod probe;
 mod records;
 mod start;
 mod stop;
 mod survey;
 
+pub use arrive::Permission;
 pub use survey::{DomainInfo, DomainXml, HostFacts};
 
 use crate::guests::Guest;
@@ -19,7 +23,7 @@ use connection::Connection;
 use records::Records;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use steadfast_core::event::Event;
 use steadfast_core::guest::GuestScan;
@@ -55,6 +59,8 @@ struct Inner {
     guests: OnceLock<Arc<Guests>>,
     starting: start::Starting,
     stopping: Arc<stop::Stopping>,
+    leaving: Arc<migrate::Leaving>,
+    arriving: arrive::Arrivals,
     survey: survey::Survey,
 }
 
@@ -76,16 +82,13 @@ impl Hypervisor {
             guests: OnceLock::new(),
             starting: start::Starting::default(),
             stopping: Arc::default(),
+            leaving: Arc::default(),
+            arriving: arrive::Arrivals::default(),
             survey: survey::Survey::default(),
         });
         let guests = Guests::start(clock, inner.clone())?;
         let _ = inner.guests.set(guests);
-        let listener = Arc::downgrade(&inner);
-        connection.run(Arc::new(move || {
-            if let Some(inner) = listener.upgrade() {
-                inner.changed();
-            }
-        }))?;
+        connection.run(Arc::new(Told(Arc::downgrade(&inner))))?;
         inner.scan();
         Ok(Arc::new(Self(inner)))
     }
@@ -104,6 +107,71 @@ impl Hypervisor {
     /// process itself when it is not gone after a second.
     pub fn destroy_vm(&self, vm: VmId) {
         stop::destroy(&self.0, vm);
+    }
+
+    /// `Action::ShutDownVm`: asks the guest, which may ignore it.
+    pub fn shut_down_vm(&self, vm: VmId) {
+        stop::shut_down(&self.0, vm);
+    }
+
+    /// `Action::MigrateVm` -> `Event::MigrationEnded`. `uri` names the libvirt of the target.
+    pub fn migrate_vm(&self, vm: VmId, uri: String, not_after: Instant) {
+        migrate::migrate(&self.0, vm, uri, not_after);
+    }
+
+    /// `Action::AbortMigration`: answered by the migration's own `Event::MigrationEnded`.
+    pub fn abort_migration(&self, vm: VmId) {
+        migrate::abort(&self.0, vm);
+    }
+
+    /// `Action::PermitArrival`.
+    pub fn permit_arrival(&self, vm: VmId) {
+        arrive::permit(&self.0, vm);
+    }
+
+    /// `Action::ForbidArrival`.
+    pub fn forbid_arrival(&self, vm: &VmId) {
+        arrive::forbid(&self.0, vm);
+    }
+
+    /// `Action::ResumeVm` -> `Event::ResumeEnded`.
+    pub fn resume_vm(&self, vm: VmId, not_after: Instant) {
+        arrive::resume(&self.0, vm, not_after);
+    }
+
+    /// What this agent allows libvirt's hook to let pass.
+    #[must_use]
+    pub fn permission(&self, vm: &VmId) -> Option<Permission> {
+        arrive::permission(&self.0, vm)
+    }
+
+    /// The hook is about to let `vm` arrive.
+    ///
+    /// # Errors
+    /// Why it must not.
+    pub fn pass_arrival(&self, vm: &VmId) -> anyhow::Result<()> {
+        arrive::pass(&self.0, vm)?;
+        self.0.scan();
+        Ok(())
+    }
+
+    /// The hook was told that libvirt is done with `vm`.
+    pub fn released(&self, vm: &VmId) {
+        arrive::released(&self.0, vm);
+    }
+
+    /// How often libvirt was connected: another number means that libvirtd may be another one.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.connection.made()
+    }
+
+    /// Asks libvirt for a VM of this UUID that the hook is to refuse. Waits up to the deadline.
+    ///
+    /// # Errors
+    /// It was refused, or libvirt could not be asked.
+    pub fn test_hook(&self, vm: &VmId) -> anyhow::Result<()> {
+        probe::start(&self.0, vm)
     }
 
     /// `Action::UndefineVm`: removes the definition here, unless the VM runs.
@@ -166,6 +234,23 @@ impl Inner {
     fn changed(self: &Arc<Self>) {
         self.scan();
         survey::refresh(self);
+    }
+}
+
+/// Where libvirt's callbacks lead.
+struct Told(Weak<Inner>);
+
+impl callbacks::Listener for Told {
+    fn changed(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.changed();
+        }
+    }
+
+    fn shut_down(&self, vm: VmId) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.emit(Event::GuestShutDown { vm });
+        }
     }
 }
 

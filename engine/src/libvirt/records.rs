@@ -121,6 +121,8 @@ impl Records {
             state.warn(&path, &record);
             unresolved.insert(record.vm);
         }
+        // The hook removes records of what it has refused.
+        state.uncertain.retain(|vm| self.path(vm).exists());
         Ok(unresolved)
     }
 
@@ -269,6 +271,16 @@ mod tests {
         assert_eq!(records.settle(Instant(2), &BTreeSet::new()).unwrap(), BTreeSet::from([vm()]));
         assert!(records.is_doubtful(&vm()));
         records.settle(Instant(3), &BTreeSet::from([vm()])).unwrap();
+        assert!(!records.is_doubtful(&vm()));
+    }
+
+    #[test]
+    fn a_start_in_doubt_is_over_when_the_hook_refused_it() {
+        let records = records("refused", 2);
+        records.add(&vm(), &living(), Instant(1)).unwrap();
+        records.doubt(&vm());
+        std::fs::remove_file(records.path(&vm())).unwrap();
+        assert!(records.settle(Instant(2), &BTreeSet::new()).unwrap().is_empty());
         assert!(!records.is_doubtful(&vm()));
     }
 }

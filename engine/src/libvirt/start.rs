@@ -33,7 +33,7 @@ pub struct Starting {
 
 #[derive(Default)]
 struct State {
-    phases: BTreeMap<VmId, Phase>,
+    phases: BTreeMap<VmId, (Phase, Instant)>,
     permits_taken: usize,
 }
 
@@ -75,7 +75,7 @@ pub fn start(
     xml: impl FnOnce() -> anyhow::Result<String> + Send + 'static,
     not_after: Instant,
 ) {
-    if !inner.starting.begin(&vm) {
+    if !inner.starting.begin(&vm, not_after) {
         tracing::info!(%vm, "a start of this VM is under way already; it answers for both");
         return;
     }
@@ -95,11 +95,13 @@ pub fn adopt(inner: &Arc<Inner>, vm: VmId) {
     let spawned = thread("libvirt-adopt", move || {
         let wanted = vm.clone();
         let result = worker.connection.call("switch autostart off", move |connect| {
-            autostart_off(&lookup(connect, &wanted)?.context("libvirt does not know it")?)
+            let domain = lookup(connect, &wanted)?.context("libvirt does not know it")?;
+            super::migrate::resume_leftover(&domain)?;
+            autostart_off(&domain)
         });
         if let Err(error) = result {
             let error = format!("{error:#}");
-            tracing::info!(%vm, error, "autostart of an adopted VM could not be switched off");
+            tracing::info!(%vm, error, "libvirt could not prepare an adopted VM");
         }
     });
     if let Err(error) = spawned {
@@ -110,7 +112,7 @@ pub fn adopt(inner: &Arc<Inner>, vm: VmId) {
 /// A destroy was asked for: a start that libvirt has not seen ends, any other is destroyed at once
 /// when it ends.
 pub fn call_off(inner: &Inner, vm: &VmId) {
-    if let Some(phase) = lock(&inner.starting.state).phases.get_mut(vm) {
+    if let Some((phase, _)) = lock(&inner.starting.state).phases.get_mut(vm) {
         *phase = Phase::CalledOff;
     }
     inner.starting.freed.notify_all();
@@ -125,13 +127,25 @@ fn end(inner: &Arc<Inner>, vm: VmId, result: anyhow::Result<()>) {
 }
 
 impl Starting {
-    fn begin(&self, vm: &VmId) -> bool {
+    fn begin(&self, vm: &VmId, not_after: Instant) -> bool {
         let mut state = lock(&self.state);
         if state.phases.contains_key(vm) {
             return false;
         }
-        state.phases.insert(vm.clone(), Phase::Preparing);
+        state.phases.insert(vm.clone(), (Phase::Preparing, not_after));
         true
+    }
+
+    /// A start of this VM is on its way.
+    pub fn has(&self, vm: &VmId) -> bool {
+        lock(&self.state).phases.contains_key(vm)
+    }
+
+    /// libvirt may carry out a start of this VM, which was to be handed over until then.
+    pub fn is_handed_over(&self, vm: &VmId) -> Option<Instant> {
+        let state = lock(&self.state);
+        let (phase, not_after) = state.phases.get(vm)?;
+        (*phase == Phase::HandedOver).then_some(*not_after)
     }
 }
 
@@ -152,6 +166,9 @@ impl Start {
     }
 
     fn prepare_and_create(&self, xml: Xml) -> anyhow::Result<()> {
+        if crate::systemd::is_shutting_down() {
+            bail!("this node is shutting down: its VMs run on other nodes");
+        }
         let xml = self.fetch(xml)?;
         self.wait_for_stop()?;
         let permit = self.permit()?;
@@ -311,7 +328,7 @@ impl Start {
             bail!("too late by {late} while {doing}: the lease allows no start any more");
         }
         match lock(&self.inner.starting.state).phases.get(&self.vm) {
-            Some(Phase::CalledOff) => bail!("called off by a destroy while {doing}"),
+            Some((Phase::CalledOff, _)) => bail!("called off by a destroy while {doing}"),
             _ => Ok(()),
         }
     }
@@ -321,7 +338,8 @@ impl Start {
         self.may_go_on("handing it to libvirt")?;
         let (inner, vm) = (&self.inner, &self.vm);
         let mut state = lock(&inner.starting.state);
-        let phase = state.phases.get_mut(vm).filter(|phase| **phase == Phase::Preparing);
+        let phase = state.phases.get_mut(vm).map(|(phase, _)| phase);
+        let phase = phase.filter(|phase| **phase == Phase::Preparing);
         let Some(phase) = phase.filter(|_| !self.withdrawn.load(Ordering::Acquire)) else {
             bail!("withdrawn in the last moment before libvirt");
         };
@@ -351,7 +369,7 @@ impl Start {
 
     fn destroy_if_called_off(&self) -> anyhow::Result<()> {
         let phase = lock(&self.inner.starting.state).phases.get(&self.vm).copied();
-        if phase != Some(Phase::CalledOff) {
+        if !matches!(phase, Some((Phase::CalledOff, _))) {
             return Ok(());
         }
         super::stop::kill(&self.inner, &self.vm)?;
@@ -399,7 +417,7 @@ pub fn is_transport(error: &Error) -> bool {
 mod tests {
     use super::super::{Settings, stop};
     use super::*;
-    use crate::libvirt::{Connection, Records, survey};
+    use crate::libvirt::{Connection, Records, arrive::Arrivals, survey};
     use steadfast_core::ids::Incarnation;
 
     #[test]
@@ -424,6 +442,8 @@ mod tests {
             guests: std::sync::OnceLock::new(),
             starting: Starting::default(),
             stopping: Arc::default(),
+            leaving: Arc::default(),
+            arriving: Arrivals::default(),
             survey: survey::Survey::default(),
         });
         let vm = VmId("a".into());
@@ -436,7 +456,7 @@ mod tests {
         };
         let hung = stop::Stopping::call(&inner.stopping, &vm);
         let late = reason(now() + steadfast_core::time::Millis(100));
-        assert!(late.contains("waiting for a destroy of it that hangs in libvirt"), "{late}");
+        assert!(late.contains("waiting for a stop of it that hangs in libvirt"), "{late}");
         drop(hung);
         let other = reason(now() + steadfast_core::time::Millis(100));
         assert!(other.contains("waiting for libvirt"), "{other}");

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Wall};
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
-use virt::error::ErrorNumber;
+use virt::domain::Domain;
+use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 /// libvirt asks QEMU politely for seconds before it kills; we do not wait that long.
@@ -23,8 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A scan that failed is repeated after this time.
 const SCAN_AGAIN: Duration = Duration::from_millis(10);
 
-/// Destroys under way. libvirt acts on a VM, not on one process of it: a destroy that hangs, and for which
-/// nobody waits any more, would hit a later start.
+/// Stops under way. libvirt acts on a VM, not on one process of it: a destroy or a shutdown that hangs, and for
+/// which nobody waits any more, would hit a later start.
 #[derive(Debug, Default)]
 pub struct Stopping(Mutex<BTreeMap<VmId, Stop>>);
 
@@ -64,7 +65,7 @@ impl Stopping {
         match lock(&self.0).get(vm)? {
             Stop { asked: true, .. } => Some("waiting for a destroy of it"),
             Stop { asked: false, .. } => Some(
-                "waiting for a destroy of it that hangs in libvirt and could hit the new start \
+                "waiting for a stop of it that hangs in libvirt and could hit the new start \
                  (restart libvirtd if this stays; guests keep running)",
             ),
         }
@@ -115,26 +116,51 @@ fn end(inner: &Arc<Inner>, vm: VmId, result: anyhow::Result<()>) {
 }
 
 fn plug(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
-    if let Err(error) = ask_libvirt(inner, vm) {
+    if let Err(error) =
+        ask_libvirt(inner, vm, "destroy a VM", |domain| domain.destroy().map(|()| 0))
+    {
         tracing::info!(%vm, error = format!("{error:#}"), "libvirt did not destroy; killing");
     }
     kill(inner, vm)
 }
 
-fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
+/// `Action::ShutDownVm`: nobody waits for it, but a start of this VM does.
+pub fn shut_down(inner: &Arc<Inner>, vm: VmId) {
+    let worker = inner.clone();
+    let spawned = thread("libvirt-shutdown", move || {
+        let asked = ask_libvirt(&worker, &vm, "shut a VM down", |domain| domain.shutdown());
+        match asked {
+            Ok(()) => tracing::info!(%vm, "the guest is asked to shut down"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::info!(%vm, error, "the guest could not be asked to shut down");
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(error = format!("{error:#}"), "no thread for libvirt; raise TasksMax");
+    }
+}
+
+fn ask_libvirt(
+    inner: &Arc<Inner>,
+    vm: &VmId,
+    what: &'static str,
+    ask: fn(&Domain) -> Result<u32, Error>,
+) -> anyhow::Result<()> {
     if inner.stopping.has_call(vm) {
-        bail!("an earlier destroy hangs in libvirt");
+        bail!("an earlier stop hangs in libvirt");
     }
     let (wanted, worker) = (vm.clone(), inner.clone());
     let call = Stopping::call(&inner.stopping, vm);
     let abandoned = Arc::new(AtomicBool::new(false));
     let withdrawn = abandoned.clone();
-    let pending = inner.connection.begin("destroy a VM", move |connect| {
+    let pending = inner.connection.begin(what, move |connect| {
         let Some(domain) = lookup(connect, &wanted)? else { return Ok(()) };
         if withdrawn.load(Ordering::Acquire) {
             bail!("withdrawn: it took too long to reach libvirt");
         }
-        let result = domain.destroy();
+        let result = ask(&domain);
         match &result {
             Err(error) if !connect.is_alive().unwrap_or(false) || is_transport(error) => {
                 outlast(&worker, call);
@@ -144,7 +170,7 @@ fn ask_libvirt(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
         match result {
             // It does not run: that is what is asked for.
             Err(error) if error.code() == ErrorNumber::OperationInvalid => Ok(()),
-            result => Ok(result?),
+            result => Ok(result.map(drop)?),
         }
     })?;
     match pending.wait(PATIENCE) {

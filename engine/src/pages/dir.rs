@@ -117,6 +117,30 @@ fn check_nodes(cluster: &str, nodes: &[StoredNode]) -> Result<()> {
     Ok(())
 }
 
+/// Gives `node` a slot, or its name to the slot that it has. A slot of another node of this name, which was
+/// removed from the cluster, loses its entry, but not its files. Blocks.
+///
+/// # Errors
+/// There is no store, or storage fails.
+pub fn add_node(layout: &Layout, node: &StoredNode) -> Result<()> {
+    let root = layout.root.display();
+    let found = read_cluster_file(layout)?.with_context(|| format!("no store in {root}"))?;
+    let mut wanted = found.clone();
+    wanted.nodes.retain(|known| known.id != node.id && known.name != node.name);
+    wanted.nodes.push(node.clone());
+    wanted.nodes.sort_by_key(|known| known.id);
+    check_nodes(&wanted.cluster, &wanted.nodes)?;
+    if found == wanted {
+        return check_files(layout, &found);
+    }
+    // What a removed node promised is in its page: it goes on from there when it comes back.
+    if !layout.page(node.id).exists() {
+        create_files(layout, std::slice::from_ref(node))?;
+    }
+    // Last, so that a node that is named has a slot.
+    replace(&layout.cluster(), &serde_json::to_vec_pretty(&wanted)?)
+}
+
 fn create_files(layout: &Layout, nodes: &[StoredNode]) -> Result<()> {
     for folder in ["pages", "bodies", "catalogue"] {
         let path = layout.root.join(folder);

@@ -13,6 +13,8 @@ pub(crate) fn page(sequence: u64) -> Page {
         slot: 1,
         digest: Digest([0xab; 32]),
         armed: true,
+        arming: Stamp::default(),
+        disarmed: None,
         idle: false,
         none_left: Some(Stamp { ballot, version: 9 }),
         view_size: 3,

@@ -6,6 +6,7 @@
 
 use crate::Sink;
 use anyhow::{Context, Result, anyhow, ensure};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ enum WriteRequest {
 
 /// A request to the reading thread.
 enum ReadRequest {
-    Pages(ReadId),
+    Pages(ReadId, Arc<BTreeSet<NodeId>>),
     Body(ReadId, NodeId, u8),
 }
 
@@ -154,14 +155,22 @@ impl PageStore {
         let _ = self.writes.send(WriteRequest::Body(id, slot, bytes));
     }
 
-    /// Reads every node's page -> `PagesRead`.
-    pub fn read_pages(&self, id: ReadId) {
-        let _ = self.reads.send(ReadRequest::Pages(id));
+    /// Reads the pages of `nodes`, all of them or none -> `PagesRead`.
+    pub fn read_pages(&self, id: ReadId, nodes: Arc<BTreeSet<NodeId>>) {
+        let _ = self.reads.send(ReadRequest::Pages(id, nodes));
     }
 
     /// Reads a body -> `BodyRead`.
     pub fn read_body(&self, id: ReadId, node: NodeId, slot: u8) {
         let _ = self.reads.send(ReadRequest::Body(id, node, slot));
+    }
+
+    /// Gives a node that is to be added to the cluster its slot. Idempotent. Blocks: for worker threads.
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub fn add_node(&self, node: &StoredNode) -> Result<()> {
+        dir::add_node(&self.layout, node)
     }
 
     /// Puts domain XML into the catalogue. Idempotent. Blocks: for worker threads.
@@ -241,17 +250,20 @@ impl Writer {
 /// The thread that reads.
 struct Reader {
     layout: Layout,
-    pages: Vec<(StoredNode, DirectFile)>,
+    /// Opened when they are first read: a node may be added later.
+    pages: BTreeMap<NodeId, DirectFile>,
+    /// Of the nodes that were there when the store was opened, for people.
+    names: BTreeMap<NodeId, String>,
     blocks: AlignedBuffer,
     events: Sink,
 }
 
 impl Reader {
     fn new(layout: &Layout, cluster: &ClusterFile, events: Sink) -> Self {
-        let file = |node: &StoredNode| DirectFile::new(layout.page(node.id), Access::Read);
         Self {
             layout: layout.clone(),
-            pages: cluster.nodes.iter().map(|node| (node.clone(), file(node))).collect(),
+            pages: BTreeMap::new(),
+            names: cluster.nodes.iter().map(|node| (node.id, node.name.clone())).collect(),
             blocks: AlignedBuffer::new(2 * BLOCK),
             events,
         }
@@ -260,7 +272,9 @@ impl Reader {
     fn run(mut self, queue: &mpsc::Receiver<ReadRequest>) {
         for request in queue {
             let event = match request {
-                ReadRequest::Pages(id) => Event::PagesRead { id, result: self.read_pages() },
+                ReadRequest::Pages(id, nodes) => {
+                    Event::PagesRead { id, result: self.read_pages(&nodes) }
+                }
                 ReadRequest::Body(id, node, slot) => {
                     let result = self.read_body(node, slot).map_err(told);
                     Event::BodyRead { id, result }
@@ -270,14 +284,18 @@ impl Reader {
         }
     }
 
-    /// Every slot, or an error that names each that could not be read.
-    fn read_pages(&mut self) -> Result<Pages, StorageError> {
+    /// Every slot that is asked for, or an error that names each that could not be read.
+    fn read_pages(&mut self, nodes: &BTreeSet<NodeId>) -> Result<Pages, StorageError> {
+        self.pages.retain(|node, _| nodes.contains(node));
         let (mut pages, mut failures) = (Pages::new(), Vec::new());
-        for (node, file) in &mut self.pages {
-            match read_page(node.id, file, &mut self.blocks) {
-                Ok(page) => drop(pages.insert(node.id, page)),
+        for node in nodes {
+            let open = || DirectFile::new(self.layout.page(*node), Access::Read);
+            let file = self.pages.entry(*node).or_insert_with(open);
+            match read_page(*node, file, &mut self.blocks) {
+                Ok(page) => drop(pages.insert(*node, page)),
                 Err(error) => {
-                    failures.push(format!("page of {} ({}): {error:#}", node.name, node.id))
+                    let name = self.names.get(node).map_or("a new node", String::as_str);
+                    failures.push(format!("page of {name} ({node}): {error:#}"));
                 }
             }
         }

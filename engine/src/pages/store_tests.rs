@@ -1,5 +1,4 @@
 use super::*;
-use std::collections::BTreeMap;
 use steadfast_core::ids::{Ballot, BootId, Identity, Incarnation, Stamp};
 
 fn page(node: u32, sequence: u64) -> Page {
@@ -14,6 +13,8 @@ fn page(node: u32, sequence: u64) -> Page {
         slot: 0,
         digest,
         armed: false,
+        arming: Stamp::default(),
+        disarmed: None,
         idle: true,
         none_left: None,
         view_size: 1,
@@ -83,6 +84,10 @@ impl Drop for World {
     }
 }
 
+fn both() -> Arc<BTreeSet<NodeId>> {
+    Arc::new([NodeId(1), NodeId(2)].into())
+}
+
 fn nodes() -> Vec<StoredNode> {
     let node = |id: u32| StoredNode { id: NodeId(id), name: format!("n{id}") };
     vec![node(1), node(2)]
@@ -93,12 +98,12 @@ fn pages_and_bodies_go_from_node_to_node() {
     let world = World::new("pages");
     world.init().unwrap();
     let (one, two) = (world.open(1).unwrap(), world.open(2).unwrap());
-    two.read_pages(1);
+    two.read_pages(1, both());
     assert_eq!(world.pages_read(), Ok(BTreeMap::from([(NodeId(1), None), (NodeId(2), None)])));
     for sequence in 1..=5 {
         one.write_page(sequence, page(1, sequence));
         assert_eq!(world.write_ended(), Ok(()));
-        two.read_pages(sequence);
+        two.read_pages(sequence, both());
         assert_eq!(world.pages_read().unwrap()[&NodeId(1)], Some(page(1, sequence)));
     }
     two.read_body(9, NodeId(1), 1);
@@ -136,11 +141,11 @@ fn a_missing_or_damaged_slot_fails_the_whole_read_by_name() {
     let one = world.open(1).unwrap();
     let path = world.shared().join("pages/2.page");
     std::fs::write(&path, vec![1; 2 * BLOCK]).unwrap();
-    one.read_pages(1);
+    one.read_pages(1, both());
     let error = world.pages_read().unwrap_err().0;
     assert!(error.contains("n2") && error.contains("restore"), "{error}");
     std::fs::write(&path, vec![0; 10]).unwrap();
-    one.read_pages(2);
+    one.read_pages(2, both());
     assert!(world.pages_read().unwrap_err().0.contains("10 bytes"));
     std::fs::remove_file(&path).unwrap();
     let two = world.open(2).unwrap();
@@ -174,7 +179,7 @@ fn init_is_idempotent_and_destroys_nothing() {
     one.write_page(1, page(1, 1));
     assert_eq!(world.write_ended(), Ok(()));
     world.init().unwrap();
-    one.read_pages(1);
+    one.read_pages(1, both());
     assert_eq!(world.pages_read().unwrap()[&NodeId(1)], Some(page(1, 1)));
     assert!(init(&world.shared(), "other", &nodes()).is_err());
     std::fs::remove_file(world.shared().join("cluster.json")).unwrap();
@@ -188,6 +193,28 @@ fn a_node_without_a_slot_is_refused() {
     world.init().unwrap();
     std::fs::create_dir_all(world.root.join("3")).unwrap();
     assert!(world.open(3).unwrap_err().to_string().contains("no slot"));
+}
+
+#[test]
+fn a_node_is_added_while_others_run_and_keeps_its_page_when_it_comes_again() {
+    let world = World::new("added");
+    world.init().unwrap();
+    std::fs::create_dir_all(world.root.join("3")).unwrap();
+    let one = world.open(1).unwrap();
+    let third = |name: &str| StoredNode { id: NodeId(3), name: name.into() };
+    one.add_node(&third("n3")).unwrap();
+    one.add_node(&third("n3")).unwrap();
+    let three = world.open(3).unwrap();
+    three.write_page(1, page(3, 1));
+    assert_eq!(world.write_ended(), Ok(()));
+    one.add_node(&third("renamed")).unwrap();
+    one.read_pages(1, Arc::new([NodeId(1), NodeId(3)].into()));
+    let expected = BTreeMap::from([(NodeId(1), None), (NodeId(3), Some(page(3, 1)))]);
+    assert_eq!(world.pages_read(), Ok(expected));
+    one.add_node(&StoredNode { id: NodeId(4), name: "renamed".into() }).unwrap();
+    let file = dir::read_cluster_file(&Layout::new(&world.shared())).unwrap().unwrap();
+    let ids: Vec<u32> = file.nodes.iter().map(|node| node.id.0).collect();
+    assert_eq!(ids, [1, 2, 4]);
 }
 
 #[test]

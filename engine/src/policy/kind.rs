@@ -6,8 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use steadfast_sdk::manifest::Source;
 use steadfast_sdk::wire::{
-    NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
-    Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
+    Affinity, NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion,
+    PlacementVerdict, Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
 };
 
 use super::{Failure, verdict};
@@ -123,7 +123,8 @@ impl Question for PlacementQuestion {
         let nodes: Vec<_> = (1..=3).map(sample_node).collect();
         let vms: Vec<_> = (1..=4).map(sample_vm).collect();
         let labels = vms[0].labels.clone();
-        let residents = vec![Resident { vm: "sample-resident".into(), node: 1, labels }];
+        let vm = "sample-resident".into();
+        let residents = vec![Resident { vm, node: 1, labels, ..Resident::default() }];
         let full = Self { now_ms: 1_000, seed: 1, nodes, vms, residents };
         let nowhere = Self { nodes: Vec::new(), ..full.clone() };
         vec![full, nowhere, Self::default()]
@@ -177,5 +178,6 @@ fn sample_vm(number: u16) -> VmFacts {
         priority: 100 * number,
         labels: [("group".to_string(), "sample".to_string())].into(),
         last_node: Some(9),
+        affinity: Affinity::default(),
     }
 }

@@ -14,10 +14,14 @@ parameters! {
         headroom_permille: i64 = 100,
         /// Virtual CPUs for each CPU of a node, in thousandths, that are not exceeded while another node can.
         overcommit_permille: i64 = 4000,
-        /// Points lost where the VM's memory does not fit.
-        too_small: i64 = 10_000_000,
+        /// Points lost where its operator's affinity forbids the VM to stand.
+        forbidden: i64 = 400_000_000,
+        /// Points lost where the VM's memory, or that of the VMs that must share its node, does not fit.
+        too_small: i64 = 160_000_000,
+        /// Points won for each step of preference by the VM's affinity (at most 100 steps count).
+        preference: i64 = 1_500_000,
         /// Points lost by a cordoned node.
-        cordoned: i64 = 5_000_000,
+        cordoned: i64 = 200_000_000,
         /// Points lost for each VM on the node with the same label `keep-apart`.
         keep_apart: i64 = 1_000_000,
         /// Points lost by a node whose status is not good.
@@ -44,11 +48,14 @@ const GROUP: &str = "group";
 
 impl Placement for PlacementDefault {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
-        let fit = Fit::of(vm, node);
+        let fit = Fit::of(now.load_of(vm), node);
+        let steps = vm.affinity.preference(&node.name).min(100);
         let way = if self.pack { -1 } else { 1 };
         let score = Score::new()
             .term("free memory", points(fit.memory_free, 4 * way))
             .term("free CPUs", points(fit.cpus_free, 2 * way))
+            .term("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden))
+            .term("preferred node", points(steps.into(), self.preference))
             .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
             .term("cordoned", lost(node.cordoned, self.cordoned))
             .term("keep apart", -points(now.peers(vm, KEEP_APART, node.id).into(), self.keep_apart))
@@ -71,17 +78,24 @@ struct Fit {
 }
 
 impl Fit {
-    fn of(vm: &VmFacts, node: &NodeFacts) -> Self {
-        let free = node.memory_free_mib.saturating_sub(vm.memory_mib);
-        let used = u64::from(node.vcpus_used).saturating_add(u64::from(vm.vcpus));
+    fn of((memory_mib, vcpus): (u64, u32), node: &NodeFacts) -> Self {
+        let free = node.memory_free_mib.saturating_sub(memory_mib);
+        let used = u64::from(node.vcpus_used).saturating_add(u64::from(vcpus));
         let cpus_used = permille(used, u64::from(node.vcpus));
         Self {
-            lacks_memory: node.memory_free_mib < vm.memory_mib,
+            lacks_memory: node.memory_free_mib < memory_mib,
             memory_free: permille(free, node.memory_mib).min(1000),
             cpus_free: 1000_i64.saturating_sub(cpus_used).max(-4000),
             cpus_used,
         }
     }
+}
+
+/// The host refuses it there, whatever we say.
+fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
+    !vm.affinity.allows(&node.name)
+        || now.adversaries(vm, node.id) > 0
+        || now.is_away_from_its_own(vm, node.id)
 }
 
 fn lost(holds: bool, each: i64) -> i64 {

@@ -63,7 +63,7 @@ fn vms_that_must_stand_apart_do_even_on_a_fuller_node() {
 fn a_resident_counts_for_its_group() {
     let mut asked = question(&[node(1, 9_000), node(2, 8_000)], &[labelled("a", GROUP, "web")]);
     let labels = asked.vms[0].labels.clone();
-    asked.residents.push(Resident { vm: "r".into(), node: 1, labels });
+    asked.residents.push(Resident { vm: "r".into(), node: 1, labels, ..Default::default() });
     assert_eq!(first_choices(&asked), [("a", 2)]);
 }
 
@@ -110,4 +110,52 @@ fn absurd_sizes_neither_panic_nor_leave_the_range() {
     let mut vm = vm("a", u64::MAX);
     vm.vcpus = u32::MAX;
     first_choices(&question(&[huge, NodeFacts::default()], &[vm]));
+}
+
+fn on_nodes(id: &str, nodes: &[(&str, u32)], strict: bool) -> VmFacts {
+    let mut vm = vm(id, 100);
+    vm.affinity.nodes = nodes.iter().map(|(name, weight)| (name.to_string(), *weight)).collect();
+    vm.affinity.strict = strict;
+    vm
+}
+
+#[test]
+fn a_preferred_node_wins_over_an_emptier_one() {
+    let nodes = [node(1, 9_000), node(2, 3_000), node(3, 2_000)];
+    let asked = question(&nodes, &[on_nodes("a", &[("n2", 1), ("n3", 2)], false)]);
+    assert_eq!(first_choices(&asked), [("a", 3)]);
+}
+
+#[test]
+fn a_vm_leaves_its_preferred_node_when_that_is_full() {
+    let nodes = [node(1, 9_000), node(2, 50)];
+    let asked = question(&nodes, &[on_nodes("a", &[("n2", 1)], false)]);
+    assert_eq!(first_choices(&asked), [("a", 1)]);
+}
+
+#[test]
+fn vms_that_must_share_a_node_go_where_all_of_them_fit() {
+    let nodes = [node(1, 900), node(2, 1_500)];
+    let mut vms = [vm("a", 800), vm("b", 600)];
+    vms.iter_mut().for_each(|vm| vm.affinity.together = ["shop".to_string()].into());
+    assert_eq!(first_choices(&question(&nodes, &vms)), [("a", 2), ("b", 2)]);
+}
+
+#[test]
+fn a_vm_joins_the_resident_that_it_must_share_a_node_with() {
+    let mut asked = question(&[node(1, 900), node(2, 9_000)], &[vm("a", 100)]);
+    asked.vms[0].affinity.together.insert("shop".into());
+    let affinity = asked.vms[0].affinity.clone();
+    asked.residents.push(Resident { vm: "r".into(), node: 1, affinity, ..Default::default() });
+    assert_eq!(first_choices(&asked), [("a", 1)]);
+}
+
+#[test]
+fn vms_that_must_not_share_a_node_do_not() {
+    let mut vms = [vm("a", 100), vm("b", 100)];
+    vms.iter_mut().for_each(|vm| vm.affinity.apart = ["db".to_string()].into());
+    assert_eq!(
+        first_choices(&question(&[node(1, 9_000), node(2, 200)], &vms)),
+        [("a", 1), ("b", 2)]
+    );
 }

@@ -4,6 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use steadfast_tests::mutants;
+use steadfast_tests::scenario::files;
+use steadfast_tests::scenario::runner::tell;
 use steadfast_tests::sim::clock::SECOND;
 use steadfast_tests::sim::coverage::Atlas;
 use steadfast_tests::sim::faults::Kind;
@@ -13,12 +16,15 @@ use steadfast_tests::sim::report::{Outcome, catch_panics, command, run};
 const USAGE: &str = "usage:
   cargo sim --seed N [--verbose] [--trace] [--nodes K] [--class C] [--plant P]
   cargo sim swarm --minutes M [--from SEED] [--nodes K] [--class C] [--plant P]
+  cargo sim mutants [--only NAME] [--seeds MAX]
+  cargo sim scenario FILE [--trace]
 classes: quiet, storage, network, swarm
 plants: LyingFence, SlowClock, DeadWatchdog";
 
 #[derive(Debug, Default)]
 struct Arguments {
     swarm: bool,
+    scenario: Option<String>,
     seed: Option<u64>,
     from: Option<u64>,
     minutes: f64,
@@ -28,11 +34,17 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("mutants") {
+        return mutants::main(std::env::args().skip(2).collect());
+    }
     let Some(arguments) = parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     catch_panics();
+    if let Some(file) = &arguments.scenario {
+        return scenario(std::path::Path::new(file), arguments.trace);
+    }
     let clean = match (arguments.swarm, arguments.seed) {
         (true, _) => swarm(&arguments),
         (false, Some(seed)) => single(seed, &arguments),
@@ -49,6 +61,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "swarm" => arguments.swarm = true,
+            "scenario" => arguments.scenario = Some(words.next()?),
             "--seed" => arguments.seed = Some(words.next()?.parse().ok()?),
             "--from" => arguments.from = Some(words.next()?.parse().ok()?),
             "--minutes" => arguments.minutes = words.next()?.parse().ok()?,
@@ -129,6 +142,33 @@ fn show(lines: &[String]) {
     let mut text = lines.join("\n");
     text.push('\n');
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Tells one story and shows its log; with `trace`, everything that happened.
+fn scenario(file: &std::path::Path, trace: bool) -> ExitCode {
+    let story = match files::read(file) {
+        Ok(story) => story,
+        Err(why) => {
+            eprintln!("{}: {why}", file.display());
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = tell(&story, trace);
+    if trace {
+        show(&outcome.trace);
+        println!("the story begins at {} s of the trace", outcome.begin / SECOND);
+    }
+    println!("{}\n", story.title);
+    show(&outcome.log);
+    if let Some(failure) = &outcome.failure {
+        println!("\n{failure}");
+        return ExitCode::FAILURE;
+    }
+    if outcome.log != story.log {
+        println!("\nthe log in the file differs:\n{}", files::diff(&story.log, &outcome.log));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// Random seeds on every core, until the time is over.

@@ -6,11 +6,12 @@ use super::faults::bits;
 use super::hypervisor::Preparing;
 use super::node::{boot_id, id, index, index_of};
 use super::queue::What;
+use super::script::Told;
 use super::watchdog::{Feed, Keeper};
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use steadfast_core::action::Action;
-use steadfast_core::config::{Builtin, Config, Inherited};
+use steadfast_core::config::{Config, Inherited};
 use steadfast_core::event::Event;
 use steadfast_core::ids::{Identity, Incarnation, Stamp, VmId};
 use steadfast_core::machine::Machine;
@@ -164,6 +165,7 @@ impl World {
         self.epochs += 1;
         let epoch = self.epochs;
         self.note(n, || format!("agent starts (incarnation {incarnation}, {inherited:?})"));
+        self.script.tell(|| Told::AgentStarts { node: n });
         let config = self.config(n, number, incarnation, inherited);
         let me = config.me;
         let (machine, step) = Machine::new(config, now);
@@ -198,10 +200,8 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
-            builtin: Builtin {
-                node_priority: steadfast_policy_node_priority::builtin,
-                placement: steadfast_policy_placement::builtin,
-            },
+            limits: self.plan.limits.clone(),
+            builtin: self.plan.builtin(),
         }
     }
 
@@ -217,6 +217,7 @@ impl World {
         self.nodes[n].agent_sleeps = 0;
         self.note_awake(n);
         self.note(n, || format!("agent dies, back in {} ms", back_after / MS));
+        self.script.tell(|| Told::AgentDies { node: n });
         self.leave(n);
         self.queue.push(now + back_after, What::AgentStart { node: n, boot: number });
     }
@@ -243,7 +244,7 @@ impl World {
             agent.hear(message, |vm| index_of(vms, vm));
         }
         let step = agent.machine.step(event, now);
-        let proved = agent.machine.proved_stamp();
+        let proved = agent.machine.proved();
         if proved != agent.proved {
             agent.proved = proved;
             if let Some(stamp) = proved {
@@ -321,6 +322,7 @@ impl World {
 
     fn act(&mut self, n: usize, epoch: u64, action: Action) {
         self.check_action(n, &action);
+        self.script.tell(|| Told::Does { node: n, action: Box::new(action.clone()) });
         self.aim_at(n, &action);
         if self.trace.on {
             self.tell_story(n, &action);
@@ -329,7 +331,7 @@ impl World {
             Action::Send(message) => self.say(n, epoch, message),
             Action::WritePage { id, page } => self.write_page(n, epoch, id, page),
             Action::WriteBody { id, slot, bytes } => self.write_body(n, epoch, id, slot, bytes),
-            Action::ReadPages { id } => self.read_pages(n, epoch, id),
+            Action::ReadPages { id, nodes } => self.read_pages(n, epoch, id, nodes),
             Action::ReadBody { id, node, slot } => self.read_body(n, epoch, id, index(node), slot),
             Action::FeedWatchdog { basis, last, not_after } => {
                 self.feed(n, epoch, Feed { basis, last, not_after });
@@ -344,7 +346,14 @@ impl World {
             Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
-            Action::Record(_) => {}
+            Action::CloseWatchdog
+            | Action::ShutDownVm { .. }
+            | Action::MigrateVm { .. }
+            | Action::AbortMigration { .. }
+            | Action::PermitArrival { .. }
+            | Action::ForbidArrival { .. }
+            | Action::ResumeVm { .. }
+            | Action::Record(_) => {}
         }
     }
 }

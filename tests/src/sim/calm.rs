@@ -6,7 +6,7 @@
 
 use super::check::Violation;
 use super::clock::{MS, SECOND, Time};
-use super::node::{boot_id, id, index};
+use super::node::{id, index};
 use super::world::World;
 use steadfast_core::ids::NodeId;
 use steadfast_core::ledger::{Eviction, EvictionReason, Ledger};
@@ -38,9 +38,9 @@ impl World {
 
     /// The node's storage works again, or does not.
     pub fn note_storage(&mut self, n: usize) {
-        let works = self.disk.is_well(n);
+        let (works, now) = (self.disk.is_well(n), self.now.max(self.disk.settled(n)));
         let health = &mut self.check.health[n];
-        health.storage = works.then(|| health.storage.unwrap_or(self.now));
+        health.storage = works.then(|| health.storage.unwrap_or(now));
     }
 
     /// The node's network changed. Even for the better: a new ring is a new begin.
@@ -105,15 +105,6 @@ impl World {
         well(&n) && together > self.nodes.len() / 2
     }
 
-    /// `calm`: a fence agent cuts a node that is admitted again.
-    pub fn check_fence(&mut self, n: usize) {
-        let boot = boot_id(n, self.nodes[n].boots);
-        let admission = self.check.chain.newest().and_then(|ledger| ledger.admission(id(n)));
-        if self.nodes[n].boot.is_some() && admission.is_some_and(|(admitted, _)| admitted == boot) {
-            self.fail("calm", format!("a fence agent cuts n{}, which is admitted", n + 1));
-        }
-    }
-
     /// An eviction of a node that shows none of what it is evicted for. Only if the leader could see that itself.
     pub fn uncalled_for(&self, by: usize, before: &Ledger, after: &Ledger) -> Option<Violation> {
         let since = self.now.checked_sub(self.plan.timing.lease.0 * MS + SECOND)?;
@@ -131,6 +122,7 @@ impl World {
                 EvictionReason::NetworkIsolation => awake && connected,
                 EvictionReason::StorageIsolation => stored && connected,
                 EvictionReason::Rebooted => self.runs_boot(n, eviction.boot),
+                EvictionReason::Removed => false,
             };
             wrong.then(|| complaint(*node, eviction))
         })

@@ -139,6 +139,7 @@ impl World {
         if chain.newest.as_ref().is_none_or(|(known, _)| *known < stamp) {
             let before = chain.newest.replace((stamp, ledger.clone()));
             self.on_newest(before.map(|(_, ledger)| ledger).as_deref(), &ledger);
+            self.check_proofs();
         }
     }
 

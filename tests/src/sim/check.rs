@@ -77,6 +77,7 @@ impl World {
 
     /// `one_home`: a guest's process has appeared on `n`.
     pub fn check_homes(&mut self, n: usize, vm: usize) {
+        self.check_place(n, vm);
         let elsewhere =
             (0..self.nodes.len()).find(|k| *k != n && self.executing(*k) >> vm & 1 == 1);
         if let Some(k) = elsewhere {
@@ -280,7 +281,7 @@ impl World {
                 (0..self.nodes.len()).filter(|n| self.executing(*n) >> enrolment.vm & 1 == 1);
             (homes.count() != 1).then(|| format!("{name} does not run"))
         };
-        self.enrolments.iter().find_map(down)
+        self.enrolments.iter().find_map(down).or_else(|| self.who_is_out())
     }
 }
 

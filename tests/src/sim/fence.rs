@@ -4,6 +4,7 @@ use super::clock::{MS, Time};
 use super::node::id;
 use super::plan::Plant;
 use super::queue::What;
+use super::script::FenceWill;
 use super::world::World;
 use steadfast_core::event::Event;
 use steadfast_core::ids::Stamp;
@@ -43,6 +44,9 @@ impl World {
         self.cover("fence agents", "ordered");
         let run = FenceRun { node, epoch, boot, victim, eviction, stage: FenceStage::Fail };
         let timeout = self.plan.timing.fence_timeout.0 * MS;
+        if let Some(will) = self.script.fences.get(&victim) {
+            return self.fence_by_will(run, *will);
+        }
         if self.fence_down > self.now || self.plan.fence_agents >> victim & 1 == 0 {
             let hangs = self.rng.chance(400);
             let cuts = hangs && self.rng.chance(300);
@@ -69,6 +73,24 @@ impl World {
         self.queue.push(self.now + after * MS, What::Fence(done));
     }
 
+    fn fence_by_will(&mut self, run: FenceRun, will: FenceWill) {
+        let cut = FenceRun { stage: FenceStage::Cut, ..run };
+        let done = FenceRun { stage: FenceStage::Succeed, ..run };
+        let timeout = self.plan.timing.fence_timeout.0 * MS;
+        match will {
+            FenceWill::Fails => self.queue.push(self.now + 500 * MS, What::Fence(run)),
+            FenceWill::Hangs => self.queue.push(self.now + timeout, What::Fence(run)),
+            FenceWill::CutsAndHangs => {
+                self.queue.push(self.now + 500 * MS, What::Fence(cut));
+                self.queue.push(self.now + timeout, What::Fence(run));
+            }
+            FenceWill::Takes(length) => {
+                self.queue.push(self.now + length, What::Fence(cut));
+                self.queue.push(self.now + length, What::Fence(done));
+            }
+        }
+    }
+
     /// The next stage of a fence agent.
     pub fn fence_on(&mut self, run: FenceRun) {
         let gone = self.nodes[run.node].boot.is_none() || self.nodes[run.node].boots != run.boot;
@@ -78,7 +100,7 @@ impl World {
             FenceStage::Cut if gone && self.rng.chance(500) => {}
             FenceStage::Cut if self.plan.plant == Some(Plant::LyingFence) => {}
             FenceStage::Cut => {
-                self.check_fence(run.victim);
+                self.check_shot(run.victim, run.eviction);
                 self.cut(run.victim, "fence agent");
             }
             FenceStage::Succeed | FenceStage::Fail if gone => {}

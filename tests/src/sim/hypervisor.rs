@@ -4,6 +4,7 @@ use super::aims::Trigger;
 use super::clock::{MS, SECOND, Time};
 use super::node::index_of;
 use super::queue::What;
+use super::script::{StartWill, Told};
 use super::world::World;
 use std::collections::BTreeSet;
 use steadfast_core::event::Event;
@@ -149,6 +150,10 @@ impl World {
             }
             StartStage::HandOver => self.hand_over(&mut run),
             StartStage::Appear(result) => {
+                if self.script.start(n, run.vm) == Some(StartWill::Hangs) {
+                    run.stage = StartStage::Appear(result);
+                    return self.queue.push(self.now + 100 * MS, What::Start(run));
+                }
                 if result.is_ok() && self.disk.stalled(n) {
                     // QEMU opens its disk: it hangs with the storage, and appears late.
                     run.stage = StartStage::Appear(result);
@@ -188,7 +193,9 @@ impl World {
 
     fn hand_over(&mut self, run: &mut StartRun) -> u64 {
         let slow = self.slow_starts > self.now;
+        let will = self.script.start(run.node, run.vm);
         let fails = self.failing_starts > self.now && self.rng.chance(500);
+        let fails = fails || will == Some(StartWill::Fails);
         let hangs = slow && self.rng.chance(200);
         let words = "internal error: process exited while connecting to monitor";
         run.stage = StartStage::Appear(if fails { Err(words.into()) } else { Ok(()) });
@@ -196,6 +203,9 @@ impl World {
         if let Some(boot) = self.nodes[run.node].boot.as_mut() {
             boot.starts.push(Handed { epoch: run.epoch, vm: run.vm });
             run.libvirt = boot.libvirt;
+        }
+        if let Some(StartWill::Takes(length)) = will {
+            return length;
         }
         match (hangs, slow) {
             (true, _) => self.rng.range(5, 60) * SECOND,
@@ -213,6 +223,7 @@ impl World {
         boot.executing |= 1 << vm;
         self.check.health[n].busy = self.now;
         self.note_vm(n, vm, "executes");
+        self.script.tell(|| Told::Runs { node: n, vm });
         self.aim(Trigger::GuestAppears, n);
         self.check_homes(n, vm);
         Ok(())
@@ -263,7 +274,8 @@ impl World {
         }
         let vm = self.vms[run.vm].clone();
         let exists = self.executing(n) >> run.vm & 1 == 1;
-        let stuck = self.nodes[n].stops_hang > self.now;
+        let scripted = self.script.stops_hang >> n & 1 == 1;
+        let stuck = scripted || self.nodes[n].stops_hang > self.now;
         if exists && (stuck || self.disk.stalled(n)) && (run.hung || self.rng.chance(500)) {
             if !run.hung {
                 let result = Err("Timed out during operation: process is in D state".into());
@@ -272,7 +284,8 @@ impl World {
             run.hung = true;
             self.cover("stops", "in D state");
             if stuck {
-                return self.queue.push(self.nodes[n].stops_hang, What::Destroy(run));
+                let at = self.nodes[n].stops_hang.max(self.now + 100 * MS);
+                return self.queue.push(at, What::Destroy(run));
             }
             return self.disk.park(n, What::Destroy(run));
         }
@@ -301,6 +314,7 @@ impl World {
         let watcher = boot.agent.as_ref().filter(|agent| agent.watched >> vm & 1 == 1);
         let watcher = watcher.map(|agent| agent.epoch);
         self.note_vm(n, vm, why);
+        self.script.tell(|| Told::Ends { node: n, vm, why });
         self.check_guest_end(n, vm, why);
         if let Some(epoch) = watcher {
             let delay = self.rng.skewed(0, 200) * MS;

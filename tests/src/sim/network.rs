@@ -204,6 +204,7 @@ impl World {
     fn cut_in_flight(&mut self, ring: usize, components: &[u64]) {
         for component in components {
             let keep = self.rng.pick(&[0, 500, 1_000]);
+            let keep = self.script.keeps(*component).unwrap_or(keep);
             let mut kept = Vec::new();
             let mut lost_all = false;
             for n in members(component & self.net.rings[ring].members) {
@@ -395,7 +396,8 @@ impl World {
 
     /// The agent hands a message to corosync.
     pub fn send(&mut self, n: usize, epoch: u64, message: Box<Message>) {
-        if self.agent(n, epoch).is_some_and(|agent| agent.joined) && self.net.dead >> n & 1 == 0 {
+        let lost = (self.net.dead | self.script.mute) >> n & 1 == 1;
+        if !lost && self.agent(n, epoch).is_some_and(|agent| agent.joined) {
             self.multicast(n, Rc::from(message));
         }
     }

@@ -5,6 +5,7 @@ use super::clock::{Clock, MS, SECOND, Time};
 use super::faults::bits;
 use super::hypervisor::Handed;
 use super::queue::{Needs, What};
+use super::script::Told;
 use super::watchdog::{FeedRecord, Watchdog};
 use super::world::World;
 use steadfast_core::ids::{BootId, NodeId, VmId};
@@ -167,6 +168,7 @@ impl World {
             boot.executing = running;
         }
         self.note(n, || format!("boots ({}), executing {running:b}", boot_id(n, boot)));
+        self.script.tell(|| Told::Boots { node: n, executing: running });
         let at = self.now + self.rng.skewed(50, 3_000) * MS;
         self.queue.push(at, What::AgentStart { node: n, boot });
         self.topology_changed();
@@ -178,6 +180,7 @@ impl World {
         let Some(boot) = self.nodes[n].boot.take() else { return };
         let lost = boot.executing;
         self.note(n, || format!("POWER CUT: {why}; executing guests {lost:b} end"));
+        self.script.tell(|| Told::Off { node: n, why, lost });
         let node = &mut self.nodes[n];
         node.for_agent.clear();
         node.for_node.clear();
@@ -190,8 +193,10 @@ impl World {
         self.cover("went down by", why);
         // The plan says when a node comes back that it had cut; all others reboot.
         if why != "fault" {
-            let at = self.now + self.rng.range(4, 40) * SECOND;
-            self.queue.push(at, What::Boot { node: n });
+            let after = self.rng.range(4, 40) * SECOND;
+            if let Some(after) = self.script.reboot.unwrap_or(Some(after)) {
+                self.queue.push(self.now + after, What::Boot { node: n });
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use steadfast_core::action::QuestionId;
 use steadfast_core::event::Event;
 use steadfast_core::ids::Digest;
 use steadfast_core::ledger::VmSpec;
-use steadfast_core::message::Reply;
+use steadfast_core::message::{Change, Reply};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, PlacementQuestion};
 
 /// An operator's wish: HA for one VM.
@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
+    /// What the operator says of the VM, if it is not like any other.
+    pub spec: Option<Box<VmSpec>>,
 }
 
 impl World {
@@ -58,12 +60,12 @@ impl World {
     }
 
     fn tell_facts(&mut self, n: usize, epoch: u64) {
-        let used = u64::from(self.executing(n).count_ones());
+        let memory_mib = self.script.memory.get(&n).copied().unwrap_or(65_536);
         let facts = NodeFacts {
             id: id(n).0,
             name: self.nodes[n].name.clone(),
-            memory_mib: 65_536,
-            memory_free_mib: 65_536 - 1_024 * used,
+            memory_mib,
+            memory_free_mib: memory_mib.saturating_sub(self.memory_used(n)),
             vcpus: 64,
             ..NodeFacts::default()
         };
@@ -71,21 +73,28 @@ impl World {
         self.answer(n, epoch, delay, Event::FactsMeasured(Box::new(facts)));
     }
 
+    fn memory_used(&self, n: usize) -> u64 {
+        let executing = self.executing(n);
+        let spec = |vm: usize| self.enrolments.iter().find(|e| e.vm == vm)?.spec.as_ref();
+        let memory = |vm: usize| spec(vm).map_or(1_024, |spec| spec.memory_mib);
+        (0..self.vms.len()).filter(|vm| executing >> vm & 1 == 1).map(memory).sum()
+    }
+
     /// Asks the node-priority policy.
     pub fn ask_priority(&mut self, n: usize, epoch: u64, id: QuestionId, q: &NodePriorityQuestion) {
-        let mood = self.plan.mood.now(&mut self.rng);
+        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
         self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let (verdict, decider) = (mood.priority(q, &mut self.rng), mood.decider());
+        let (verdict, decider) = (mood.priority(q, builtin, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PriorityAnswered { id, verdict, decider });
     }
 
     /// Asks the placement policy.
     pub fn ask_placement(&mut self, n: usize, epoch: u64, id: QuestionId, q: &PlacementQuestion) {
-        let mood = self.plan.mood.now(&mut self.rng);
+        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
         self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let (verdict, decider) = (mood.placement(q, &mut self.rng), mood.decider());
+        let (verdict, decider) = (mood.placement(q, builtin, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PlacementAnswered { id, verdict, decider });
     }
 
@@ -113,18 +122,19 @@ impl World {
         let id = self.requests;
         self.enrolments[k].asked = (id, self.now + 5 * SECOND);
         self.enrolments[k].begun = true;
-        let spec = VmSpec {
-            id: self.vms[vm].clone(),
-            name: self.vms[vm].0.clone(),
-            xml: Digest::of(self.vms[vm].0.as_bytes()),
-            memory_mib: 1_024,
-            vcpus: 1,
-            priority: 500,
-            labels: std::collections::BTreeMap::default(),
-        };
+        let spec = self.enrolments[k].spec.clone().unwrap_or_else(|| self.plain_spec(vm));
+        let change = Box::new(Change::EnableVm(spec));
         self.note_vm(home, vm, "is to come under HA");
         let delay = self.rng.range(0, 50 * MS);
-        self.answer(home, epoch, delay, Event::EnableRequested { id, spec: Box::new(spec) });
+        self.answer(home, epoch, delay, Event::ChangeRequested { id, change });
+    }
+
+    /// A VM like any other.
+    #[must_use]
+    pub fn plain_spec(&self, vm: usize) -> Box<VmSpec> {
+        let name = &self.vms[vm].0;
+        let plain = VmSpec::new(self.vms[vm].clone(), name, Digest::of(name.as_bytes()));
+        Box::new(VmSpec { memory_mib: 1_024, ..plain })
     }
 
     /// An operator reads the answer.

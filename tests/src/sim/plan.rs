@@ -3,10 +3,11 @@
 use super::aims::Aim;
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
-use super::policy::Mood;
+use super::focus::Focus;
+use super::policy::{self, Mood};
 use super::rng::Rng;
 use serde::{Deserialize, Serialize};
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::time::Millis;
 
 /// Which promise a run tests beside the ones that always hold.
@@ -42,6 +43,8 @@ pub struct Wish {
     pub class: Option<Class>,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    pub focus: Option<Focus>,
     /// A promise that is not looked at.
     pub overlook: Option<&'static str>,
     /// The only fault kind, beside directed ones.
@@ -65,6 +68,10 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Limits of every machine.
+    pub limits: Limits,
+    /// The built-in policies are those that ship; otherwise the plain ones of stories.
+    pub shipped: bool,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -73,6 +80,9 @@ pub struct Plan {
     pub class: Class,
     /// A planted lie.
     pub plant: Option<Plant>,
+    /// A direction for the faults.
+    #[serde(skip)]
+    pub focus: Option<Focus>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
@@ -95,8 +105,12 @@ impl Plan {
     /// The plan of `seed`.
     #[must_use]
     pub fn new(seed: u64, wish: Wish) -> Self {
-        let mut rng = Rng::new(seed);
-        let rng = &mut rng;
+        Self::draw(seed, wish, &mut Rng::new(seed))
+    }
+
+    /// The plan that `rng` gives.
+    #[must_use]
+    pub fn draw(seed: u64, wish: Wish, rng: &mut Rng) -> Self {
         let class = wish.class.unwrap_or_else(|| draw_class(rng));
         let nodes = draw_nodes(rng);
         let nodes = wish.nodes.unwrap_or(nodes);
@@ -111,10 +125,13 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            limits: draw_limits(seed),
+            shipped: true,
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
             plant: wish.plant,
+            focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
             aims: Vec::new(),
@@ -131,8 +148,15 @@ impl Plan {
             // Only rule 4 trusts a clock.
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
+        plan.take_focus();
         plan.draw_faults(wish.kind, rng);
         plan
+    }
+
+    /// The built-in policies.
+    #[must_use]
+    pub fn builtin(&self) -> Builtin {
+        if self.shipped { policy::SHIPPED } else { policy::PLAIN }
     }
 
     /// Every node, as bits.
@@ -157,6 +181,7 @@ impl Plan {
             self.kinds = vec![only];
         }
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
+        let pace = self.focus.map_or(pace, |focus| pace.min(focus.pace));
         while !self.kinds.is_empty() {
             // Now and then faults come in bursts.
             at += if rng.chance(300) { rng.skewed(1, 5 * SECOND) } else { rng.range(1, 2 * pace) };
@@ -191,6 +216,9 @@ impl Plan {
             }
             Class::NetworkForAll => vec![NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
+            Class::Swarm if self.focus.is_some_and(|focus| !focus.kinds.is_empty()) => {
+                self.focus.map_or(Vec::new(), |focus| focus.kinds.to_vec())
+            }
             Class::Swarm => {
                 let some = rng.pick(&[100, 200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
@@ -243,6 +271,12 @@ fn draw_class(rng: &mut Rng) -> Class {
         11..18 => Class::NetworkForAll,
         _ => Class::Swarm,
     }
+}
+
+/// By chance of its own, so that known seeds keep their stories.
+fn draw_limits(seed: u64) -> Limits {
+    let mut rng = Rng::new(seed ^ 0x11_17);
+    Limits { witness: rng.pick(&[None, None, Some(true), Some(false)]), ..Limits::default() }
 }
 
 fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {

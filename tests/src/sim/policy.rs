@@ -4,6 +4,7 @@
 use super::clock::{MS, Time};
 use super::rng::Rng;
 use serde::{Deserialize, Serialize};
+use steadfast_core::config::Builtin;
 use steadfast_core::event::Decider;
 use steadfast_sdk::wire::{
     NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedNode,
@@ -76,9 +77,14 @@ impl Mood {
         Decider { name: "world".into(), ..Decider::default() }
     }
 
-    /// A priority.
-    pub fn priority(self, question: &NodePriorityQuestion, rng: &mut Rng) -> NodePriorityVerdict {
-        let mut verdict = steadfast_policy_node_priority::builtin(question);
+    /// A priority: in an honest mood that of `builtin`.
+    pub fn priority(
+        self,
+        question: &NodePriorityQuestion,
+        builtin: Builtin,
+        rng: &mut Rng,
+    ) -> NodePriorityVerdict {
+        let mut verdict = (builtin.node_priority)(question);
         let value = &mut verdict.score.value;
         match self {
             Self::Wild => *value = i64::try_from(rng.below(2_000)).unwrap_or(0) - 1_000,
@@ -89,9 +95,14 @@ impl Mood {
         verdict
     }
 
-    /// A placement.
-    pub fn placement(self, question: &PlacementQuestion, rng: &mut Rng) -> PlacementVerdict {
-        let mut verdict = steadfast_policy_placement::builtin(question);
+    /// A placement: in an honest mood that of `builtin`.
+    pub fn placement(
+        self,
+        question: &PlacementQuestion,
+        builtin: Builtin,
+        rng: &mut Rng,
+    ) -> PlacementVerdict {
+        let mut verdict = (builtin.placement)(question);
         match self {
             Self::Wild => scramble(&mut verdict, rng),
             Self::Wrong => {
@@ -103,6 +114,31 @@ impl Mood {
         }
         verdict
     }
+}
+
+/// The policies that ship.
+pub const SHIPPED: Builtin = Builtin {
+    node_priority: steadfast_policy_node_priority::builtin,
+    placement: steadfast_policy_placement::builtin,
+};
+
+/// For stories: the lowest node leads, the one with the most free memory takes.
+pub const PLAIN: Builtin =
+    Builtin { node_priority: plain_node_priority, placement: plain_placement };
+
+fn plain_node_priority(question: &NodePriorityQuestion) -> NodePriorityVerdict {
+    let value = 1_000 - i64::from(question.node.id);
+    NodePriorityVerdict { score: Score { value, terms: Vec::new() } }
+}
+
+fn plain_placement(question: &PlacementQuestion) -> PlacementVerdict {
+    let mut nodes: Vec<_> = question.nodes.iter().collect();
+    nodes.sort_by_key(|node| (std::cmp::Reverse(node.memory_free_mib), node.id));
+    let ranked: Vec<_> =
+        nodes.iter().map(|node| RankedNode { node: node.id, score: Score::default() }).collect();
+    let rank =
+        |vm: &steadfast_sdk::wire::VmFacts| RankedVm { vm: vm.id.clone(), nodes: ranked.clone() };
+    PlacementVerdict { vms: question.vms.iter().map(rank).collect() }
 }
 
 fn stranger(rng: &mut Rng) -> RankedNode {

@@ -133,6 +133,12 @@ impl Queue {
         self.heap.push(Entry { at, number: self.numbers, what });
     }
 
+    /// When the next thing happens.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     /// The next thing to happen.
     pub fn pop(&mut self) -> Option<(Time, What)> {
         self.heap.pop().map(|entry| (entry.at, entry.what))

@@ -49,17 +49,26 @@ pub fn catch_panics() {
     });
 }
 
+/// Runs `work`; what a panic says is the error.
+///
+/// # Errors
+/// The words of a panic.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_panics();
+    CATCHING.set(true);
+    let end = catch_unwind(AssertUnwindSafe(work));
+    CATCHING.set(false);
+    end.map_err(|_| PANIC.with(|words| words.borrow().replace('\n', " ")))
+}
+
 /// Runs one seed. With `trace`, keeps its story; with `verbose`, every event and action.
 #[must_use]
 pub fn run(seed: u64, wish: Wish, trace: bool, verbose: bool) -> Outcome {
     let trace = Trace { on: trace, verbose, lines: Vec::new() };
     let mut world = World::new(Plan::new(seed, wish), trace);
-    CATCHING.set(true);
-    let end = catch_unwind(AssertUnwindSafe(|| world.run()));
-    CATCHING.set(false);
-    if end.is_err() {
-        let words = PANIC.with(|words| words.borrow().clone());
-        world.fail("no_panic", words.replace('\n', " "));
+    let end = guarded(|| world.run());
+    if let Err(words) = &end {
+        world.fail("no_panic", words.clone());
     }
     if world.trace.on && world.violation.is_some() && end.is_ok() {
         world.tell_state();

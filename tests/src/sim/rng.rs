@@ -4,6 +4,7 @@
 #[derive(Debug, Clone)]
 pub struct Rng {
     state: [u64; 4],
+    still: bool,
 }
 
 impl Rng {
@@ -18,11 +19,21 @@ impl Rng {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^ (z >> 31)
         };
-        Self { state: [next(), next(), next(), next()] }
+        Self { state: [next(), next(), next(), next()], still: false }
+    }
+
+    /// No chance at all: always the middle of what is possible, whatever was asked before. For stories, whose logs
+    /// must not change when somebody draws a number more.
+    #[must_use]
+    pub fn still() -> Self {
+        Self { still: true, ..Self::new(0) }
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
+        if self.still {
+            return u64::MAX / 2;
+        }
         let s = &mut self.state;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;

@@ -12,9 +12,10 @@ use super::clock::{MS, SECOND, Time};
 use super::node::{id, index};
 use super::queue::What;
 use super::world::World;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use steadfast_core::event::Event;
+use steadfast_core::ids::NodeId;
 use steadfast_core::page::{Page, Pages, StorageError};
 
 /// Older versions of a page that are kept, for reads that began before it landed.
@@ -46,6 +47,8 @@ struct Trouble {
     failing: u32,
     /// What its reads and its writes take on top, at most.
     slow: [Time; 2],
+    /// By then whatever began while it was slow has ended.
+    settled: Time,
     /// A client cache serves old pages.
     stale: bool,
 }
@@ -68,7 +71,7 @@ struct Op {
 enum OpKind {
     WritePage(Box<Page>),
     WriteBody { slot: u8, bytes: Arc<[u8]> },
-    ReadPages,
+    ReadPages { nodes: Arc<BTreeSet<NodeId>> },
     ReadBody { of: usize, slot: u8, half: Option<Arc<[u8]>> },
 }
 
@@ -105,6 +108,12 @@ impl Disk {
     pub fn is_well(&self, n: usize) -> bool {
         let trouble = &self.troubles[n];
         trouble.stalls == 0 && trouble.failing == 0 && trouble.slow == [0; 2] && !trouble.stale
+    }
+
+    /// By then whatever began while the node's way to the disk was slow has ended.
+    #[must_use]
+    pub fn settled(&self, n: usize) -> Time {
+        self.troubles[n].settled
     }
 
     /// Keeps `what` until the node's storage works again.
@@ -166,9 +175,9 @@ impl World {
         self.begin_io(n, epoch, id, OpKind::WriteBody { slot, bytes });
     }
 
-    /// Begins to read every page, in any order.
-    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64) {
-        self.begin_io(n, epoch, id, OpKind::ReadPages);
+    /// Begins to read these pages, in any order.
+    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64, nodes: Arc<BTreeSet<NodeId>>) {
+        self.begin_io(n, epoch, id, OpKind::ReadPages { nodes });
     }
 
     /// Begins to read a body.
@@ -257,8 +266,9 @@ impl World {
             (OpKind::WritePage(_) | OpKind::WriteBody { .. }, _) => {
                 return Some(Event::WriteEnded { id: op.id, result: Ok(()) });
             }
-            (OpKind::ReadPages, _) => {
-                let pages = self.pages_read(op);
+            (OpKind::ReadPages { nodes }, _) => {
+                let nodes = nodes.clone();
+                let pages = self.pages_read(op, &nodes);
                 return Some(Event::PagesRead { id: op.id, result: Ok(pages) });
             }
             (OpKind::ReadBody { of, slot, half }, 0) => {
@@ -276,7 +286,7 @@ impl World {
 
     /// The slots were read one after the other, from any one on, each at an instant between begin and end. What hung was
     /// read in part before it hung.
-    fn pages_read(&mut self, op: &Op) -> Pages {
+    fn pages_read(&mut self, op: &Op, nodes: &BTreeSet<NodeId>) -> Pages {
         let count = self.nodes.len();
         let (first, backwards) = (self.rng.index(count), self.rng.chance(500));
         let before = if op.hung.is_some() { self.rng.index(count + 1) } else { count };
@@ -287,7 +297,9 @@ impl World {
         for k in 0..count {
             at = if k < before { self.rng.range(at, at + step) } else { self.now };
             let slot = (first + if backwards { count - k } else { k }) % count;
-            pages.insert(id(slot), self.disk.at(slot, at).cloned());
+            if nodes.contains(&id(slot)) {
+                pages.insert(id(slot), self.disk.at(slot, at).cloned());
+            }
         }
         if self.disk.troubles[op.node].stale && self.rng.chance(700) {
             self.spoil(op, &mut pages);
@@ -311,7 +323,8 @@ impl World {
             let wrote = slot == op.node && agent.has_read;
             let seen = if wrote { own } else { agent.seen.get(slot).copied().unwrap_or(0) };
             let older = self.disk.older(slot, seen).cloned();
-            if older.is_some() && (spoilt == 0 || self.rng.chance(500)) {
+            let asked = pages.contains_key(&id(slot));
+            if asked && older.is_some() && (spoilt == 0 || self.rng.chance(500)) {
                 pages.insert(id(slot), older);
                 spoilt += 1;
             }
@@ -359,7 +372,10 @@ impl World {
     /// From now on each stage of a read and of a write takes up to so much longer on these nodes.
     pub fn slow_storage(&mut self, mask: u64, reads: Time, writes: Time) {
         for n in (0..self.nodes.len()).filter(|n| mask >> n & 1 == 1) {
-            self.disk.troubles[n].slow = [reads, writes].map(|slow| slow.min(30 * SECOND));
+            let trouble = &mut self.disk.troubles[n];
+            let before = trouble.slow[0].max(trouble.slow[1]);
+            trouble.settled = trouble.settled.max(self.now + 3 * before);
+            trouble.slow = [reads, writes].map(|slow| slow.min(30 * SECOND));
             self.note_storage(n);
         }
     }
@@ -375,7 +391,9 @@ impl World {
     /// Every storage fault ends.
     pub fn heal_storage(&mut self) {
         for trouble in &mut self.disk.troubles {
-            *trouble = Trouble { stalls: 1, ..Trouble::default() };
+            let before = trouble.slow[0].max(trouble.slow[1]);
+            let settled = trouble.settled.max(self.now + 3 * before);
+            *trouble = Trouble { stalls: 1, settled, ..Trouble::default() };
         }
         self.restore_storage(u64::MAX, false);
     }
@@ -387,7 +405,7 @@ fn failure(op: &Op) -> Event {
         OpKind::WritePage(_) | OpKind::WriteBody { .. } => {
             Event::WriteEnded { id: op.id, result: Err(error) }
         }
-        OpKind::ReadPages => Event::PagesRead { id: op.id, result: Err(error) },
+        OpKind::ReadPages { .. } => Event::PagesRead { id: op.id, result: Err(error) },
         OpKind::ReadBody { .. } => Event::BodyRead { id: op.id, result: Err(error) },
     }
 }

@@ -241,6 +241,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note_world(|| "HEAL: from here on everything must come right".into());
         self.healed = true;
+        self.script.heal();
         self.net.heal();
         (self.fence_down, self.slow_fences) = (0, 0);
         (self.slow_starts, self.failing_starts) = (0, 0);

@@ -97,6 +97,10 @@ pub enum FeedStage {
 impl World {
     /// Asks the thread for a feed.
     pub fn feed(&mut self, node: usize, epoch: u64, feed: Feed) {
+        if self.script.watchdog_broken >> node & 1 == 1 {
+            let reason = "cannot open /dev/watchdog: Device or resource busy (os error 16)".into();
+            return self.answer(node, epoch, MS, Event::WatchdogFailed { reason });
+        }
         let Some(agent) = self.agent(node, epoch) else { return };
         if agent.keeper.busy {
             agent.keeper.next = Some(feed);
@@ -210,6 +214,15 @@ impl World {
             let own = boot.clock.own(self.now);
             let text = format!("n{} feeds at {own:?}, last {last:?}, basis {basis:?}", n + 1);
             self.fail("feed_rule", text);
+        }
+    }
+
+    /// Hardware stands still: a watchdog's time-out does too.
+    pub fn freeze_watchdogs(&mut self, nodes: u64, length: Time) {
+        for n in (0..self.nodes.len()).filter(|n| nodes >> n & 1 == 1) {
+            if let Some(open) = self.nodes[n].boot.as_mut().and_then(|b| b.watchdog.as_mut()) {
+                open.fed += length;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::operator::Enrolment;
 use super::plan::Plan;
 use super::queue::{Queue, What};
 use super::rng::Rng;
+use super::script::Script;
 use super::storage::Disk;
 use super::trace::Trace;
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub struct World {
     pub ghost_next: bool,
     /// Faults are over.
     pub healed: bool,
+    /// What a story decides, instead of chance.
+    pub script: Script,
     /// What directed faults wait for, as bits.
     pub aims: u32,
     spinning: (Time, u64),
@@ -89,6 +92,14 @@ impl World {
     /// The world of a plan, at its beginning.
     #[must_use]
     pub fn new(plan: Plan, trace: Trace) -> Self {
+        let mut world = Self::bare(plan, trace);
+        world.set_up();
+        world
+    }
+
+    /// The same, with everything switched off and nothing to come.
+    #[must_use]
+    pub fn bare(plan: Plan, trace: Trace) -> Self {
         let count = plan.nodes;
         let node = |n: usize| Node {
             name: format!("n{}", n + 1),
@@ -106,7 +117,7 @@ impl World {
         let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
         // Guests are bits of a mask.
         let others = (0..count.min(64 - plan.vms)).map(|n| VmId(format!("other-{}", n + 1)));
-        let mut world = Self {
+        Self {
             now: 0,
             queue: Queue::default(),
             rng: Rng::new(plan.seed ^ 0x5eed_0f7a_e301_d000),
@@ -128,12 +139,11 @@ impl World {
             failing_starts: 0,
             ghost_next: false,
             healed: false,
+            script: Script::default(),
             aims: 0,
             spinning: (0, 0),
             plan,
-        };
-        world.set_up();
-        world
+        }
     }
 
     fn set_up(&mut self) {
@@ -146,7 +156,8 @@ impl World {
         for vm in 0..self.plan.vms {
             let home = self.rng.index(self.nodes.len());
             let asked = (0, self.rng.range(0, 12) * SECOND);
-            self.enrolments.push(Enrolment { vm, home, asked, begun: false, granted: false });
+            let (begun, granted, spec) = (false, false, None);
+            self.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
         }
         for index in 0..self.plan.faults.len() {
             self.queue.push(self.plan.faults[index].0, What::Fault { index });
@@ -157,15 +168,19 @@ impl World {
 
     /// Runs until a promise is broken, or everything has come right after healing.
     pub fn run(&mut self) {
-        while self.violation.is_none() && !self.check.done {
-            let Some((at, what)) = self.queue.pop() else { break };
-            self.now = at;
-            self.stats.events += 1;
-            self.watch_spinning();
-            if let Some(what) = self.park(what) {
-                self.happen(what);
-            }
+        while self.violation.is_none() && !self.check.done && self.step() {}
+    }
+
+    /// Lets the next thing happen. False if there is none.
+    pub fn step(&mut self) -> bool {
+        let Some((at, what)) = self.queue.pop() else { return false };
+        self.now = at;
+        self.stats.events += 1;
+        self.watch_spinning();
+        if let Some(what) = self.park(what) {
+            self.happen(what);
         }
+        true
     }
 
     /// A machine that wants to be woken at once, again and again, stops the world.

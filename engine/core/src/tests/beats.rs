@@ -203,3 +203,18 @@ fn an_echo_names_the_boot_and_the_incarnation_that_were_heard() {
     assert_eq!(echoes, [Echo { node: id(3), boot: boot(3), incarnation: Incarnation(2), beat: 1 }]);
     assert_eq!(beats.heard(id(3)).unwrap().since, at(200), "a new life is first heard now");
 }
+
+#[test]
+fn during_a_change_a_lease_needs_echoes_of_both_majorities() {
+    let mut ledger = genesis(4);
+    let before = [id(1), id(5), id(6)].into();
+    ledger.changing = Some(crate::ledger::Changing { before, since: stamp(1, 1, 1) });
+    let (mut beats, config) = (Beats::new(who(1), at(0)), config(1));
+    beats.begin_beat(&config, at(100));
+    for node in [2, 3] {
+        beats.on_received(who(node), echoing(1, who(1), 1), at(200));
+    }
+    assert_eq!(beats.network_basis(&ledger), None, "three of four, one of the old three");
+    beats.on_received(who(5), echoing(1, who(1), 1), at(200));
+    assert_eq!(beats.network_basis(&ledger), Some(at(100)));
+}

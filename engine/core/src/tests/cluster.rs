@@ -1,13 +1,14 @@
-//! Three whole machines, a network and a disk that work unless a test breaks them, and VMs that start at once.
+//! Three whole machines, or more, a network and a disk that work unless a test breaks them, and VMs that start at once.
 
 use crate::action::Action;
 use crate::config::Config;
 use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
 use crate::ids::{NodeId, VmId};
-use crate::kit::{at, config, id, node_priority, pages, placement, spec, vm};
+use crate::kit::{at, config_of, id, node_priority, placement, slots, spec, vm};
 use crate::ledger::Standing;
 use crate::machine::Machine;
+use crate::message::Change;
 use crate::page::{Pages, StorageError};
 use crate::step::Step;
 use std::boxed::Box;
@@ -40,6 +41,8 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Guests shut down when they are asked to.
+    pub guests_listen: bool,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -51,6 +54,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// All three booted at once; corosync formed half a second later.
     pub fn new(change: impl Fn(&mut Config)) -> Self {
+        Self::of(3, change)
+    }
+
+    /// So many nodes that booted at once.
+    pub fn of(nodes: u32, change: impl Fn(&mut Config)) -> Self {
         let mut cluster = Self {
             members: BTreeMap::new(),
             now: 0,
@@ -60,14 +68,15 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
-            sides: [[1, 2, 3].into()].into(),
+            guests_listen: true,
+            sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
-            pages: pages([]),
+            pages: slots(nodes),
             bodies: BTreeMap::new(),
         };
-        for node in 1..=3 {
-            let mut config = config(node);
+        for node in 1..=nodes {
+            let mut config = config_of(node, nodes);
             change(&mut config);
             let (machine, step) = Machine::new(config, at(0));
             let member = Member { machine, alive: true, storage: true, wake: 0 };
@@ -77,20 +86,51 @@ impl Cluster {
             let facts = NodeFacts { id: node, memory_free_mib, vcpus, ..NodeFacts::default() };
             cluster.later(node, 1, Event::FactsMeasured(Box::new(facts)));
         }
-        cluster.split(&[&[1, 2, 3]], 500);
+        cluster.split(&[&Vec::from_iter(1..=nodes)], 500);
         cluster
     }
 
     /// Everybody is admitted, n3 runs `db`.
     pub fn with_vm(change: impl Fn(&mut Config)) -> Self {
-        let mut cluster = Self::new(change);
-        cluster.executing.insert((vm("db"), 3));
-        cluster.run(15_000);
-        let request = Event::EnableRequested { id: 1, spec: Box::new(spec("db")) };
-        cluster.later(3, 1, request);
-        cluster.run(10_000);
-        assert_eq!(cluster.answers.len(), 1, "the VM came under HA");
-        cluster
+        Self::new(change).settled_with_vm(3)
+    }
+
+    /// Everybody is admitted, the last of so many nodes runs `db`.
+    pub fn of_with_vm(nodes: u32, change: impl Fn(&mut Config)) -> Self {
+        Self::of(nodes, change).settled_with_vm(nodes)
+    }
+
+    fn settled_with_vm(mut self, home: u32) -> Self {
+        self.executing.insert((vm("db"), home));
+        self.run(15_000);
+        self.ask(home, Change::EnableVm(Box::new(spec("db"))));
+        self.run(10_000);
+        assert_eq!(self.answers.len(), 1, "the VM came under HA");
+        self
+    }
+
+    /// An operator asks on this node.
+    pub fn ask(&mut self, node: u32, change: Change) {
+        self.count += 1;
+        let (id, change) = (self.count, Box::new(change));
+        self.later(node, 1, Event::ChangeRequested { id, change });
+    }
+
+    /// An operator asks on this node, and watches for ten seconds.
+    pub fn ask_and_watch(&mut self, node: u32, change: Change) {
+        self.ask(node, change);
+        self.run(10_000);
+    }
+
+    /// The guest ends wherever it executes; with its own word if it shuts itself down.
+    pub fn end_guest(&mut self, name: &str, shuts_down: bool) {
+        for node in self.homes(name) {
+            self.executing.remove(&(vm(name), node));
+            self.later(node, OTHER, Event::GuestExited { vm: vm(name) });
+            if shuts_down {
+                self.later(node, OTHER * 2, Event::GuestShutDown { vm: vm(name) });
+            }
+        }
     }
 
     pub fn run(&mut self, ms: u64) {
@@ -204,7 +244,7 @@ impl Cluster {
                 }
                 self.later(node, DISK, Event::WriteEnded { id: write, result });
             }
-            Action::ReadPages { id: read } => {
+            Action::ReadPages { id: read, .. } => {
                 let result = result.map(|()| self.pages.clone());
                 self.later(node, DISK, Event::PagesRead { id: read, result });
             }
@@ -238,6 +278,11 @@ impl Cluster {
                 self.destroyed.push((self.now, vm.0.clone(), node));
                 self.later(node, OTHER, Event::GuestExited { vm: vm.clone() });
                 self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
+            }
+            Action::ShutDownVm { vm } => {
+                if self.guests_listen {
+                    self.end_guest(vm.0.trim_start_matches("uuid-of-"), true);
+                }
             }
             Action::Fence { victim, eviction } => {
                 self.fences.push((self.now, victim.0));
@@ -283,6 +328,13 @@ impl Cluster {
         let nodes = known.ledger.nodes.iter();
         let admitted = nodes.filter(|(_, e)| matches!(e.standing, Standing::Admitted { .. }));
         admitted.map(|(node, _)| node.0).collect()
+    }
+
+    /// What `node` shows of the VM: state and reason.
+    pub fn shown(&self, node: u32, name: &str) -> (String, String) {
+        let snapshot = self.members[&node].machine.snapshot(at(self.now));
+        let view = snapshot.vms.into_iter().find(|view| view.id == vm(name)).unwrap();
+        (view.state, view.reason)
     }
 
     /// Where `name` executes.

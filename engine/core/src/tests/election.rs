@@ -1,27 +1,22 @@
 //! Ballots -> winner -> claim (PROTOCOL section 6). The election window is 1 s, a beat 500 ms.
 
 use super::*;
-use crate::kit::{at, beat, config_of, genesis, id, outbox, sent, who};
+use crate::kit::{at, beat, id, outbox, sent, who};
+use crate::stage::Stage;
 use std::vec::Vec;
 use steadfast_sdk::wire::Score;
 
 /// Node `me` of `nodes`, with a majority in view since 0, and what it sends.
 struct Elector {
     election: Election,
-    config: Config,
-    ledger: Ledger,
-    view: View,
+    stage: Stage,
     out: Outbox,
 }
 
 impl Elector {
     fn new(me: u32, nodes: u32) -> Self {
-        let mut view = View::default();
-        view.on_changed((1..=nodes).map(id).collect(), at(0));
-        let config = config_of(me, nodes);
-        let ledger = genesis(nodes);
-        let out = outbox(me, 0);
-        Self { election: Election::new(who(me), at(0)), config, ledger, view, out }
+        let election = Election::new(who(me), at(0));
+        Self { election, stage: Stage::of(nodes), out: outbox(me, 0) }
     }
 
     /// In round 1, begun at 1 000, own ballot sent.
@@ -40,9 +35,8 @@ impl Elector {
     }
 
     fn tick_with(&mut self, now: u64, leader_trouble: Option<&str>) -> Ask {
-        let (config, ledger, view) = (&self.config, &self.ledger, &self.view);
-        let scene = Scene { config, ledger, view, now: at(now), leader_trouble };
-        self.election.on_time(&scene, &mut self.out)
+        let facts = Facts { now: at(now), ..self.stage.facts() };
+        self.election.on_time(&facts, leader_trouble, &mut self.out)
     }
 
     fn hear(&mut self, from: u32, ballot: &ElectionBallot) -> Ask {
@@ -50,8 +44,14 @@ impl Elector {
     }
 
     fn close(&mut self, round: u64) -> Option<NodeId> {
-        self.election.on_close(round, &self.ledger, at(1_200), &mut self.out);
+        let facts = Facts { now: at(1_200), ..self.stage.facts() };
+        self.election.on_close(round, &facts, &mut self.out);
         self.election.winner
+    }
+
+    fn confirm(&mut self, from: u32, round: u64, winner: u32) -> Ask {
+        let facts = Facts { now: at(1_300), ..self.stage.facts() };
+        self.election.on_confirm(id(from), round, id(winner), &facts)
     }
 
     fn closes_at(&mut self, now: u64) -> bool {
@@ -186,10 +186,7 @@ fn ballots_and_confirms_of_nodes_that_are_not_configured_make_no_majority() {
     assert_eq!(elector.close(1), None);
     elector.hear(2, &ballot(1, 1));
     assert_eq!(elector.close(1), Some(id(1)));
-    let mut confirm = |from| {
-        let (election, ledger) = (&mut elector.election, &elector.ledger);
-        election.on_confirm(id(from), 1, id(1), ledger, at(1_300))
-    };
+    let mut confirm = |from| elector.confirm(from, 1, 1);
     assert_eq!((confirm(1), confirm(9), confirm(2)), (Ask::Nothing, Ask::Nothing, Ask::Claim));
 }
 
@@ -198,7 +195,7 @@ fn a_round_is_void_when_one_of_its_voters_leaves_and_not_by_a_joiner() {
     let mut elector = Elector::collecting(1, 4);
     elector.hear(1, &ballot(1, 1));
     elector.hear(2, &ballot(1, 2));
-    let joined = elector.view.on_changed([1, 2, 3, 4, 9].map(id).into(), at(1_150));
+    let joined = elector.stage.view.on_changed([1, 2, 3, 4, 9].map(id).into(), at(1_150));
     assert_eq!(elector.election.on_view(&joined, at(1_150)), Ask::Nothing);
     assert_eq!(
         elector.election.on_view(&[id(3)].into(), at(1_160)),
@@ -257,10 +254,7 @@ fn the_winner_claims_only_on_confirms_of_a_majority_that_name_it() {
     winner.hear(2, &ballot(1, 2));
     winner.close(1);
     assert_eq!(sent(&mut winner.out), [Body::Confirm { round: 1, winner: id(2) }]);
-    let mut confirm = |from, round, named| {
-        let (election, ledger) = (&mut winner.election, &winner.ledger);
-        election.on_confirm(id(from), round, id(named), ledger, at(1_300))
-    };
+    let mut confirm = |from, round, named| winner.confirm(from, round, named);
     assert_eq!(confirm(2, 1, 2), Ask::Nothing);
     assert_eq!(confirm(2, 1, 2), Ask::Nothing, "twice from one node is one");
     assert_eq!(confirm(1, 0, 2), Ask::Nothing, "another round");
@@ -275,8 +269,7 @@ fn a_confirm_of_another_node_makes_nobody_else_claim() {
     loser.hear(2, &ballot(1, 2));
     loser.close(1);
     for from in 1..=3 {
-        let ask = loser.election.on_confirm(id(from), 1, id(2), &loser.ledger, at(1_300));
-        assert_eq!(ask, Ask::Nothing);
+        assert_eq!(loser.confirm(from, 1, 2), Ask::Nothing);
     }
 }
 
@@ -284,7 +277,7 @@ fn a_confirm_of_another_node_makes_nobody_else_claim() {
 fn without_a_majority_in_view_there_is_no_election_and_a_claim_is_abandoned() {
     let mut elector = Elector::collecting(1, 3);
     elector.election.phase = Phase::Claiming;
-    elector.view.on_changed([id(1)].into(), at(1_500));
+    elector.stage.view.on_changed([id(1)].into(), at(1_500));
     assert_eq!(elector.tick(1_500), Ask::Abandon);
     assert_eq!(elector.election.phase, Phase::Waiting);
     assert_eq!(elector.tick(60_000), Ask::Nothing);

@@ -1,7 +1,8 @@
-//! HA on and off for a VM (PROTOCOL section 7: only VMs under HA are touched).
+//! Requests: sent until answered, decided once, answered at their commit.
 
 use super::*;
-use crate::kit::{all_admitted, at, id, outbox, own_vm, sent, spec, stamp, vm, who};
+use crate::kit::{all_admitted, at, outbox, own_vm, sent, spec, stamp, who};
+use crate::wishes::tests::good;
 use std::boxed::Box;
 
 const COMMITTED: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 4 };
@@ -11,80 +12,12 @@ fn enable(name: &str) -> Change {
     Change::EnableVm(Box::new(spec(name)))
 }
 
-/// The ledger after `change` was asked for by n2 of a leader with `ledger`, or the refusal.
-fn asked(ledger: &Ledger, change: &Change, good: bool) -> Result<(bool, Ledger), String> {
-    let mut next = ledger.clone();
-    let changed = apply(&mut next, id(2), change, NEXT, &|_| good)?;
-    Ok((changed, next))
-}
-
 /// n2 owns `db`, n3 owns `web`.
 fn ledger() -> Ledger {
     let mut ledger = all_admitted();
     own_vm(&mut ledger, "db", 2, COMMITTED);
     own_vm(&mut ledger, "web", 3, COMMITTED);
     ledger
-}
-
-#[test]
-fn an_enabled_vm_belongs_to_who_asked_and_is_not_yet_acknowledged() {
-    let (changed, next) = asked(&all_admitted(), &enable("db"), true).unwrap();
-    let entry = &next.vms[&vm("db")];
-    assert!(changed);
-    assert_eq!((entry.owner, entry.since, entry.acknowledged), (id(2), NEXT, false));
-}
-
-#[test]
-fn enable_is_refused_on_a_node_that_is_not_good() {
-    let refused = asked(&all_admitted(), &enable("db"), false);
-    assert!(refused.is_err_and(|why| why.contains("n2 is not a good node now")));
-}
-
-#[test]
-fn enable_is_refused_when_another_vm_has_the_name() {
-    let mut twin = spec("twin");
-    twin.name = "web".into();
-    let refused = asked(&ledger(), &Change::EnableVm(Box::new(twin)), true);
-    assert!(refused.is_err_and(|why| why.contains("another VM is called web")));
-}
-
-#[test]
-fn enable_is_refused_when_the_vm_is_under_ha_on_another_node() {
-    let refused = asked(&ledger(), &enable("web"), true);
-    assert!(refused.is_err_and(|why| why.contains("on n3; ask there")));
-}
-
-#[test]
-fn enabling_again_changes_nothing_and_a_changed_spec_keeps_the_ownership() {
-    let (changed, next) = asked(&ledger(), &enable("db"), true).unwrap();
-    assert!(!changed && next == ledger());
-    let larger = crate::ledger::VmSpec { memory_mib: 4_096, ..spec("db") };
-    let (changed, next) =
-        asked(&ledger(), &Change::EnableVm(Box::new(larger.clone())), true).unwrap();
-    let entry = &next.vms[&vm("db")];
-    assert!(changed);
-    assert_eq!((&entry.spec, entry.owner, entry.since), (&larger, id(2), COMMITTED));
-}
-
-#[test]
-fn disable_is_idempotent_and_may_be_asked_anywhere() {
-    let (changed, next) = asked(&ledger(), &Change::DisableVm(vm("web")), true).unwrap();
-    assert!(changed && !next.vms.contains_key(&vm("web")));
-    let (changed, again) = asked(&next, &Change::DisableVm(vm("web")), true).unwrap();
-    assert!(!changed && again == next);
-}
-
-#[test]
-fn disable_is_refused_while_the_owner_is_not_good_since_the_entry_remembers_where_it_may_run() {
-    let refused = asked(&ledger(), &Change::DisableVm(vm("web")), false);
-    assert!(refused.is_err_and(|why| why.contains("may run on n3")));
-}
-
-#[test]
-fn a_changed_spec_cannot_take_another_vms_name() {
-    let renamed = crate::ledger::VmSpec { name: "web".into(), ..spec("db") };
-    let refused = asked(&ledger(), &Change::EnableVm(Box::new(renamed)), true);
-    assert!(refused.is_err_and(|why| why.contains("another VM is called web")));
 }
 
 /// Number of a request, and what its reply says.
@@ -100,7 +33,9 @@ fn take(
         enrolment.on_request(who(2), Request { id: *id, change: change.clone() }, at(1_000));
     }
     let mut out = outbox(1, 1_000);
-    let changed = enrolment.apply(next, NEXT, COMMITTED, |_| true, &mut out);
+    let good = good(&[2, 3]);
+    let desk = Desk { stamp: NEXT, good: &good };
+    let changed = enrolment.apply(next, &desk, COMMITTED, &mut Vec::new(), &mut out);
     (changed, replies(&mut out))
 }
 

@@ -43,7 +43,7 @@ impl Case3 {
         beats.permit_echoes();
         beats.on_received(who(3), Box::new(beat(8)), at(OWN_ECHO));
         beats.begin_beat(&config, at(OWN_ECHO + 10));
-        let mut heartbeat = Heartbeat::new(who(1), at(0));
+        let mut heartbeat = Heartbeat::new(who(1), crate::kit::nodes(), at(0));
         let mut disk = pages([page(3, 40)]);
         show(&mut heartbeat, &mut disk, 100, 120);
         disk.insert(id(3), Some(page(3, 41)));
@@ -63,6 +63,8 @@ impl Case3 {
             config: &self.config,
             now: at(now),
             ledger: &self.ledger,
+            ledger_leader: None,
+            witness: &crate::quorum::Witness::default(),
             view: &View::default(),
             beats: &self.beats,
             heartbeat: &self.heartbeat,
@@ -265,7 +267,7 @@ fn a_storage_bound_needs_a_read_begun_after_the_commit() {
 #[test]
 fn a_page_that_was_never_seen_has_no_storage_bound() {
     let mut case = Case3::new();
-    case.heartbeat = Heartbeat::new(who(1), at(0));
+    case.heartbeat = Heartbeat::new(who(1), crate::kit::nodes(), at(0));
     case.disk = pages([]);
     case.promise(2, EVICTION, 3_030, COMMITTED + 300);
     case.read(COMMITTED + 40);
@@ -480,11 +482,13 @@ fn nobody_is_admitted_again_while_a_fence_agent_may_still_act() {
     case.record_order();
     case.read(COMMITTED + 100);
     assert!(!case.may_admit(COMMITTED + 29_999), "an earlier leader's may be running");
-    assert!(case.may_admit(COMMITTED + 30_000), "it is killed at its time-out");
+    assert!(!case.may_admit(COMMITTED + 30_001), "it is killed at its time-out, and may have cut");
+    assert!(case.may_admit(COMMITTED + 31_500), "what beats now beats after that");
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     assert!(!case.may_admit(LATE), "ours is running");
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
-    assert!(case.may_admit(COMMITTED + 901));
+    assert!(!case.may_admit(COMMITTED + 901), "what beats is heard of before its end");
+    assert!(case.may_admit(COMMITTED + 900 + 1_500));
 }
 
 #[test]
@@ -493,8 +497,8 @@ fn a_new_leaders_own_success_does_not_end_an_earlier_leaders_agent() {
     case.read(COMMITTED + 100);
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
-    assert!(!case.may_admit(COMMITTED + 901), "the earlier agent may run until its time-out");
-    assert!(case.may_admit(COMMITTED + 30_000));
+    assert!(!case.may_admit(COMMITTED + 3_000), "the earlier agent may run until its time-out");
+    assert!(case.may_admit(COMMITTED + 31_500));
 }
 
 #[test]

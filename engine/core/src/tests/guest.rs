@@ -76,13 +76,13 @@ fn a_start_of_an_earlier_incarnation_that_may_be_under_way_blocks_the_proof() {
 fn an_exit_is_news_and_not_proof_since_it_may_be_of_an_earlier_process() {
     let mut guests = guests(&["db"]);
     guests.on_scanned(scan(100, &["db"], &[]));
-    guests.on_exited(&vm("db"), at(200));
+    guests.on_exited(&vm("db"), true, at(200));
     assert!(guests.is_present(&vm("db")), "only a scan takes it away");
     assert!(!guests.none_left(at(0)));
 
     let mut guests = self::guests(&["db"]);
     guests.on_scanned(scan(100, &[], &[]));
-    guests.on_exited(&vm("db"), at(200));
+    guests.on_exited(&vm("db"), true, at(200));
     assert!(!guests.none_left(at(0)), "what exited now was not there when we looked");
     assert!(guests.is_uncertain(&vm("db")));
 }
@@ -108,12 +108,12 @@ fn a_rumour_adds_ha_vms_and_never_takes_one_away() {
 
 #[test]
 fn a_vm_is_stated_as_given_up_only_when_nothing_about_it_is_uncertain() {
-    let state = |guests: &Guests| guests.reports().first().map(|report| report.state.clone());
+    let state = |guests: &Guests| guests.state(&vm("db"));
     let mut guests = guests(&["db"]);
     guests.permit(&vm("db"), SINCE, at(100));
     assert_eq!(state(&guests), Some(GuestState::Starting));
     guests.on_start_ended(&vm("db"), at(200));
-    guests.give_up(&vm("db"), SINCE, "no such disk".into());
+    guests.end(&vm("db"), SINCE, Ending::GivenUp("no such disk".into()));
     assert_eq!(state(&guests), None, "its process may exist: nobody has looked since");
     guests.on_scanned(scan(150, &[], &[]));
     assert_eq!(state(&guests), None, "that scan began before the start ended");
@@ -130,13 +130,13 @@ fn a_vm_is_stated_as_given_up_only_when_nothing_about_it_is_uncertain() {
 fn a_statement_of_giving_up_ends_with_the_ownership_it_names() {
     let mut guests = guests(&["db"]);
     guests.on_scanned(scan(100, &[], &[]));
-    guests.give_up(&vm("db"), SINCE, "it ended 3 times".into());
-    assert!(guests.has_given_up(&vm("db"), SINCE));
-    assert!(!guests.has_given_up(&vm("db"), stamp(1, 1, 9)), "a later ownership is a new chance");
+    guests.end(&vm("db"), SINCE, Ending::GivenUp("it ended 3 times".into()));
+    assert!(guests.has_ended(&vm("db"), SINCE));
+    assert!(!guests.has_ended(&vm("db"), stamp(1, 1, 9)), "a later ownership is a new chance");
     let mut later = genesis(3);
     own_vm(&mut later, "db", 1, stamp(1, 1, 9));
     guests.on_ledger(&later, true);
-    assert!(guests.reports().is_empty());
+    assert_eq!(guests.state(&vm("db")), None);
 }
 
 #[test]
@@ -160,9 +160,9 @@ fn a_destroy_is_repeated_until_the_process_is_gone() {
     out.now = at(2_000);
     assert!(!guests.destroy(&vm("db"), "evicted", &mut out), "told once, done again");
     assert_eq!(out.actions.len(), 2);
-    assert_eq!(guests.reports()[0].state, GuestState::Stopping);
+    assert_eq!(guests.state(&vm("db")), Some(GuestState::Stopping));
     guests.on_scanned(scan(2_100, &[], &[]));
-    assert!(guests.reports().is_empty());
+    assert_eq!(guests.state(&vm("db")), None);
 }
 
 #[test]
@@ -170,14 +170,14 @@ fn a_vm_that_ends_again_and_again_is_restarted_later_and_later() {
     let mut guests = guests(&["db"]);
     let (config, db, since) = (config(1), vm("db"), Stamp::default());
     guests.permit(&db, since, at(500));
-    guests.on_exited(&db, at(1_000));
+    guests.on_exited(&db, true, at(1_000));
     assert!(guests.may_start_again(&db, since, &config, at(1_000)), "the first time at once");
-    guests.on_exited(&db, at(2_000));
+    guests.on_exited(&db, true, at(2_000));
     assert!(!guests.may_start_again(&db, since, &config, at(3_999)));
     assert!(guests.may_start_again(&db, since, &config, at(4_000)));
-    guests.on_exited(&db, at(5_000));
+    guests.on_exited(&db, true, at(5_000));
     assert_eq!(guests.exits(&db), 3);
-    guests.on_exited(&db, at(700_000));
+    guests.on_exited(&db, true, at(700_000));
     assert_eq!(guests.exits(&db), 1, "after ten quiet minutes the sheet is clean");
 }
 
@@ -202,7 +202,7 @@ fn a_vm_that_comes_back_under_a_new_ownership_begins_with_a_clean_sheet() {
     let (old, new) = (stamp(1, 1, 3), stamp(1, 1, 9));
     guests.permit(&db, old, at(500));
     for ended in [1_000, 2_000, 3_000] {
-        guests.on_exited(&db, at(ended));
+        guests.on_exited(&db, true, at(ended));
     }
     assert!(!guests.may_start_again(&db, old, &config, at(3_100)));
     assert!(guests.may_start_again(&db, new, &config, at(3_100)));
@@ -214,7 +214,7 @@ fn a_vm_that_comes_back_under_a_new_ownership_begins_with_a_clean_sheet() {
 fn a_guest_without_ha_may_end_as_often_as_it_likes() {
     let mut guests = guests(&["db"]);
     for ended in [1_000, 2_000, 3_000] {
-        guests.on_exited(&vm("scratch"), at(ended));
+        guests.on_exited(&vm("scratch"), true, at(ended));
     }
     assert_eq!(guests.exits(&vm("scratch")), 0);
 }

@@ -14,7 +14,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { heartbeat: Heartbeat::new(who(1), at(0)), out: outbox(1, 0) }
+        Self { heartbeat: Heartbeat::new(who(1), crate::kit::nodes(), at(0)), out: outbox(1, 0) }
     }
 
     /// After the first read, which found `found`.
@@ -47,7 +47,9 @@ impl Bench {
     }
 
     fn end_read(&mut self, found: Pages) -> Progress {
-        let Some(Action::ReadPages { id }) = self.asked().pop() else { panic!("nothing is read") };
+        let Some(Action::ReadPages { id, .. }) = self.asked().pop() else {
+            panic!("nothing is read")
+        };
         let now = self.out.now;
         self.heartbeat.on_pages_read(id, Ok(found), BEAT, now)
     }
@@ -68,7 +70,7 @@ fn the_first_thing_of_an_incarnation_is_a_read_and_no_write_is_allowed_before_it
 fn an_agent_that_cannot_read_at_first_reads_again_and_writes_nothing() {
     let mut bench = Bench::new();
     bench.heartbeat.on_time(&mut bench.out);
-    let Some(Action::ReadPages { id: read }) = bench.asked().pop() else {
+    let Some(Action::ReadPages { id: read, .. }) = bench.asked().pop() else {
         panic!("nothing is read")
     };
     bench.heartbeat.on_pages_read(read, Err("stalled".into()), BEAT, at(100));
@@ -196,7 +198,7 @@ fn a_read_that_failed_renews_nothing_and_the_next_cycle_writes_a_new_page() {
     let mut bench = Bench::read(&pages([]));
     let (write, own) = bench.write();
     bench.end_write(write);
-    let Some(Action::ReadPages { id: read }) = bench.asked().pop() else {
+    let Some(Action::ReadPages { id: read, .. }) = bench.asked().pop() else {
         panic!("nothing is read")
     };
     bench.heartbeat.on_pages_read(read, Err("one slot".into()), BEAT, at(40));
@@ -232,7 +234,7 @@ fn the_answer_to_an_earlier_read_is_not_taken_for_the_present_one() {
     let mut bench = Bench::read(&pages([]));
     let (write, own) = bench.write();
     bench.end_write(write);
-    let Some(Action::ReadPages { id: read }) = bench.asked().pop() else {
+    let Some(Action::ReadPages { id: read, .. }) = bench.asked().pop() else {
         panic!("nothing is read")
     };
     let late = bench.heartbeat.on_pages_read(read - 1, Ok(pages([*own])), BEAT, at(40));
@@ -242,7 +244,7 @@ fn the_answer_to_an_earlier_read_is_not_taken_for_the_present_one() {
 
 #[test]
 fn silence_is_counted_in_complete_cycles_since_the_sequence_was_first_shown() {
-    let mut heartbeat = Heartbeat::new(who(1), at(0));
+    let mut heartbeat = Heartbeat::new(who(1), crate::kit::nodes(), at(0));
     let mut disk = pages([page(2, 5)]);
     show(&mut heartbeat, &mut disk, 10, 20);
     show(&mut heartbeat, &mut disk, 30, 40);

@@ -70,6 +70,7 @@ pub(crate) fn config_of(me: u32, nodes: u32) -> Config {
         never_paused: true,
         inherited: None,
         name: format!("n{me}"),
+        limits: crate::config::Limits::default(),
         builtin: Builtin { node_priority, placement },
     }
 }
@@ -112,6 +113,8 @@ pub(crate) fn page(node: u32, sequence: u64) -> Page {
         digest: Digest::default(),
         armed: false,
         span: Some(SPAN),
+        arming: Stamp::default(),
+        disarmed: None,
         idle: false,
         none_left: None,
         view_size: 3,
@@ -121,11 +124,16 @@ pub(crate) fn page(node: u32, sequence: u64) -> Page {
 
 /// Slots of three nodes; those not named are empty.
 pub(crate) fn pages(written: impl IntoIterator<Item = Page>) -> Pages {
-    let mut pages: Pages = (1..=3).map(|node| (id(node), None)).collect();
+    let mut pages = slots(3);
     for page in written {
         pages.insert(page.writer.node, Some(page));
     }
     pages
+}
+
+/// Empty slots of so many nodes.
+pub(crate) fn slots(nodes: u32) -> Pages {
+    (1..=nodes).map(|node| (id(node), None)).collect()
 }
 
 pub(crate) fn cycle(began: u64, ended: u64, pages: &Pages) -> Cycle {
@@ -149,6 +157,8 @@ pub(crate) fn beat(number: u64) -> Beat {
         lease_left: None,
         armed: false,
         span: Some(SPAN),
+        arming: Stamp::default(),
+        disarmed: None,
         idle: false,
         none_left: None,
         verification: None,
@@ -192,8 +202,13 @@ pub(crate) fn set_eviction(ledger: &mut Ledger, node: u32, eviction: Eviction) {
 
 /// Three nodes, all admitted by `1.1v1`.
 pub(crate) fn all_admitted() -> Ledger {
-    let mut ledger = genesis(3);
-    (1..=3).for_each(|node| admit(&mut ledger, node, stamp(1, 1, 1)));
+    admitted(3)
+}
+
+/// So many nodes, all admitted by `1.1v1`.
+pub(crate) fn admitted(nodes: u32) -> Ledger {
+    let mut ledger = genesis(nodes);
+    (1..=nodes).for_each(|node| admit(&mut ledger, node, stamp(1, 1, 1)));
     ledger
 }
 
@@ -202,25 +217,11 @@ pub(crate) fn vm(name: &str) -> VmId {
 }
 
 pub(crate) fn spec(name: &str) -> VmSpec {
-    VmSpec {
-        id: vm(name),
-        name: name.into(),
-        xml: Digest::of(name.as_bytes()),
-        memory_mib: 512,
-        vcpus: 1,
-        priority: 500,
-        labels: BTreeMap::new(),
-    }
+    VmSpec { memory_mib: 512, ..VmSpec::new(vm(name), name, Digest::of(name.as_bytes())) }
 }
 
 pub(crate) fn own_vm(ledger: &mut Ledger, name: &str, owner: u32, since: Stamp) {
-    let entry = VmEntry {
-        spec: spec(name),
-        owner: id(owner),
-        since,
-        acknowledged: true,
-        failed_on: BTreeSet::new(),
-    };
+    let entry = VmEntry { acknowledged: true, ..VmEntry::new(spec(name), id(owner), since) };
     ledger.vms.insert(vm(name), entry);
 }
 
@@ -251,7 +252,9 @@ pub(crate) fn show_as(
         heartbeat.next = at(began);
         heartbeat.on_time(&mut out);
     }
-    let Some(Action::ReadPages { id: read }) = out.actions.pop() else { panic!("nothing is read") };
+    let Some(Action::ReadPages { id: read, .. }) = out.actions.pop() else {
+        panic!("nothing is read")
+    };
     match heartbeat.on_pages_read(read, Ok(pages.clone()), beat, at(ended)) {
         Progress::PagesRead(cycle) => {
             heartbeat.finish(&cycle);
@@ -259,4 +262,9 @@ pub(crate) fn show_as(
         }
         other => panic!("the cycle did not finish: {other:?}"),
     }
+}
+
+/// Ids of n1..n3, as a heartbeat reads them.
+pub(crate) fn nodes() -> BTreeSet<NodeId> {
+    [id(1), id(2), id(3)].into()
 }

@@ -1,14 +1,15 @@
-//! Node n1's view of three nodes over time: who beats, who writes pages, and what they say.
+//! Node n1's view of three nodes, or more, over time: who beats, who writes pages, and what they say.
 
 use crate::beats::Beats;
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::ids::{Identity, NodeId};
-use crate::kit::{all_admitted, at, beat, config, id, page, pages, show_as, who};
+use crate::kit::{admitted, at, beat, config_of, id, page, show_as, slots, who};
 use crate::ledger::Ledger;
 use crate::liveness::{Facts, Liveness};
 use crate::message::Beat;
 use crate::page::{Page, Pages};
+use crate::quorum::Witness;
 use crate::time::Millis;
 use crate::view::View;
 use std::boxed::Box;
@@ -36,7 +37,9 @@ pub(crate) struct Stage {
     pub beats: Beats,
     pub heartbeat: Heartbeat,
     pub liveness: Liveness,
+    pub witness: Witness,
     pub leader: Option<NodeId>,
+    pub ledger_leader: Option<NodeId>,
     pub lives: BTreeMap<u32, Life>,
     pub now: u64,
     disk: Pages,
@@ -45,25 +48,37 @@ pub(crate) struct Stage {
 impl Stage {
     /// All three admitted, n1 leads, everybody in order.
     pub fn new() -> Self {
+        Self::of(3)
+    }
+
+    /// The same with so many nodes.
+    pub fn of(nodes: u32) -> Self {
         let mut view = View::default();
-        view.on_changed([id(1), id(2), id(3)].into(), at(0));
+        view.on_changed((1..=nodes).map(id).collect(), at(0));
         Self {
-            config: config(1),
-            ledger: all_admitted(),
+            config: config_of(1, nodes),
+            ledger: admitted(nodes),
             view,
             beats: Beats::new(who(1), at(0)),
-            heartbeat: Heartbeat::new(who(1), at(0)),
+            heartbeat: Heartbeat::new(who(1), slots(nodes).into_keys().collect(), at(0)),
             liveness: Liveness::default(),
+            witness: Witness::default(),
             leader: Some(id(1)),
-            lives: (1..=3).map(|node| (node, Life::new(node))).collect(),
+            ledger_leader: Some(id(1)),
+            lives: (1..=nodes).map(|node| (node, Life::new(node))).collect(),
             now: 0,
-            disk: pages([]),
+            disk: slots(nodes),
         }
     }
 
     /// In order for ten seconds.
     pub fn settled() -> Self {
-        let mut stage = Self::new();
+        Self::settled_of(3)
+    }
+
+    /// So many nodes, in order for ten seconds.
+    pub fn settled_of(nodes: u32) -> Self {
+        let mut stage = Self::of(nodes);
         stage.run(10_000);
         stage
     }
@@ -81,7 +96,8 @@ impl Stage {
     pub fn kill(&mut self, node: u32) {
         self.fall_silent(node);
         self.run(1_000);
-        let others: std::vec::Vec<u32> = (1..=3).filter(|other| *other != node).collect();
+        let members = self.view.members.iter().map(|member| member.0);
+        let others: std::vec::Vec<u32> = members.filter(|other| *other != node).collect();
         self.see(&others);
     }
 
@@ -94,9 +110,8 @@ impl Stage {
         let end = self.now + ms;
         while self.now < end {
             self.now += 500;
-            for node in 1..=3 {
-                self.act(node);
-            }
+            let nodes: std::vec::Vec<u32> = self.lives.keys().copied().collect();
+            nodes.into_iter().for_each(|node| self.act(node));
             let mine = &self.lives[&1];
             if mine.stores {
                 let (own, disk) = (mine.page.clone(), &mut self.disk);
@@ -105,6 +120,7 @@ impl Stage {
             let mut liveness = core::mem::take(&mut self.liveness);
             liveness.assess(&self.facts());
             self.liveness = liveness;
+            self.witness = Witness::testifies(&self.facts(), &self.liveness);
         }
     }
 
@@ -137,6 +153,8 @@ impl Stage {
             heartbeat: &self.heartbeat,
             leader: self.leader,
             storage_since: self.liveness.storage_since(),
+            ledger_leader: self.ledger_leader,
+            witness: &self.witness,
         }
     }
 }

@@ -33,8 +33,12 @@ fn row<V>(what: &str, times: u32, ask: impl Fn() -> Answer<V>, native: impl Fn()
 
 fn with_residents(nodes: u32, vms: u32, residents: u32) -> PlacementQuestion {
     let mut asked = question(nodes, vms);
-    let resident =
-        |at: u32| Resident { vm: vm(100_000 + at).id, node: at % nodes + 1, labels: vm(at).labels };
+    let resident = |at: u32| Resident {
+        vm: vm(100_000 + at).id,
+        node: at % nodes + 1,
+        labels: vm(at).labels,
+        ..Resident::default()
+    };
     asked.residents = (0..residents).map(resident).collect();
     asked
 }

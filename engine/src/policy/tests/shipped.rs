@@ -55,6 +55,7 @@ impl Dice {
             vm: format!("r{at}"),
             node: dice.small(12),
             labels: dice.vm(at).labels,
+            ..Resident::default()
         };
         let residents = (0..self.small(20)).map(|at| resident(self, at)).collect();
         PlacementQuestion { now_ms: self.below(9), seed: self.0, nodes, vms, residents }

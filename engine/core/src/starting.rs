@@ -1,0 +1,137 @@
+//! How an owner starts its VMs: on an order, or because this incarnation ran them, and only if every condition of PROTOCOL
+//! section 7 holds. What it cannot start it gives up, so that the leader finds another place.
+
+use crate::action::Action;
+use crate::decision::Kind;
+use crate::guest::Ending;
+use crate::ids::{Stamp, VmId};
+use crate::ledger::{Ledger, OnShutdown};
+use crate::machine::Machine;
+use crate::message::StartOrder;
+use crate::outbox::Note;
+use crate::shutdown::Exit;
+use crate::time::Millis;
+use alloc::{string::String, vec::Vec};
+
+/// An order not carried out within this is forgotten; the leader repeats what it still wants.
+const ORDER_LIMIT: Millis = Millis(10_000);
+/// A VM that exits this often within ten minutes of its last exit is given up here.
+const EXIT_LIMIT: u32 = 3;
+
+impl Machine {
+    pub(crate) fn on_start_order(&mut self, order: StartOrder) {
+        // Orders of an older term, or to another incarnation, are refused.
+        if order.to != self.config.me || order.term < self.election.highest_term {
+            return;
+        }
+        self.election.highest_term = order.term;
+        self.register.on_committed_heard(order.stamp);
+        self.heartbeat.hurry(self.out.now, Millis(0));
+        let now = self.out.now;
+        self.orders.insert(order.vm.clone(), (order, now));
+    }
+
+    /// Carries out orders, and restarts what this incarnation ran, if every condition of section 7 holds.
+    pub(crate) fn start_ordered(&mut self) {
+        let now = self.out.now;
+        self.orders.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
+        let Some(known) = self.register.proved() else { return };
+        let (stamp, ledger) = (known.stamp, known.ledger.clone());
+        let me = self.me();
+        let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
+        let mine: Vec<(VmId, Stamp)> = wanted.map(|(vm, e)| (vm.clone(), e.since)).collect();
+        for (vm, since) in mine {
+            if self.guests.is_present(&vm) || self.guests.is_starting(&vm) {
+                self.orders.remove(&vm);
+                self.refused.remove(&vm);
+                continue;
+            }
+            let order = self.orders.get(&vm).map(|(order, _)| order);
+            let ordered = order.is_some_and(|o| {
+                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
+            });
+            let restart = self.guests.has_run(&vm, since);
+            if (ordered || restart) && !self.guests.has_ended(&vm, since) {
+                self.start(&vm, since, &ledger);
+            }
+        }
+    }
+
+    fn start(&mut self, vm: &VmId, since: Stamp, ledger: &Ledger) {
+        let now = self.out.now;
+        let Some(entry) = ledger.vms.get(vm) else { return };
+        if self.guests.is_uncertain(vm) {
+            self.guests.scan_if(true, &mut self.out);
+            return;
+        }
+        let stays_off = entry.spec.on_shutdown == OnShutdown::Stop;
+        if stays_off && self.shutdowns.awaits_word(vm, now) {
+            return;
+        }
+        if !self.guests.may_start_again(vm, since, &self.config, now) {
+            let times = self.guests.exits(vm);
+            self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
+            return;
+        }
+        match self.lease.may_start(&self.config, now) {
+            Ok(not_after) => {
+                self.guests.permit(vm, since, now);
+                self.shutdowns.on_started(vm);
+                self.orders.remove(vm);
+                let (vm, xml) = (vm.clone(), entry.spec.xml);
+                self.out.push(Action::StartVm { vm, xml, not_after });
+            }
+            Err(why) => self.refuse(vm, why),
+        }
+    }
+
+    fn refuse(&mut self, vm: &VmId, why: String) {
+        let kind_of = |text: &str| text.split(" is good for ").next().map(String::from);
+        let told = self.refused.get(vm).map(|told| kind_of(told));
+        if told != Some(kind_of(&why)) {
+            let text = alloc::format!("{} is not started yet: {why}", self.vm_name(vm));
+            let note = Note::new(Kind::StartRefused, "PROTOCOL 7", text);
+            self.out.record(note.vm(vm).node(self.config.me.node));
+            self.refused.insert(vm.clone(), why);
+        }
+    }
+
+    pub(crate) fn on_start_ended(&mut self, vm: &VmId, result: Result<(), String>) {
+        self.guests.on_start_ended(vm, self.out.now);
+        self.guests.scan_if(true, &mut self.out);
+        if let Err(why) = result {
+            let text = alloc::format!("{} could not be started here: {why}", self.vm_name(vm));
+            let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
+            self.out.record(note.vm(vm).node(self.config.me.node));
+            self.give_up(vm, why);
+        }
+    }
+
+    pub(crate) fn on_guest_exited(&mut self, vm: &VmId) {
+        let exit = self.shutdowns.on_exited(vm, self.out.now);
+        self.guests.on_exited(vm, exit == Exit::Died, self.out.now);
+        self.guests.scan_if(true, &mut self.out);
+        if !self.guests.is_ha(vm) {
+            return;
+        }
+        if exit == Exit::ShutDown {
+            self.leave_off(vm);
+            return;
+        }
+        let text = alloc::format!("{} has ended here", self.vm_name(vm));
+        let note = Note::new(Kind::VmExited, "PROTOCOL 7", text);
+        self.out.record(note.vm(vm).node(self.config.me.node));
+        if self.guests.exits(vm) >= EXIT_LIMIT {
+            self.give_up(vm, alloc::format!("it ended {EXIT_LIMIT} times"));
+        }
+    }
+
+    fn give_up(&mut self, vm: &VmId, reason: String) {
+        let ledger = self.register.ledger();
+        let me = self.me();
+        if let Some(entry) = ledger.vms.get(vm).filter(|entry| entry.owner == me) {
+            self.guests.end(vm, entry.since, Ending::GivenUp(reason));
+            self.beats.next = self.out.now;
+        }
+    }
+}

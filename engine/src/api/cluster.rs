@@ -1,0 +1,33 @@
+//! Routes that change the whole cluster: high availability off and on for everybody.
+
+use super::change::{change, parse};
+use super::errors::Refusal;
+use super::wire::{Disarm, Done};
+use crate::driver::Agent;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use std::sync::Arc;
+use steadfast_core::message::Change;
+use steadfast_core::time::Millis;
+
+type Shared = State<Arc<Agent>>;
+type Answer = Result<Json<Done>, Refusal>;
+
+pub(super) async fn disarm(State(agent): Shared, body: Bytes) -> Answer {
+    let Disarm { limit_ms, reason } = parse(&body)?;
+    if reason.trim().is_empty() {
+        return Err(Refusal::malformed("say why: \"reason\" is empty"));
+    }
+    if limit_ms == Some(0) {
+        return Err(Refusal::malformed("\"limit_ms\" is 0: leave it out, or give a time"));
+    }
+    let live = agent.live()?;
+    let stamp = change(&live, Change::Disarm { limit: limit_ms.map(Millis), reason }).await?;
+    Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() }))
+}
+
+pub(super) async fn arm(State(agent): Shared) -> Answer {
+    let stamp = change(&*agent.live()?, Change::Arm).await?;
+    Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() }))
+}

@@ -1,0 +1,297 @@
+//! The command line, as people write it.
+
+use super::{format, storage};
+use crate::hook::install;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+use steadfast_core::ledger::{OnShutdown, default_budget};
+
+/// High availability for VMs on KVM.
+#[derive(Debug, Parser)]
+#[command(name = "steadfast", version, about)]
+pub(super) struct Cli {
+    /// The agent's socket.
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/steadfast/api.sock")]
+    pub(super) socket: PathBuf,
+    /// Print the agent's answer as JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Cluster, nodes and VMs as this node sees them.
+    Status,
+    /// High availability of VMs.
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Nodes: maintenance, and those that come and go.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Switch high availability off for the whole cluster: nothing is started, stopped or fenced.
+    Disarm {
+        /// On again after this: 90s, 30m, 2h; without it, until `steadfast arm`.
+        #[arg(long = "for", value_name = "TIME", value_parser = format::length)]
+        limit: Option<Duration>,
+        /// Why, for whoever wonders.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Switch high availability on again.
+    Arm,
+    /// Policies that decide.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Why a VM or a node is where and how it is.
+    Explain {
+        /// A VM or a node, by name or UUID.
+        name: String,
+    },
+    /// Decisions of this node's agent.
+    Events {
+        /// Go on with what happens from now.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Status and decisions, live.
+    Watch,
+    /// Shared storage.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// Configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// What libvirt's hook calls.
+    #[command(hide = true)]
+    Hook(Hook),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VmCommand {
+    /// All VMs under high availability.
+    List,
+    /// Switch high availability on for a VM that is defined on this node.
+    Enable(Enable),
+    /// Switch it off; the VM is left as it is.
+    Disable {
+        /// Its name.
+        name: String,
+    },
+    /// Let it run; forgives its failures.
+    Start {
+        /// Its name.
+        name: String,
+    },
+    /// Shut it down and keep it off.
+    Stop {
+        /// Its name.
+        name: String,
+    },
+    /// Move it live to another node.
+    Migrate {
+        /// Its name.
+        name: String,
+        /// The node to move it to.
+        node: String,
+    },
+    /// Stop it and start it on another node.
+    Relocate {
+        /// Its name.
+        name: String,
+        /// The node to start it on.
+        node: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Enable {
+    /// Its libvirt name.
+    pub(super) name: String,
+    /// Restart priority: 1000 starts first, 0 last.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(super) priority: u16,
+    /// A label for policies; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = format::pair)]
+    pub(super) labels: Vec<(String, String)>,
+    /// A VM under high availability that must run before it is started; may be given again.
+    #[arg(long, value_name = "VM")]
+    pub(super) after: Vec<String>,
+    /// Restarts on its node before it is relocated.
+    #[arg(long, value_name = "N", default_value_t = default_budget())]
+    pub(super) max_restarts: u32,
+    /// Relocations after failed starts before it is given up.
+    #[arg(long, value_name = "N", default_value_t = default_budget())]
+    pub(super) max_relocations: u32,
+    /// What to do when its guest shuts itself down.
+    #[arg(long, value_enum, default_value = "restart")]
+    pub(super) on_shutdown: WhenShutDown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum WhenShutDown {
+    /// Start it again.
+    Restart,
+    /// Leave it off until somebody starts it.
+    Stop,
+}
+
+impl From<WhenShutDown> for OnShutdown {
+    fn from(wanted: WhenShutDown) -> Self {
+        match wanted {
+            WhenShutDown::Restart => Self::Restart,
+            WhenShutDown::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeCommand {
+    /// All nodes.
+    List,
+    /// Empty a node, and use it again.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
+    /// Take another node into the cluster; corosync must have it in its node list already.
+    Add {
+        /// Its corosync node id and name.
+        #[arg(value_name = "ID=NAME", value_parser = storage::node)]
+        node: (u32, String),
+    },
+    /// Empty a node, then take it out of the cluster.
+    Remove {
+        /// Its name.
+        node: String,
+    },
+    /// Let libvirt on this node ask steadfastd before a VM starts.
+    InstallHook {
+        /// The agent's configuration.
+        #[arg(long, value_name = "FILE", default_value = "/etc/steadfast/steadfast.toml")]
+        config: PathBuf,
+        /// libvirt's folder of hooks.
+        #[arg(long, value_name = "DIR", default_value = install::HOOKS)]
+        hooks: PathBuf,
+        /// This program, where the hook finds it; without it, where it is now.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
+    /// Take that hook away.
+    RemoveHook {
+        /// libvirt's folder of hooks.
+        #[arg(long, value_name = "DIR", default_value = install::HOOKS)]
+        hooks: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Maintenance {
+    /// Move its VMs away, and place nothing there.
+    Begin {
+        /// Its name.
+        node: String,
+        /// Stop VMs that cannot move live, and start them elsewhere; otherwise they stay.
+        #[arg(long)]
+        restart: bool,
+        /// Why, for whoever wonders.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Use it again; VMs that were moved off it return.
+    End {
+        /// Its name.
+        node: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Hook {
+    #[arg(long)]
+    pub(super) socket: PathBuf,
+    #[arg(long)]
+    pub(super) list: PathBuf,
+    #[arg(long)]
+    pub(super) starts: PathBuf,
+    pub(super) name: String,
+    pub(super) operation: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// All policies, and which of them decide.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StorageCommand {
+    /// Prepare a shared directory for a cluster. Once, on one node.
+    Init(Init),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The directory, on the shared file system.
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Name of the cluster.
+    #[arg(long, value_name = "NAME")]
+    pub(super) cluster: String,
+    /// A node: its corosync node id and name; give all of them.
+    #[arg(long = "node", value_name = "ID=NAME", required = true, num_args = 1..,
+          value_parser = storage::node)]
+    pub(super) nodes: Vec<(u32, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a configuration file.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        let line = "steadfast vm enable web --priority 900 --label rack=a --label tier=1 --json";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("understood");
+        let Command::Vm(VmCommand::Enable(enable)) = cli.command else { panic!("not enable") };
+        assert_eq!((enable.priority, enable.labels.len(), cli.json), (900, 2, true));
+        let line =
+            "steadfast vm enable app --after web --after db --max-restarts 1 --on-shutdown stop";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("understood");
+        let Command::Vm(VmCommand::Enable(enable)) = cli.command else { panic!("not enable") };
+        assert_eq!((enable.after.len(), enable.max_restarts, enable.max_relocations), (2, 1, 3));
+        assert_eq!(OnShutdown::from(enable.on_shutdown), OnShutdown::Stop);
+        let line = "steadfast disarm --for 30m --reason cables";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("understood");
+        let Command::Disarm { limit, .. } = cli.command else { panic!("not disarm") };
+        assert_eq!(limit, Some(Duration::from_secs(1_800)));
+        for line in [
+            "steadfast node maintenance begin n2 --restart --reason memory",
+            "steadfast node maintenance end n2",
+            "steadfast node add 4=n4",
+            "steadfast node remove n4",
+            "steadfast vm migrate web n2",
+            "steadfast hook --socket a --list b --starts c web prepare",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["steadfast", "disarm"]).is_err(), "a reason is asked for");
+        let line = "steadfast storage init --directory /d --cluster c --node 1=n1 --node 2=n2";
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+        let line = "steadfast storage init --directory /d --cluster c --node 1=n1 2=n2";
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+    }
+}

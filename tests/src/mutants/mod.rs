@@ -1,0 +1,60 @@
+//! The checker is checked: `cargo sim mutants` plants one bug after the other in the core, and the simulator must catch each
+//! within a bounded number of seeds. The bugs are in `engine/core/src/mutants.rs`; [`targets`] says which faults
+//! aim at each. The ordinary `sim` knows no bugs: it builds itself anew with them, apart, and hands over.
+
+#[cfg(not(steadfast_mutants))]
+mod build;
+#[cfg(steadfast_mutants)]
+mod hunt;
+pub mod targets;
+
+use std::process::ExitCode;
+
+/// Seeds that one bug may take at most.
+pub const SEEDS: u64 = 3_000;
+
+const USAGE: &str = "usage: cargo sim mutants [--only NAME] [--seeds MAX] [--seed N]
+  --only NAME   this planted bug alone
+  --seeds MAX   give up after so many seeds each (3000)
+  --seed N      with --only: the story of one seed";
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Arguments {
+    /// One bug alone.
+    pub only: Option<String>,
+    /// Seeds to try for each.
+    pub seeds: u64,
+    /// The story of this seed.
+    pub seed: Option<u64>,
+}
+
+/// `cargo sim mutants`.
+#[must_use]
+pub fn main(words: Vec<String>) -> ExitCode {
+    let Some(arguments) = parse(words.iter().cloned()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    #[cfg(not(steadfast_mutants))]
+    let done = build::hand_over(&arguments, &words);
+    #[cfg(steadfast_mutants)]
+    let done = hunt::run_hunts(&arguments);
+    done.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(2)
+    })
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    let mut arguments = Arguments { only: None, seeds: SEEDS, seed: None };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--only" => arguments.only = Some(words.next()?),
+            "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
+            "--seed" => arguments.seed = Some(words.next()?.parse().ok()?),
+            _ => return None,
+        }
+    }
+    (arguments.seed.is_none() || arguments.only.is_some()).then_some(arguments)
+}

@@ -1,0 +1,217 @@
+//! What there is before a story begins.
+//!
+//! | line | default |
+//! |---|---|
+//! | `nodes 5` | 3 |
+//! | `timing fast`, `timing standard`, `timing calm`, each with `full_failure=3s` and the like | standard |
+//! | `fence agents for all`, `fence agents for n1 n2` | for none |
+//! | `verification IPs` | none |
+//! | `time rule off` (nodes can be paused from outside) | on |
+//! | `vm web on n1`, with `priority=900`, `memory=2048` (MiB), `vcpus=2`, `without HA` | no VM |
+//! | `clock n2 +0.5%` | exact |
+//! | `policies late`, `silent`, `wild` | honest |
+//! | `n3 starts off` | on |
+//! | `n3 has memory=4096` (MiB) | 65536 |
+//! | `reboots take 8s`, `reboots never` (after a reset or a fence agent) | 20 s |
+//! | `begin cold` | when all is well |
+//! | `afterwards nothing` (do not heal everything after the end) | all must come right |
+
+use super::words::{Names, length, rate};
+use crate::sim::clock::{MS, SECOND, Time};
+use crate::sim::plan::{Class, Plan, Wish};
+use crate::sim::policy::Mood;
+use crate::sim::rng::Rng;
+use std::collections::BTreeMap;
+use steadfast_core::config::{Limits, Timing};
+use steadfast_core::time::Millis;
+
+/// A VM as a story declares it.
+#[derive(Debug, Clone)]
+pub struct VmSetup {
+    /// Its name, which is its UUID in this world.
+    pub name: String,
+    /// Where it runs when the story begins.
+    pub home: usize,
+    /// Under HA when the story begins.
+    pub ha: bool,
+    /// Restart priority.
+    pub priority: u16,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+}
+
+/// What there is.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Timing of every machine.
+    pub timing: Timing,
+    /// Nodes with a fence agent, as bits.
+    pub fence_agents: u64,
+    /// Verification IPs are configured.
+    pub verification: bool,
+    /// Rule 4 is allowed.
+    pub time_rule: bool,
+    /// VMs by index.
+    pub vms: Vec<VmSetup>,
+    /// Clock rates by node, ticks per million.
+    pub rates: Vec<u64>,
+    /// How policies behave.
+    pub mood: Mood,
+    /// Nodes that are off when the story begins, as bits.
+    pub off: u64,
+    /// Memory of nodes that have not 64 GiB.
+    pub memory: BTreeMap<usize, u64>,
+    /// A node that went down comes back after this.
+    pub reboot: Option<Time>,
+    /// The story begins when nodes are switched on.
+    pub cold: bool,
+    /// Everything must come right after the end.
+    pub heals: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            timing: Timing::standard(Millis(1_100)),
+            fence_agents: 0,
+            verification: false,
+            time_rule: true,
+            vms: Vec::new(),
+            rates: vec![1_000_000; 48],
+            mood: Mood::Honest,
+            off: 0,
+            memory: BTreeMap::new(),
+            reboot: Some(20 * SECOND),
+            cold: false,
+            heals: true,
+        }
+    }
+}
+
+impl Setup {
+    /// Names that may be used so far.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let ours = self.vms.iter().map(|vm| vm.name.clone());
+        let others = (1..=self.nodes).map(|n| format!("other-{n}"));
+        Names { nodes: self.nodes, vms: ours.chain(others).collect() }
+    }
+
+    /// Takes a line, if it says what there is.
+    ///
+    /// # Errors
+    /// If it does and is wrong.
+    pub fn take(&mut self, words: &[&str]) -> Result<bool, String> {
+        let names = self.names();
+        match words {
+            ["nodes", count] => {
+                let count = count.parse().ok().filter(|n| (2..=48).contains(n));
+                self.nodes = count.ok_or("2 to 48 nodes are possible")?;
+            }
+            ["timing", preset, changes @ ..] => self.timing = timing(preset, changes)?,
+            ["fence", "agents", "for", nodes @ ..] => self.fence_agents = names.mask(nodes)?,
+            ["verification", "IPs"] => self.verification = true,
+            ["time", "rule", "off"] => self.time_rule = false,
+            ["vm", name, "on", home, rest @ ..] => {
+                let vm = vm(name, names.node(home)?, rest)?;
+                self.vms.push(vm);
+            }
+            ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
+            ["policies", mood] => self.mood = self::mood(mood)?,
+            [node, "starts", "off"] => self.off |= 1 << names.node(node)?,
+            [node, "has", memory] => {
+                let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());
+                self.memory.insert(names.node(node)?, memory.ok_or("write memory=MIB")?);
+            }
+            ["reboots", "take", time] => self.reboot = Some(length(time)?),
+            ["reboots", "never"] => self.reboot = None,
+            ["begin", "cold"] => self.cold = true,
+            ["afterwards", "nothing"] => self.heals = false,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The simulator's plan for it: no faults, no chance.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let wish = Wish { nodes: Some(self.nodes), class: Some(Class::Quiet), ..Wish::default() };
+        let mut plan = Plan::draw(0, wish, &mut Rng::still());
+        plan.class = Class::Swarm; // Whatever the story does may end guests.
+        plan.vms = self.vms.len();
+        plan.timing = self.timing.clone();
+        plan.fence_agents = self.fence_agents;
+        plan.verification = self.verification;
+        plan.never_paused = self.time_rule;
+        plan.limits = Limits::default();
+        plan.mood = self.mood;
+        plan.shipped = false;
+        plan.rates = self.rates[..self.nodes].to_vec();
+        plan.faults.clear();
+        plan
+    }
+}
+
+fn timing(preset: &str, changes: &[&str]) -> Result<Timing, String> {
+    let change = |key: &str| {
+        let found = changes.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        found.map(length).transpose().map(|time| time.map(|time| Millis(time / MS)))
+    };
+    let membership = change("membership")?.unwrap_or(Millis(1_100));
+    let mut timing = match preset {
+        "fast" => Timing::fast(membership),
+        "standard" => Timing::standard(membership),
+        "calm" => Timing::calm(membership),
+        _ => return Err(format!("no such preset: {preset}; there are fast, standard and calm")),
+    };
+    let known = ["membership", "full_failure", "network_isolation", "storage_isolation"];
+    let more = ["boot_grace", "fence_timeout"];
+    for word in changes {
+        let key = word.split('=').next().unwrap_or_default();
+        if !known.contains(&key) && !more.contains(&key) {
+            return Err(format!("no such time-out: {key}; there are {known:?} and {more:?}"));
+        }
+    }
+    let set = |target: &mut Millis, key: &str| -> Result<(), String> {
+        *target = change(key)?.unwrap_or(*target);
+        Ok(())
+    };
+    set(&mut timing.full_failure, "full_failure")?;
+    set(&mut timing.network_isolation, "network_isolation")?;
+    set(&mut timing.storage_isolation, "storage_isolation")?;
+    set(&mut timing.boot_grace, "boot_grace")?;
+    set(&mut timing.fence_timeout, "fence_timeout")?;
+    Ok(timing)
+}
+
+fn vm(name: &str, home: usize, rest: &[&str]) -> Result<VmSetup, String> {
+    let mut vm =
+        VmSetup { name: name.into(), home, ha: true, priority: 500, memory_mib: 1_024, vcpus: 1 };
+    let bad = |word: &str| format!("not understood of {name}: {word}");
+    for word in rest {
+        match word.split_once('=') {
+            Some(("priority", number)) => vm.priority = number.parse().map_err(|_| bad(word))?,
+            Some(("memory", number)) => vm.memory_mib = number.parse().map_err(|_| bad(word))?,
+            Some(("vcpus", number)) => vm.vcpus = number.parse().map_err(|_| bad(word))?,
+            None if *word == "without" => vm.ha = false,
+            None if *word == "HA" && !vm.ha => {}
+            _ => return Err(bad(word)),
+        }
+    }
+    Ok(vm)
+}
+
+fn mood(word: &str) -> Result<Mood, String> {
+    match word {
+        "honest" => Ok(Mood::Honest),
+        "late" => Ok(Mood::Late),
+        "silent" => Ok(Mood::Silent),
+        "wild" => Ok(Mood::Wild),
+        _ => Err(format!("no such mood: {word}; there are honest, late, silent and wild")),
+    }
+}

@@ -1,0 +1,300 @@
+//! A world that a story plays in: sets it up, does what the story says, and lets time pass.
+
+use super::deed::{Death, Deed, Still, StorageWill};
+use super::setup::{Setup, VmSetup};
+use super::watch::{Request, Watch};
+use crate::sim::clock::{MS, SECOND, Time};
+use crate::sim::node::id;
+use crate::sim::operator::Enrolment;
+use crate::sim::queue::What;
+use crate::sim::rng::Rng;
+use crate::sim::script::Starts;
+use crate::sim::trace::Trace;
+use crate::sim::world::World;
+use steadfast_core::event::Event;
+use steadfast_core::ids::VmId;
+use steadfast_core::ledger::VmSpec;
+use steadfast_core::message::Change;
+
+/// Everything is up by then, or the story cannot begin.
+const SET_UP: Time = 60 * SECOND;
+
+/// A world with a watch over it.
+#[derive(Debug)]
+pub struct Stage {
+    /// The world.
+    pub world: World,
+    /// What was seen.
+    pub watch: Watch,
+    /// True time at which the story begins.
+    pub begin: Time,
+    setup: Setup,
+    /// What is undone when.
+    undo: Vec<(Time, Deed, String)>,
+    hanging: u64,
+    failing: u64,
+}
+
+fn each(mask: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |n| mask >> n & 1 == 1)
+}
+
+impl Stage {
+    /// The stage of a setup, before anything is switched on.
+    #[must_use]
+    pub fn new(setup: &Setup, trace: bool) -> Self {
+        let trace = Trace { on: trace, verbose: false, lines: Vec::new() };
+        let mut world = World::bare(setup.plan(), trace);
+        world.rng = Rng::still();
+        world.script.on = true;
+        world.script.reboot = Some(setup.reboot);
+        world.script.memory.clone_from(&setup.memory);
+        world.plan.heal = Time::MAX / 2;
+        for (k, vm) in setup.vms.iter().enumerate() {
+            world.vms[k] = VmId(vm.name.clone());
+        }
+        let watch = Watch::new(&world);
+        let (begin, hanging, failing) = (0, 0, 0);
+        let setup = setup.clone();
+        let mut stage = Self { world, watch, begin, setup, undo: Vec::new(), hanging, failing };
+        stage.switch_on();
+        stage
+    }
+
+    fn switch_on(&mut self) {
+        for node in 0..self.setup.nodes {
+            // A little apart, so that the machines do not do everything at the same instant.
+            let at = (node as u64 * 137) * MS;
+            if self.setup.off >> node & 1 == 0 {
+                self.world.queue.push(at, What::Boot { node });
+            }
+        }
+        for vm in 0..self.setup.vms.len() {
+            self.enrol(vm);
+        }
+        self.world.queue.push(SECOND, What::Tick);
+    }
+
+    fn enrol(&mut self, vm: usize) {
+        let VmSetup { home, ha, .. } = self.setup.vms[vm];
+        let when = if ha { self.world.now } else { Time::MAX };
+        let (asked, begun, granted) = ((0, when), false, false);
+        let spec = Some(self.spec(vm));
+        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
+    }
+
+    fn spec(&self, vm: usize) -> Box<VmSpec> {
+        let setup = &self.setup.vms[vm];
+        Box::new(VmSpec {
+            priority: setup.priority,
+            memory_mib: setup.memory_mib,
+            vcpus: setup.vcpus,
+            ..*self.world.plain_spec(vm)
+        })
+    }
+
+    /// Lets everything come up, unless the story begins cold.
+    ///
+    /// # Errors
+    /// If something does not come up.
+    pub fn set_up(&mut self) -> Result<(), String> {
+        if self.setup.cold {
+            return Ok(());
+        }
+        while self.world.now < SET_UP && !self.is_up() {
+            self.pass(self.world.now + SECOND / 2);
+        }
+        if !self.is_up() {
+            return Err("not everything came up before the story began".into());
+        }
+        // Whole seconds are easier to read.
+        self.begin = (self.world.now / SECOND + 4) * SECOND;
+        self.pass(self.begin);
+        self.watch.begin(self.begin);
+        Ok(())
+    }
+
+    fn is_up(&self) -> bool {
+        let admitted = each(!self.setup.off)
+            .take_while(|n| *n < self.setup.nodes)
+            .all(|n| self.watch.ledger.admission(id(n)).is_some());
+        let ours = (0..self.setup.vms.len()).filter(|vm| self.setup.vms[*vm].ha);
+        let known = |vm: usize| self.watch.ledger.vms.get(&self.world.vms[vm]);
+        let enrolled = ours.clone().all(|vm| known(vm).is_some_and(|entry| entry.acknowledged));
+        admitted && enrolled && self.watch.leader.is_some()
+    }
+
+    /// Lets time pass until `until`.
+    pub fn pass(&mut self, until: Time) {
+        while self.world.violation.is_none() && self.step_before(until) {}
+        self.world.now = self.world.now.max(until);
+    }
+
+    /// Lets the next thing happen, if it does before or at `until`.
+    pub fn step_before(&mut self, until: Time) -> bool {
+        let next = self.world.queue.next_at().unwrap_or(Time::MAX);
+        let undo = self.undo.iter().map(|(at, ..)| *at).min().unwrap_or(Time::MAX);
+        if undo.min(next) > until {
+            return false;
+        }
+        if undo <= next {
+            self.undo_at(undo);
+        } else {
+            self.world.step();
+        }
+        self.watch.look(&mut self.world);
+        true
+    }
+
+    fn undo_at(&mut self, at: Time) {
+        self.world.now = self.world.now.max(at);
+        let Some(k) = self.undo.iter().position(|(due, ..)| *due == at) else { return };
+        let (_, deed, text) = self.undo.remove(k);
+        self.watch.log.add(self.world.now, ">", &format!("over: {text}"));
+        self.perform(&deed);
+    }
+
+    /// Does it, and undoes it after `lasting`. `text` is what the story calls it.
+    pub fn act(&mut self, deed: &Deed, lasting: Option<Time>, text: &str) {
+        self.watch.log.mark();
+        self.watch.log.add(self.world.now, ">", text);
+        let mut deed = deed.clone();
+        if let (Deed::Agent(_, back, _), Some(lasting)) = (&mut deed, lasting) {
+            *back = lasting;
+        } else if let (Some(lasting), Some(opposite)) = (lasting, deed.opposite()) {
+            self.undo.push((self.world.now + lasting, opposite, text.into()));
+        }
+        self.perform(&deed);
+        self.watch.look(&mut self.world);
+    }
+
+    fn perform(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Power(nodes, true) => each(*nodes).for_each(|n| self.world.switch_on(n)),
+            Deed::Power(nodes, false) => each(*nodes).for_each(|n| self.world.cut(n, "fault")),
+            Deed::Network(nodes, up) => self.network(*nodes, *up),
+            Deed::Split(sides) => self.split(sides),
+            Deed::Receivers(nodes) => self.world.script.receivers = Some(*nodes),
+            Deed::Lag(nodes, lag) => each(*nodes).for_each(|n| self.world.net.lag[n] = *lag),
+            Deed::Corosync(nodes, runs) => {
+                each(*nodes).for_each(|n| self.world.corosync(n, !runs));
+            }
+            Deed::Messages(nodes, arrive) => set(&mut self.world.script.mute, *nodes, !arrive),
+            Deed::Verification(nodes, works) => {
+                each(*nodes).for_each(|n| self.world.net.unverified[n] = u32::from(!works));
+            }
+            Deed::Storage(nodes, will) => self.storage(*nodes, *will),
+            Deed::Pause(nodes, time, still) => self.pause(*nodes, *time, *still),
+            Deed::Agent(node, back, death) => self.agent_dies(*node, *back, *death),
+            Deed::Watchdog(nodes, works) => {
+                set(&mut self.world.script.watchdog_broken, *nodes, !works);
+            }
+            Deed::GuestDies(vm) => {
+                let home = self.watch.homes[*vm];
+                home.map(|n| self.world.guest_ends(n, *vm, "dies (fault)"));
+            }
+            Deed::Starts(node, vm, will) => {
+                let starts = &mut self.world.script.starts;
+                starts.retain(|starts| (starts.node, starts.vm) != (*node, *vm));
+                starts.extend(will.map(|will| Starts { node: *node, vm: *vm, will }));
+            }
+            Deed::StopsHang(nodes, hang) => set(&mut self.world.script.stops_hang, *nodes, *hang),
+            Deed::FenceAgents(nodes, will) => each(*nodes).for_each(|n| {
+                self.world.script.fences.remove(&n);
+                self.world.script.fences.extend(will.map(|will| (n, will)));
+            }),
+            Deed::Operator(vm, node, enable) => self.operator(*vm, *node, *enable),
+            Deed::Heal => self.heal(),
+        }
+    }
+
+    fn network(&mut self, nodes: u64, up: bool) {
+        for n in each(nodes) {
+            self.world.net.side[n] = if up { 0 } else { 100 + n as u64 };
+        }
+        self.world.topology_changed();
+    }
+
+    fn split(&mut self, sides: &[u64]) {
+        for (side, mask) in sides.iter().enumerate() {
+            each(*mask).for_each(|n| self.world.net.side[n] = side as u64);
+        }
+        self.world.topology_changed();
+    }
+
+    fn storage(&mut self, nodes: u64, will: StorageWill) {
+        let (hanging, failing) = (self.hanging & nodes, self.failing & nodes);
+        self.hanging &= !nodes;
+        self.failing &= !nodes;
+        match will {
+            StorageWill::Works => {}
+            StorageWill::Hangs => {
+                self.hanging |= nodes;
+                self.world.disturb_storage(nodes, false);
+            }
+            StorageWill::Fails => {
+                self.failing |= nodes;
+                self.world.disturb_storage(nodes, true);
+            }
+        }
+        self.world.restore_storage(failing, true);
+        self.world.restore_storage(hanging, false);
+    }
+
+    fn pause(&mut self, nodes: u64, time: Time, still: Still) {
+        each(nodes).for_each(|n| self.world.sleep(n, time, still != Still::Agent));
+        if still == Still::Hardware {
+            self.world.freeze_watchdogs(nodes, time);
+        }
+    }
+
+    fn agent_dies(&mut self, node: usize, back: Time, death: Death) {
+        if let Death::MidStep(actions) = death {
+            let boot = self.world.nodes[node].boot.as_mut();
+            if let Some(agent) = boot.and_then(|boot| boot.agent.as_mut()) {
+                agent.dies_after = Some(actions);
+            }
+            return;
+        }
+        self.world.ghost_next = death == Death::Ghost;
+        self.world.crash(node, back);
+        self.world.ghost_next = false;
+    }
+
+    fn operator(&mut self, vm: usize, node: usize, enable: bool) {
+        let Some(epoch) = self.world.epoch(node) else { return };
+        self.world.requests += 1;
+        let id = self.world.requests;
+        let name = self.world.vms[vm].clone();
+        let verb = if enable { "enable" } else { "disable" };
+        let text = format!("{verb} {name} on n{}", node + 1);
+        let disables = (!enable).then_some(vm);
+        self.watch.requests.insert(id, Request { text, disables });
+        if !enable {
+            let change = Box::new(Change::DisableVm(name));
+            return self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
+        }
+        let spec = self.spec(vm);
+        let change = Box::new(Change::EnableVm(spec.clone()));
+        // From now on machines may touch it; the story asks, not the simulator's operator.
+        let (asked, begun, granted, home) = ((id, Time::MAX), true, true, node);
+        self.world.enrolments.retain(|enrolment| enrolment.vm != vm);
+        let spec = Some(spec);
+        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
+        self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
+    }
+
+    /// Everything is well again.
+    pub fn heal(&mut self) {
+        self.undo.clear();
+        (self.hanging, self.failing) = (0, 0);
+        self.world.plan.heal = self.world.now;
+        // What nobody put under HA need not come up.
+        self.world.enrolments.retain(|enrolment| enrolment.begun || enrolment.asked.1 < Time::MAX);
+        self.world.heal();
+    }
+}
+
+fn set(mask: &mut u64, nodes: u64, on: bool) {
+    *mask = if on { *mask | nodes } else { *mask & !nodes };
+}
