@@ -3,6 +3,15 @@
 //!
 //! `cargo test --release -p steadfast-tests --features lab --test lab -- --test-threads 1`, as root.
 
+#[path = "lab/count.rs"]
+mod count;
+#[path = "lab/hook.rs"]
+mod hook;
+#[path = "lab/nodes.rs"]
+mod nodes;
+#[path = "lab/operators.rs"]
+mod operators;
+
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

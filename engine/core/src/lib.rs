@@ -22,9 +22,11 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod disarm;
 mod duty;
 mod election;
 mod enrolment;

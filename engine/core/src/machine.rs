@@ -7,8 +7,10 @@
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
 use crate::event::Event;
@@ -50,11 +52,13 @@ pub struct Machine {
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
+    pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
     /// Start orders not carried out yet.
     pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
+    pub(crate) disarming: Disarming,
     /// What is to be told when the change under way is committed.
     pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
@@ -91,9 +95,11 @@ impl Machine {
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
+            budgets: Budgets::default(),
             enrolment: Enrolment::default(),
             orders: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
+            disarming: Disarming::default(),
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
@@ -175,7 +181,8 @@ impl Machine {
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
-            Event::WatchdogClosed | Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
+            Event::WatchdogClosed => self.on_watchdog_closed(),
+            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }

@@ -252,8 +252,9 @@ impl Recovery {
             if !still || facts.ledger.admission(node).is_none() || !facts.is_beating(node) {
                 continue;
             }
-            if given_up(entry, facts).is_some() {
+            if facts.ledger.admission(entry.owner).is_some() {
                 entry.failed_on.insert(entry.owner);
+                entry.relocations = entry.relocations.saturating_add(1);
             }
             entry.owner = node;
             entry.since = stamp;

@@ -2,6 +2,7 @@
 //! remedy. Nothing is done here: owners read what is committed, and do it (`duty.rs`, `shutdown.rs`).
 
 use crate::decision::Kind;
+use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
 use crate::message::Change;
@@ -16,6 +17,8 @@ pub(crate) struct Desk<'a> {
     pub stamp: Stamp,
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
+    /// For switching HA off and on.
+    pub outlook: &'a Outlook,
 }
 
 impl Desk<'_> {
@@ -32,6 +35,13 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::Disarm { limit, reason } => {
+                Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
+            }
+            Change::Arm => {
+                let why = "an operator said so";
+                Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
+            }
             _ => Err("not known to this version".into()),
         }
     }

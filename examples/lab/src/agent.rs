@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -50,6 +51,7 @@ shared_paths = ["{SHARED}"]
 
 [libvirt]
 uri = "qemu:///system"
+migrate_uri = "qemu+tcp://{{node}}/system"
 
 [watchdog]
 device = "unix:/run/lab/watchdog.sock"
@@ -85,6 +87,16 @@ never_paused = true
         }
     }
     text
+}
+
+/// libvirt's folder of hooks is the node's own: each libvirtd asks the agent of its node.
+pub fn install_hook(lab: &Lab, node: Node) -> Result<()> {
+    let etc = lab.home(node).join("etc");
+    let steadfast = lab.program("steadfast");
+    let mut install = Command::new(&steadfast);
+    install.args(["node", "install-hook", "--config"]).arg(etc.join("steadfast/steadfast.toml"));
+    install.arg("--hooks").arg(etc.join("libvirt/hooks")).arg("--program").arg(&steadfast);
+    sys::run(&mut install).map(drop)
 }
 
 /// The fence agent is this program under another name.
@@ -127,14 +139,23 @@ impl Lab {
         self.start(node, DAEMON, self.program(DAEMON), &["--config", CONFIG])
     }
 
+    /// As `systemctl stop` does it.
+    pub fn stop_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGTERM)
+    }
+
     /// SIGKILL, and nothing else of the node. Its watchdog goes on counting.
     pub fn kill_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGKILL)
+    }
+
+    fn end_agent(&self, node: Node, signal: Signal) -> Result<()> {
         let agents = self.named(node, DAEMON);
         if agents.is_empty() {
             bail!("no agent runs on {node}: start it with `lab agent {node} start`");
         }
         for agent in &agents {
-            agent.signal(Signal::SIGKILL);
+            agent.signal(signal);
         }
         wait::until(&format!("end of the agent of {node}"), Duration::from_secs(10), || {
             Ok(agents.iter().all(|agent| !agent.is_alive()).then_some(()))

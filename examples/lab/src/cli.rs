@@ -59,7 +59,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Kill or start a node's agent alone
+    /// Start, stop or kill a node's agent alone
     Agent { node: Node, action: AgentAction },
     /// Define and start one more guest
     AddVm {
@@ -139,6 +139,7 @@ enum Switch {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AgentAction {
     Start,
+    Stop,
     Kill,
     Restart,
 }
@@ -197,10 +198,12 @@ fn on_running_lab(lab: &Lab, command: Command) -> Result<()> {
         }
         Command::Agent { node, action } => {
             lab.check(node)?;
-            if action != AgentAction::Start {
-                lab.kill_agent(node)?;
+            match action {
+                AgentAction::Start => lab.start_agent(node),
+                AgentAction::Stop => lab.stop_agent(node),
+                AgentAction::Kill => lab.kill_agent(node),
+                AgentAction::Restart => lab.kill_agent(node).and_then(|()| lab.start_agent(node)),
             }
-            if action == AgentAction::Kill { Ok(()) } else { lab.start_agent(node) }
         }
         Command::AddVm { name, node, ha } => {
             lab.add_vm(&name, node)?;

@@ -21,6 +21,7 @@ pub struct Chain {
     /// What each committed version says.
     versions: BTreeMap<u64, (Stamp, Digest)>,
     newest: Option<(Stamp, Rc<Ledger>)>,
+    was_disarmed: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +36,12 @@ impl Chain {
     #[must_use]
     pub fn newest(&self) -> Option<&Rc<Ledger>> {
         self.newest.as_ref().map(|(_, ledger)| ledger)
+    }
+
+    /// HA was off for everybody, once at least.
+    #[must_use]
+    pub fn was_disarmed(&self) -> bool {
+        self.was_disarmed
     }
 
     /// Does a body on disk, committed or not, take this admission away?
@@ -135,6 +142,7 @@ impl World {
         }
         let chain = &mut self.check.chain;
         chain.committed.insert(stamp, digest);
+        chain.was_disarmed |= ledger.disarm.is_some();
         chain.versions.entry(stamp.version).or_insert((stamp, digest));
         if chain.newest.as_ref().is_none_or(|(known, _)| *known < stamp) {
             let before = chain.newest.replace((stamp, ledger.clone()));

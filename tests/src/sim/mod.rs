@@ -29,4 +29,5 @@ pub mod strike;
 pub mod trace;
 pub mod truth;
 pub mod watchdog;
+pub mod wishes;
 pub mod world;

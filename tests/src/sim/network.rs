@@ -374,14 +374,15 @@ impl World {
 
     /// The agent multicasts: mostly at once; now and then what it says waits a little in its process, in order.
     pub fn say(&mut self, n: usize, epoch: u64, message: Box<Message>) {
-        let waits = self.rng.chance(30);
+        let waits = self.script.on || self.rng.chance(30);
         let Some(agent) = self.agent(n, epoch) else { return };
         if agent.outbox.is_empty() && !waits {
             return self.send(n, epoch, message);
         }
         agent.outbox.push_back(message);
         if agent.outbox.len() == 1 {
-            let at = self.now + self.rng.skewed(20, 20_000);
+            let most = if self.script.on { 200 } else { 20_000 };
+            let at = self.now + self.rng.skewed(20, most);
             self.queue.push(at, What::Flush { node: n, epoch });
         }
     }

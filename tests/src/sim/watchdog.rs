@@ -208,13 +208,34 @@ impl World {
         let basis = basis.max(agent.and_then(|agent| agent.machine.basis()));
         let timing = &self.plan.timing;
         let deadline = basis.map(|basis| basis + timing.span());
-        let last = boot.watchdog.map(|open| open.ended);
+        // Closed, or never opened, while HA was off: nobody counts on it before this feed has ended.
+        let anew = self.check.chain.was_disarmed().then(|| boot.clock.own(self.now));
+        let last = boot.watchdog.map(|open| open.ended).or(anew);
         let safe = last.zip(deadline).is_some_and(|(l, d)| l + timing.watchdog * 2 <= d);
         if !safe {
             let own = boot.clock.own(self.now);
             let text = format!("n{} feeds at {own:?}, last {last:?}, basis {basis:?}", n + 1);
             self.fail("feed_rule", text);
         }
+    }
+
+    /// Closes the watchdog, after feeds that are on their way.
+    pub fn close_later(&mut self, node: usize, epoch: u64) {
+        self.queue.push(self.now + 2 * MS, What::CloseWatchdog { node, epoch });
+    }
+
+    /// The watchdog is closed without firing; the record of its feeds goes with it.
+    pub fn close_watchdog(&mut self, n: usize, epoch: u64) {
+        let Some(agent) = self.agent(n, epoch) else { return };
+        if agent.keeper.busy {
+            return self.close_later(n, epoch);
+        }
+        agent.keeper = Keeper::default();
+        if let Some(boot) = self.nodes[n].boot.as_mut() {
+            (boot.watchdog, boot.fed) = (None, None);
+        }
+        self.note(n, || "watchdog closed".into());
+        self.tell(n, epoch, Event::WatchdogClosed);
     }
 
     /// Hardware stands still: a watchdog's time-out does too.

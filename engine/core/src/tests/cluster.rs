@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Nodes whose watchdog was closed.
+    pub closed: BTreeSet<u32>,
     /// Guests shut down when they are asked to.
     pub guests_listen: bool,
     /// Nodes that hear each other.
@@ -68,6 +70,7 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
+            closed: BTreeSet::new(),
             guests_listen: true,
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
@@ -259,8 +262,13 @@ impl Cluster {
     fn act_on_node(&mut self, node: u32, action: Action) {
         match action {
             Action::FeedWatchdog { .. } => {
+                self.closed.remove(&node);
                 let ended = at(self.now + 1);
                 self.later(node, 1, Event::WatchdogFed { ended });
+            }
+            Action::CloseWatchdog => {
+                self.closed.insert(node);
+                self.later(node, 1, Event::WatchdogClosed);
             }
             Action::ScanGuests => {
                 let here = self.executing.iter().filter(|(_, on)| *on == node);
