@@ -158,6 +158,7 @@ impl Setup {
         plan.never_paused = self.time_rule;
         plan.limits = self.limits.clone();
         plan.mood = self.mood;
+        plan.shipped = false;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
         plan
