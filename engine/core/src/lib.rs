@@ -22,6 +22,7 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -38,6 +39,7 @@ mod lease;
 pub mod ledger;
 mod liveness;
 pub mod machine;
+mod membership;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;

@@ -8,6 +8,7 @@ use crate::guest::GuestState;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
@@ -44,6 +45,7 @@ pub(crate) fn apply_evictions(
         due.retain(|(known, _)| *known != node);
         due.push((node, EvictionReason::Rebooted));
     }
+    due.extend(membership::drained(facts).map(|node| (node, EvictionReason::Removed)));
     let mut changed = false;
     for (node, reason) in due {
         changed |= evict(next, node, reason, stamp, facts);
@@ -128,6 +130,7 @@ pub(crate) fn apply_admissions(
     for (node, entry) in &mut next.nodes {
         let may = match &entry.standing {
             Standing::Admitted { .. } => false,
+            _ if entry.leaving => false,
             Standing::New => true,
             Standing::Evicted(eviction) => {
                 eviction.proof.is_some()

@@ -4,6 +4,8 @@
 use crate::decision::Kind;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
+use crate::liveness::Facts;
+use crate::membership;
 use crate::message::Change;
 use crate::outbox::Note;
 use alloc::{string::String, vec::Vec};
@@ -16,6 +18,7 @@ pub(crate) struct Desk<'a> {
     pub stamp: Stamp,
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
+    pub facts: &'a Facts<'a>,
 }
 
 impl Desk<'_> {
@@ -32,6 +35,10 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::AddNode { node, name } => {
+                membership::add(next, *node, name, self.stamp, self.facts)
+            }
+            Change::RemoveNode(node) => membership::remove(next, *node),
             _ => Err("not known to this version".into()),
         }
     }
