@@ -22,10 +22,12 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod budget;
 mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod disarm;
 mod duty;
 mod election;
 mod enrolment;
@@ -43,6 +45,7 @@ mod membership;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
+mod orders;
 mod outbox;
 pub mod page;
 mod placement;
@@ -53,6 +56,7 @@ mod register;
 mod report;
 mod shutdown;
 pub mod snapshot;
+mod start_order;
 mod starting;
 pub mod step;
 pub mod time;

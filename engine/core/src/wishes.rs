@@ -2,12 +2,14 @@
 //! remedy. Nothing is done here: owners read what is committed, and do it (`duty.rs`, `shutdown.rs`).
 
 use crate::decision::Kind;
+use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
 use crate::liveness::Facts;
 use crate::membership;
 use crate::message::Change;
 use crate::outbox::Note;
+use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -19,6 +21,8 @@ pub(crate) struct Desk<'a> {
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
     pub facts: &'a Facts<'a>,
+    /// For switching HA off and on.
+    pub outlook: &'a Outlook,
 }
 
 impl Desk<'_> {
@@ -39,6 +43,13 @@ impl Desk<'_> {
                 membership::add(next, *node, name, self.stamp, self.facts)
             }
             Change::RemoveNode(node) => membership::remove(next, *node),
+            Change::Disarm { limit, reason } => {
+                Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
+            }
+            Change::Arm => {
+                let why = "an operator said so";
+                Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
+            }
             _ => Err("not known to this version".into()),
         }
     }
@@ -67,6 +78,11 @@ impl Desk<'_> {
                 "another VM is called {}: UUID {}; rename one of them",
                 spec.name,
                 other.spec.id
+            ));
+        }
+        if let Some(circle) = circle(next, spec) {
+            return Err(alloc::format!(
+                "each of these would wait for the next to run: {circle}; leave one of them out of `after`"
             ));
         }
         if let Some(known) = next.vms.get_mut(&spec.id) {

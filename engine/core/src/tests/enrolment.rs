@@ -1,6 +1,7 @@
 //! Requests: sent until answered, decided once, answered at their commit.
 
 use super::*;
+use crate::disarm::Outlook;
 use crate::kit::{all_admitted, at, outbox, own_vm, sent, spec, stamp, who};
 use crate::stage::Stage;
 use crate::wishes::tests::good;
@@ -36,7 +37,8 @@ fn take(
     let mut out = outbox(1, 1_000);
     let good = good(&[2, 3]);
     let stage = Stage::new();
-    let desk = Desk { stamp: NEXT, good: &good, facts: &stage.facts() };
+    let desk =
+        Desk { stamp: NEXT, good: &good, outlook: &Outlook::default(), facts: &stage.facts() };
     let changed = enrolment.apply(next, &desk, COMMITTED, &mut Vec::new(), &mut out);
     (changed, replies(&mut out))
 }
