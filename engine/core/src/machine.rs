@@ -352,6 +352,10 @@ impl Machine {
         match outcome {
             Outcome::None => {}
             Outcome::TermStands => self.on_term_stands(),
+            Outcome::Barred => {
+                let (now, why) = (self.out.now, "the ledger does not let it lead");
+                self.election.decline(why, now, &mut self.out);
+            }
             Outcome::Beaten { by, led } => self.on_beaten(by, led),
             Outcome::Committed { before } => self.on_committed(&before),
         }
