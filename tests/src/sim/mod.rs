@@ -19,6 +19,7 @@ pub mod queue;
 pub mod report;
 pub mod rng;
 pub mod script;
+pub mod shutdown;
 pub mod storage;
 pub mod trace;
 pub mod truth;

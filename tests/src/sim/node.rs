@@ -393,8 +393,8 @@ impl World {
             Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
+            Action::ShutDownVm { vm } => self.shut_down_vm(n, &vm),
             Action::CloseWatchdog
-            | Action::ShutDownVm { .. }
             | Action::MigrateVm { .. }
             | Action::AbortMigration { .. }
             | Action::PermitArrival { .. }
