@@ -204,6 +204,9 @@ impl Facts<'_> {
                 alloc::format!("no storage for {age}, others have it"),
             );
         }
+        if let Some(disarm) = self.ledger.disarm.as_ref().filter(|disarm| !disarm.pending) {
+            return (Status::Disarmed, alloc::format!("HA is off: {}", disarm.reason));
+        }
         match self.ledger.nodes.get(&node).map(|entry| &entry.standing) {
             _ if self.leader == Some(node) => (Status::Leader, String::new()),
             Some(Standing::Admitted { .. }) => (Status::Member, String::new()),

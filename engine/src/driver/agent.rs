@@ -7,6 +7,8 @@ use crate::config::Config;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
+use crate::systemd;
+use crate::watchdog::ReadBack;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +45,8 @@ pub enum Phase {
 pub struct Live {
     /// Timing it runs with.
     pub timing: Timing,
+    /// W as the watchdog says it, if there is one.
+    pub read_back: Option<ReadBack>,
     /// The way to the machine.
     pub inbox: Arc<Inbox>,
     /// Operators' requests under way.
@@ -87,8 +91,13 @@ impl Agent {
     /// What a person should put right.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        warnings.values().cloned().collect()
+        self.warnings_by_finder().into_values().collect()
+    }
+
+    /// The same, by who found it.
+    #[must_use]
+    pub fn warnings_by_finder(&self) -> BTreeMap<&'static str, String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// It waits; told once in the log for each reason.
@@ -98,12 +107,14 @@ impl Agent {
             return;
         }
         tracing::warn!(reason, "waiting; HA is not active on this node");
+        systemd::notify(&format!("STATUS=waiting: {reason}"));
         *phase = Phase::Waiting(reason);
     }
 
     /// The machine runs.
     pub(super) fn begin(&self, live: Arc<Live>) {
         *self.phase() = Phase::Live(live);
+        systemd::notify("STATUS=HA is active on this node");
     }
 
     /// What exists once the machine runs.

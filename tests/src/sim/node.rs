@@ -394,8 +394,8 @@ impl World {
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
             Action::ShutDownVm { vm } => self.shut_down_vm(n, &vm),
-            Action::CloseWatchdog
-            | Action::MigrateVm { .. }
+            Action::CloseWatchdog => self.close_later(n, epoch),
+            Action::MigrateVm { .. }
             | Action::AbortMigration { .. }
             | Action::PermitArrival { .. }
             | Action::ForbidArrival { .. }
