@@ -19,10 +19,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+use steadfast_core::config::Timing;
 use steadfast_core::event::Event;
 use steadfast_core::time::{Instant, Millis};
+use steadfast_core::timing_lint;
 
 const WDIOC_KEEPALIVE: libc::c_ulong = 0x8004_5705;
 const WDIOC_SETTIMEOUT: libc::c_ulong = 0xc004_5706;
@@ -39,6 +42,23 @@ const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Watchdog {
     shared: Arc<Shared>,
+    read_back: ReadBack,
+}
+
+/// W as the device said it last; known once it is open.
+#[derive(Debug, Clone, Default)]
+pub struct ReadBack(Arc<AtomicU64>);
+
+impl ReadBack {
+    /// What the device said.
+    #[must_use]
+    pub fn get(&self) -> Option<Millis> {
+        Some(Millis(self.0.load(Ordering::Relaxed))).filter(|said| said.0 > 0)
+    }
+
+    fn set(&self, said: Millis) {
+        self.0.store(said.0, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,22 +75,25 @@ struct Request {
 }
 
 impl Watchdog {
-    /// Prepares to feed `device` with this time-out. A descriptor kept by systemd is taken over; otherwise
+    /// Prepares to feed `device` with this W, and refuses a device that says another one that is unsafe. A descriptor kept by systemd is taken over; otherwise
     /// nothing is opened before the first feed.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         device: &str,
-        timeout: Millis,
+        timing: &Timing,
         record: RunRecord,
         clock: Clock,
         events: Sink,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
+        let read_back = ReadBack::default();
         let keeper = Keeper {
             name: device.to_owned(),
-            timeout,
+            timeout: timing.watchdog,
+            timing: timing.clone(),
+            read_back: read_back.clone(),
             fed_this_boot: record.inherited(clock.now()).is_some(),
             ended: None,
             record,
@@ -85,7 +108,13 @@ impl Watchdog {
         let thread = std::thread::Builder::new().name("watchdog".into());
         let run = move || keeper.run(&requests);
         thread.spawn(run).context("cannot start the watchdog thread")?;
-        Ok(Self { shared })
+        Ok(Self { shared, read_back })
+    }
+
+    /// Where the device's own W will be told.
+    #[must_use]
+    pub fn read_back(&self) -> ReadBack {
+        self.read_back.clone()
     }
 
     /// Feeds the watchdog, unless it is later than `not_after` when it comes to that, or a feed has ended
@@ -114,6 +143,9 @@ impl Shared {
 struct Keeper {
     name: String,
     timeout: Millis,
+    /// What W must be safe with.
+    timing: Timing,
+    read_back: ReadBack,
     record: RunRecord,
     clock: Clock,
     events: Sink,
@@ -213,6 +245,7 @@ impl Keeper {
         }
         let Some(device) = &self.device else { return Err(Unfed::Resting) };
         let fed = if device.has_timeout(self.timeout) {
+            self.read_back.set(self.timeout);
             fed
         } else {
             self.check(request)?;
@@ -229,7 +262,7 @@ impl Keeper {
     /// True if this fed it.
     fn set_timeout(&mut self) -> Result<bool, Unfed> {
         let Some(device) = &mut self.device else { return Err(Unfed::Resting) };
-        match device.set_timeout(self.timeout) {
+        match device.set_timeout(self.timeout).and_then(|answer| self.checked(answer)) {
             Ok((set, fed)) => {
                 let (asked_ms, set_ms) = (self.timeout.0, set.0);
                 tracing::info!(device = self.name, asked_ms, set_ms, "watchdog time-out set");
@@ -241,6 +274,15 @@ impl Keeper {
                 Err(Unfed::Failed("time-out", reason))
             }
         }
+    }
+
+    /// The device's own W counts: a longer one would outlive what everybody waits for.
+    fn checked(&self, (set, fed): (Millis, bool)) -> Result<(Millis, bool)> {
+        self.read_back.set(set);
+        let refused = timing_lint::check_read_back(&self.timing, set).err();
+        refused.map_or(Ok((set, fed)), |refusal| {
+            Err(anyhow!("{}; {}, or use another device", refusal.what(), refusal.remedy()))
+        })
     }
 
     fn ping(&mut self) -> Result<(), Unfed> {
@@ -327,17 +369,13 @@ impl Device {
         }
     }
 
-    /// Sets the time-out and returns what the device says it is, at most what was asked for, and whether that
-    /// fed it.
+    /// Sets the time-out and returns what the device says it is, and whether that fed it.
     fn set_timeout(&mut self, timeout: Millis) -> Result<(Millis, bool)> {
         let (set, fed) = match self {
             Self::Kernel(file) => set_kernel_timeout(file, timeout)?,
             Self::Socket(socket) => (exchange(socket, timeout)?, true),
         };
-        ensure!(
-            set <= timeout && set.0 > 0,
-            "the device says {set}, asked for {timeout}: configure a time-out that it can do"
-        );
+        ensure!(set.0 > 0, "the device says that its time-out is 0: it never fires");
         Ok((set, fed))
     }
 

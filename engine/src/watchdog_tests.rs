@@ -21,9 +21,9 @@ impl Rig {
         let record = next_incarnation(&dir, BootId(1)).unwrap();
         let (sender, received) = mpsc::channel();
         let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
-        let timeout = Millis(4_000);
+        let timing = Timing::standard(Millis(1_000));
         let device = device(&dir);
-        let watchdog = Watchdog::start(&device, timeout, record.clone(), Clock, sink).unwrap();
+        let watchdog = Watchdog::start(&device, &timing, record.clone(), Clock, sink).unwrap();
         Self { dir, received, watchdog, record }
     }
 
@@ -127,6 +127,18 @@ fn a_device_with_a_longer_time_out_is_refused_and_disarmed_while_nothing_relies_
     let lines = lines.unwrap();
     assert_eq!(lines.recv().unwrap(), "timeout 4000");
     assert_eq!(lines.recv().unwrap(), "V");
+}
+
+#[test]
+fn a_device_that_cannot_wait_for_two_beats_is_refused_with_the_inequality() {
+    let rig = Rig::new("hastydog", |dir| {
+        let path = dir.join("dog");
+        drop(power_switch(path.clone(), Some("timeout 900")));
+        format!("unix:{}", path.display())
+    });
+    let Event::WatchdogFailed { reason } = rig.feed(soon()) else { panic!("fed") };
+    assert!(reason.contains("2 beats <= W does not hold: 1000 ms > 900 ms"), "{reason}");
+    assert_eq!(rig.watchdog.read_back().get(), Some(Millis(900)));
 }
 
 #[test]

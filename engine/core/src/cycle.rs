@@ -42,7 +42,7 @@ impl Machine {
             self.heartbeat.hurry(now, Millis(0));
         } else if self.register.wants_proof() {
             self.heartbeat.hurry(now, Millis(beat.0 / 20));
-        } else if self.liveness.anyone_suspect() {
+        } else if self.liveness.is_watchful(&self.config, now) {
             self.heartbeat.hurry(now, Millis(beat.0 / 4));
         }
     }
@@ -64,8 +64,8 @@ impl Machine {
             digest: Digest::default(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
-            arming: Stamp::default(),
-            disarmed: None,
+            arming: self.disarming.arming,
+            disarmed: self.disarming.read,
             idle: self.is_idle(),
             none_left: self.none_left,
             view_size,
@@ -129,6 +129,7 @@ impl Machine {
         self.beats.permit_echoes();
         let outcome = self.register.on_cycle(cycle);
         self.on_ledger(cycle.start);
+        self.on_page_written(cycle);
         self.fencing.on_cycle(cycle, &self.heartbeat, &self.config);
         self.on_outcome(outcome);
     }
@@ -141,6 +142,7 @@ impl Machine {
         let mine = known.ledger.admission(self.me());
         let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
         if known.proved {
+            self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);
             }

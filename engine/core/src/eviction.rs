@@ -251,7 +251,10 @@ impl Fencing {
         if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
             return Some(Proof::BootChanged);
         }
-        let shown = page.filter(|page| page.boot() == eviction.boot).map(|page| page.span);
+        // A page that does not speak of the last arming enforces nothing that could be waited for.
+        let arming = facts.ledger.armed_since;
+        let shown = page.filter(|page| page.boot() == eviction.boot);
+        let shown = shown.map(|page| page.span.filter(|_| page.arming >= arming));
         let end = case.time_bound(node, eviction, shown, facts.ledger)?;
         (facts.now >= end).then_some(Proof::TimeExpired)
     }

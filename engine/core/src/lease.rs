@@ -36,6 +36,8 @@ pub(crate) struct Lease {
     /// Why the watchdog does not work.
     pub watchdog_trouble: Option<String>,
     resetting: bool,
+    /// The watchdog was closed, or never opened, because HA was off: it may be opened over running guests.
+    reopening: bool,
 }
 
 impl Lease {
@@ -143,6 +145,7 @@ impl Lease {
     pub fn on_fed(&mut self, ended: Instant) {
         self.feed_asked = None;
         self.watchdog_trouble = None;
+        self.reopening = false;
         self.fed_basis = self.asked_basis;
         self.last_feed_ended = self.last_feed_ended.max(Some(ended));
     }
@@ -151,12 +154,29 @@ impl Lease {
         self.watchdog_trouble = Some(reason);
     }
 
+    /// The watchdog was neither fed by this incarnation nor by an earlier one of this boot whose record is left.
+    pub fn is_unused(&self) -> bool {
+        self.last_feed_ended.is_none() && self.inherited.is_none()
+    }
+
+    /// HA is off: when it is on again, the watchdog is opened over guests that run.
+    pub fn may_reopen(&mut self) {
+        self.reopening = true;
+    }
+
+    /// The watchdog was closed, its record removed.
+    pub fn on_closed(&mut self) {
+        (self.last_feed_ended, self.fed_basis, self.feed_asked) = (None, None, None);
+        self.inherited = None;
+        self.reopening = true;
+    }
+
     /// `end of last feed + 2 W <= basis + L + S`: twice, because the agent can pause between this check and the feed, and
     /// again after it.
-    fn feed_is_safe(&self, config: &Config) -> bool {
-        let (Some(last), Some(deadline)) = (self.last_feed_ended, self.deadline(config)) else {
-            return false;
-        };
+    fn feed_is_safe(&self, config: &Config, now: Instant) -> bool {
+        // Opened anew after HA was off: no page shows this arming before the feed has ended, so nobody counts on it yet.
+        let last = self.last_feed_ended.or(self.reopening.then_some(now));
+        let (Some(last), Some(deadline)) = (last, self.deadline(config)) else { return false };
         last + config.timing.watchdog * 2 <= deadline
     }
 
@@ -172,7 +192,7 @@ impl Lease {
         let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
         let recorded = self.is_recorded(config);
         let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
-        if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config)) {
+        if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config, out.now)) {
             return;
         }
         let last = self.last_feed_ended.unwrap_or(out.now);
@@ -199,7 +219,7 @@ impl Lease {
         if !self.is_recorded(config) {
             return Err("the watchdog was not fed for this lease yet".into());
         }
-        if !self.is_armed(config, now) || !self.feed_is_safe(config) {
+        if !self.is_armed(config, now) || !self.feed_is_safe(config, now) {
             return Err("the watchdog is not open or was not fed in time".into());
         }
         Ok(end - margin)

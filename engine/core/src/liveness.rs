@@ -204,6 +204,9 @@ impl Facts<'_> {
                 alloc::format!("no storage for {age}, others have it"),
             );
         }
+        if let Some(disarm) = self.ledger.disarm.as_ref().filter(|disarm| !disarm.pending) {
+            return (Status::Disarmed, alloc::format!("HA is off: {}", disarm.reason));
+        }
         match self.ledger.nodes.get(&node).map(|entry| &entry.standing) {
             _ if self.leader == Some(node) => (Status::Leader, String::new()),
             Some(Standing::Admitted { .. }) => (Status::Member, String::new()),
@@ -330,9 +333,14 @@ impl Liveness {
         self.nodes.get(&node)
     }
 
-    /// A deadline is running for some node: look more often.
-    pub fn anyone_suspect(&self) -> bool {
-        self.nodes.values().any(|known| known.status == Status::Suspect)
+    /// A deadline is running for some node, or one has just left the view and its page is to tell a failure from an exclusion:
+    /// look more often.
+    pub fn is_watchful(&self, config: &Config, now: Instant) -> bool {
+        self.nodes.values().any(|known| match known.status {
+            Status::Suspect => true,
+            Status::Excluded => now.since(known.since) < config.timing.lease,
+            _ => false,
+        })
     }
 
     /// Admitted nodes that are to be evicted now, and why.

@@ -4,7 +4,6 @@
 use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
-use crate::guest::GuestState;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
@@ -93,11 +92,14 @@ fn evict(
 /// leader's: their configurations may differ.
 fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis> {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    let by_page = page.filter(|page| page.boot() == boot && page.armed)?.span;
+    let arming = facts.ledger.armed_since;
+    let by_page = page.filter(|p| p.boot() == boot && p.armed && p.arming >= arming)?.span;
     // A beat that denies the rule overrules the page; silence on the network leaves the page's word.
     match facts.beats.heard(node).filter(|heard| heard.from.boot == boot) {
         None => by_page,
-        Some(heard) if heard.beat.armed => by_page.zip(heard.beat.span).map(|(a, b)| a.max(b)),
+        Some(heard) if heard.beat.armed && heard.beat.arming >= arming => {
+            by_page.zip(heard.beat.span).map(|(a, b)| a.max(b))
+        }
         Some(_) => None,
     }
 }
@@ -181,23 +183,6 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
         };
         if read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
-            changed = true;
-        }
-    }
-    changed
-}
-
-/// A VM that runs has a clean sheet.
-pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
-    let mut changed = false;
-    for (vm, entry) in &mut next.vms {
-        let heard = facts.beats.heard(entry.owner);
-        let runs = heard.is_some_and(|heard| {
-            let mut reports = heard.beat.guests.iter();
-            reports.any(|report| report.vm == *vm && report.state == GuestState::Running)
-        });
-        if runs && !entry.failed_on.is_empty() {
-            entry.failed_on.clear();
             changed = true;
         }
     }
