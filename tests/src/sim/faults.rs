@@ -47,6 +47,8 @@ pub enum Kind {
     GuestDies,
     /// Verification IPs are unreachable.
     Verification,
+    /// An operator adds a node, or removes it.
+    Reconfigure,
 }
 
 impl Kind {
@@ -191,6 +193,7 @@ impl World {
                 self.ghost_next = false;
             }
             Kind::CorosyncLoss => self.corosync(n, true),
+            Kind::Reconfigure => self.reconfigure(1 << n),
             Kind::SlowNetwork => self.net.lag[n] = fault.lag.min(5 * SECOND),
             _ => {}
         }
@@ -274,6 +277,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note_world(|| "HEAL: from here on everything must come right".into());
         self.healed = true;
+        self.members.unwanted = 0;
         self.script.heal();
         self.net.side.fill(0);
         self.net.lag.fill(0);

@@ -380,7 +380,7 @@ impl World {
             }
             Action::WritePage { id, page } => self.write_page(n, epoch, id, page),
             Action::WriteBody { id, slot, bytes } => self.write_body(n, epoch, id, slot, bytes),
-            Action::ReadPages { id, .. } => self.read_pages(n, epoch, id),
+            Action::ReadPages { id, nodes } => self.read_pages(n, epoch, id, nodes),
             Action::ReadBody { id, node, slot } => self.read_body(n, epoch, id, index(node), slot),
             Action::FeedWatchdog { basis, not_after, .. } => self.feed(n, epoch, basis, not_after),
             Action::ResetNode { .. } => self.reset(n),

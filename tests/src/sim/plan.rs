@@ -62,6 +62,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Nodes that the first ledger does not name, as bits.
+    pub strangers: u64,
     /// Limits of every machine.
     pub limits: Limits,
     /// How policies behave.
@@ -108,6 +110,7 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            strangers: 0,
             limits: draw_limits(seed),
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
@@ -128,6 +131,7 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(rng);
+        plan.draw_members();
         plan
     }
 

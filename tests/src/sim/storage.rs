@@ -6,8 +6,10 @@ use super::clock::{MS, Time};
 use super::node::{id, index};
 use super::queue::What;
 use super::world::World;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use steadfast_core::event::Event;
+use steadfast_core::ids::NodeId;
 use steadfast_core::page::{Page, Pages, StorageError};
 
 /// The disk and its faults.
@@ -41,7 +43,7 @@ struct Op {
 enum OpKind {
     WritePage(Box<Page>),
     WriteBody { slot: u8, bytes: Arc<[u8]> },
-    ReadPages { first: usize, backwards: bool, pages: Pages },
+    ReadPages { first: usize, backwards: bool, wanted: Arc<BTreeSet<NodeId>>, pages: Pages },
     ReadBody { of: usize, slot: u8, half: Option<Arc<[u8]>> },
 }
 
@@ -113,10 +115,11 @@ impl World {
     }
 
     /// Begins to read every page, in any order.
-    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64) {
+    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64, wanted: Arc<BTreeSet<NodeId>>) {
         let first = self.rng.index(self.nodes.len());
         let backwards = self.rng.chance(500);
-        self.begin_io(n, epoch, id, OpKind::ReadPages { first, backwards, pages: Pages::new() });
+        let pages = Pages::new();
+        self.begin_io(n, epoch, id, OpKind::ReadPages { first, backwards, wanted, pages });
     }
 
     /// Begins to read a body.
@@ -206,10 +209,12 @@ impl World {
             (OpKind::WritePage(_) | OpKind::WriteBody { .. }, _) => {
                 return Some(Event::WriteEnded { id: op.id, result: Ok(()) });
             }
-            (OpKind::ReadPages { first, backwards, pages }, stage) if stage < nodes => {
+            (OpKind::ReadPages { first, backwards, wanted, pages }, stage) if stage < nodes => {
                 let step = if *backwards { nodes - stage } else { stage };
                 let slot = (*first + step) % nodes;
-                pages.insert(id(slot), self.disk.pages[slot].clone());
+                if wanted.contains(&id(slot)) {
+                    pages.insert(id(slot), self.disk.pages[slot].clone());
+                }
             }
             (OpKind::ReadPages { pages, .. }, _) => {
                 return Some(Event::PagesRead { id: op.id, result: Ok(std::mem::take(pages)) });

@@ -36,6 +36,12 @@ impl World {
         }
     }
 
+    /// The newest ledger that any machine took for committed.
+    #[must_use]
+    pub fn known_ledger(&self) -> Option<Arc<Ledger>> {
+        self.check.truth.ledger.clone()
+    }
+
     /// `proofs_are_true`: a node that is proved to run nothing runs nothing.
     fn check_proofs(&mut self) {
         let Some(ledger) = self.check.truth.ledger.clone() else { return };

@@ -3,6 +3,7 @@
 use super::check::{Check, Violation};
 use super::clock::{MS, SECOND, Time};
 use super::faults::Kind;
+use super::members::Members;
 use super::network::Network;
 use super::node::{Node, id};
 use super::operator::Enrolment;
@@ -64,6 +65,8 @@ pub struct World {
     pub healed: bool,
     /// What operators want of VMs under HA.
     pub wishes: Wishes,
+    /// Who is to be in the cluster.
+    pub members: Members,
     /// What a story decides, instead of chance.
     pub script: Script,
     spinning: (Time, u64),
@@ -100,7 +103,8 @@ impl World {
             for_agent: Vec::new(),
             for_node: Vec::new(),
         };
-        let names = (0..count).map(|n| (id(n), format!("n{}", n + 1))).collect();
+        let named = (0..count).filter(|n| plan.strangers >> n & 1 == 0);
+        let names = named.map(|n| (id(n), format!("n{}", n + 1))).collect();
         let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
         let others = (0..count).map(|n| VmId(format!("other-{}", n + 1)));
         Self {
@@ -125,6 +129,7 @@ impl World {
             ghost_next: false,
             healed: false,
             wishes: Wishes::default(),
+            members: Members { unwanted: plan.strangers, ..Members::default() },
             script: Script::default(),
             spinning: (0, 0),
             plan,
