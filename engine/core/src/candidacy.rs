@@ -10,7 +10,7 @@ use crate::liveness::{Facts, facts_of};
 use crate::machine::Machine;
 use crate::message::ElectionBallot;
 use crate::outbox::Note;
-use crate::time::Millis;
+use crate::time::{Instant, Millis};
 use alloc::boxed::Box;
 use steadfast_sdk::wire::{NodePriorityQuestion, Score};
 
@@ -49,7 +49,8 @@ impl Machine {
     /// A policy that is late loses its say, not the election.
     pub(crate) fn answer_priority_if_late(&mut self) {
         let now = self.out.now;
-        if self.priority_asked.take_if(|(_, deadline)| now >= *deadline).is_some() {
+        let late = |deadline: Instant| now >= deadline && !mutant!(PolicyAwaited);
+        if self.priority_asked.take_if(|(_, deadline)| late(*deadline)).is_some() {
             let verdict = (self.config.builtin.node_priority)(&self.priority_question());
             let (name, kind) = ("built-in".into(), "built_in".into());
             self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });

@@ -24,11 +24,14 @@ impl Machine {
         let now = self.out.now;
         let ledger = self.register.ledger();
         let (number, echoes) = self.beats.begin_beat(&self.config, now);
+        // Its own term may not have come back from the group yet, or another may stand above it already.
+        let own = self.register.leading().map_or(0, |ballot| ballot.term);
+        let term = self.election.highest_term.max(own);
         Beat {
             number,
             echoes,
-            term: self.election.highest_term,
-            leading: self.register.leading().is_some(),
+            term,
+            leading: own == term && own > 0,
             known: self.register.known().map_or(Stamp::default(), |known| known.stamp),
             storage_age: self.heartbeat.age(now),
             network_age: self.lease.network_age(now),

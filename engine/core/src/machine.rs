@@ -390,6 +390,12 @@ impl Machine {
         self.register.proved().map(|known| known.stamp)
     }
 
+    /// When this node's youngest evidence began, in own time: its lease is good until L later.
+    #[must_use]
+    pub fn basis(&self) -> Option<Instant> {
+        self.lease.basis()
+    }
+
     fn beat_if_due(&mut self) {
         if self.out.now >= self.beats.next && !self.view.members.is_empty() {
             let beat = self.compose_beat();

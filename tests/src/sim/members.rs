@@ -51,7 +51,7 @@ impl World {
 
     /// Asks for what is not so yet, one node at a time.
     pub fn keep_members(&mut self) {
-        let Some(ledger) = self.known_ledger() else { return };
+        let Some(ledger) = self.check.chain.newest().cloned() else { return };
         if self.now < self.members.asked + ASK_AGAIN {
             return;
         }
