@@ -142,6 +142,7 @@ impl Machine {
         let mine = known.ledger.admission(self.me());
         let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
         if known.proved {
+            self.born.get_or_insert(known.stamp);
             self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);

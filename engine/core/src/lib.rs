@@ -20,12 +20,14 @@ macro_rules! mutant {
 }
 
 pub mod action;
+mod arrival;
 mod beats;
 pub mod bounds;
 mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod departure;
 mod disarm;
 mod duty;
 mod election;
@@ -40,7 +42,9 @@ mod lease;
 pub mod ledger;
 mod liveness;
 pub mod machine;
+mod maintenance;
 pub mod message;
+mod migration;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
 mod orders;
