@@ -24,6 +24,7 @@ mod arrival;
 mod beats;
 pub mod bounds;
 mod budget;
+mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -43,6 +44,7 @@ pub mod ledger;
 mod liveness;
 pub mod machine;
 mod maintenance;
+mod membership;
 pub mod message;
 mod migration;
 #[cfg(steadfast_mutants)]

@@ -7,6 +7,7 @@ use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Leave, Ledger, VmEntry, VmSpec};
 use crate::liveness::Facts;
 use crate::maintenance;
+use crate::membership;
 use crate::message::Change;
 use crate::migration;
 use crate::outbox::Note;
@@ -49,6 +50,10 @@ impl Desk<'_> {
             }
             Change::EndMaintenance(node) => maintenance::end_maintenance(next, *node, notes),
             Change::MigrateVm { vm, to } => self.migrate(next, vm, *to, notes),
+            Change::AddNode { node, name } => {
+                membership::add(next, *node, name, self.stamp, self.facts)
+            }
+            Change::RemoveNode(node) => membership::remove(next, *node),
             Change::Disarm { limit, reason } => {
                 Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
             }
@@ -56,7 +61,6 @@ impl Desk<'_> {
                 let why = "an operator said so";
                 Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
             }
-            _ => Err("not known to this version".into()),
         }
     }
 
