@@ -102,7 +102,7 @@ impl Orders {
 
 /// The owner's present incarnation, if it is good and says nothing of the VM.
 fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
-    let may = entry.acknowledged && entry.may_run();
+    let may = entry.acknowledged && entry.may_run_here() && entry.migration.is_none();
     facts.ledger.admission(entry.owner).filter(|_| may)?;
     let heard = facts.word_of(entry.owner)?;
     let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
@@ -112,7 +112,10 @@ fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
 /// `next` leaves the VM where it is, wanted as it is, and its owner admitted.
 fn keeps(next: &Ledger, vm: &VmId, entry: &VmEntry) -> bool {
     next.admission(entry.owner).is_some()
-        && next.vms.get(vm).is_some_and(|planned| planned.since == entry.since && planned.may_run())
+        && next.vms.get(vm).is_some_and(|planned| {
+            let same = planned.since == entry.since && planned.migration.is_none();
+            same && planned.may_run_here()
+        })
 }
 
 #[cfg(test)]
