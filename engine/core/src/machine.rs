@@ -77,7 +77,7 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Machine {
@@ -129,6 +129,8 @@ impl Machine {
         self.out.context = (self.election.highest_term, stamp);
         if !self.stopped {
             self.on_event(event);
+        }
+        if !self.stopped {
             self.settle();
         }
         let wake_at = self.wake_at();
@@ -187,7 +189,7 @@ impl Machine {
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
             Event::WatchdogClosed => self.on_watchdog_closed(),
             Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
-            Event::ShutdownRequested => self.stopped = true,
+            Event::ShutdownRequested => self.end(),
         }
     }
 
