@@ -87,7 +87,7 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Machine {
@@ -143,6 +143,8 @@ impl Machine {
         self.out.context = (self.election.highest_term, stamp);
         if !self.stopped {
             self.on_event(event);
+        }
+        if !self.stopped {
             self.settle();
         }
         let wake_at = self.wake_at();
@@ -203,7 +205,7 @@ impl Machine {
             Event::WatchdogClosed => self.on_watchdog_closed(),
             Event::MigrationEnded { vm, result } => self.on_migration_ended(&vm, result),
             Event::ResumeEnded { vm, result } => self.on_resume_ended(&vm, result),
-            Event::ShutdownRequested => self.stopped = true,
+            Event::ShutdownRequested => self.end(),
         }
     }
 
