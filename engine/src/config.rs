@@ -8,6 +8,7 @@ mod file;
 mod limits;
 mod timing;
 
+use crate::pages::Place;
 use crate::virtualization;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// Labels of this node, for policies.
     pub labels: BTreeMap<String, String>,
-    /// The shared directory with pages, ledger and catalogue.
-    pub storage: PathBuf,
+    /// Where pages, ledger and catalogue are.
+    pub storage: Place,
     /// Paths on shared storage where disks of HA VMs may lie.
     pub shared_paths: Vec<PathBuf>,
     /// libvirt's URI.
@@ -229,7 +230,17 @@ mod tests {
             .to_string();
         assert!(found.contains("line 2: "), "{found}");
         assert!(found.contains("line 3: "), "{found}");
-        assert!(found.contains("storage.directory is missing"), "{found}");
+        assert!(found.contains("storage.directory or storage.device is missing"), "{found}");
+    }
+
+    #[test]
+    fn a_store_is_a_directory_or_a_device() {
+        let device = LEAST.replace("directory = \"/shared\"", "device = \"/dev/mapper/ha\"");
+        let config = Config::parse(&device).expect("good");
+        assert_eq!(config.storage, Place::Device("/dev/mapper/ha".into()));
+        let both = problems("device = \"/dev/mapper/ha\"\n");
+        assert!(both.contains("storage.directory is \"/shared\""), "{both}");
+        assert!(both.contains("storage.device is \"/dev/mapper/ha\""), "{both}");
     }
 
     #[test]

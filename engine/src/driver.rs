@@ -18,6 +18,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::systemd;
 use anyhow::Context;
 use decisions::Taken;
 use hands::Hands;
@@ -185,13 +186,19 @@ fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
 
 /// Without its API an agent still keeps its guests.
 async fn serve(agent: Arc<Agent>) {
-    let served = async { api::serve(api::listen(&agent.config.socket)?, Arc::clone(&agent)).await };
+    let served = async {
+        let listener = api::listen(&agent.config.socket)?;
+        // Whatever it waits for from here on, it tells by itself.
+        systemd::notify("READY=1");
+        api::serve(listener, Arc::clone(&agent)).await
+    };
     if let Err(error) = served.await {
         tracing::warn!(error = format!("{error:#}"), "no API");
     }
 }
 
 async fn shut_down(agent: &Agent, lease_path: &mut LeasePath) {
+    systemd::notify("STOPPING=1");
     tracing::info!("stopping; guests and watchdog are left as they are");
     if let Ok(live) = agent.live() {
         live.inbox.push(Event::ShutdownRequested);

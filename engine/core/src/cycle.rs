@@ -42,7 +42,7 @@ impl Machine {
             self.heartbeat.hurry(now, Millis(0));
         } else if self.register.wants_proof() {
             self.heartbeat.hurry(now, Millis(beat.0 / 20));
-        } else if self.liveness.anyone_suspect() {
+        } else if self.liveness.is_watchful(&self.config, now) {
             self.heartbeat.hurry(now, Millis(beat.0 / 4));
         }
     }
@@ -64,8 +64,8 @@ impl Machine {
             digest: Digest::default(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
-            arming: Stamp::default(),
-            disarmed: None,
+            arming: self.disarming.arming,
+            disarmed: self.disarming.read,
             idle: self.is_idle(),
             none_left: self.none_left,
             view_size,
@@ -116,6 +116,7 @@ impl Machine {
         });
         match read {
             Ok(()) => self.on_cycle(&cycle),
+            Err(_) if mutant!(CycleWithoutBody) => self.on_cycle(&cycle),
             // Its writer may have gone on to the next body meanwhile: the cycle has not finished, read again soon.
             Err(why) => {
                 let beat = self.config.timing.beat;
@@ -129,6 +130,7 @@ impl Machine {
         self.beats.permit_echoes();
         let outcome = self.register.on_cycle(cycle);
         self.on_ledger(cycle.start);
+        self.on_page_written(cycle);
         self.fencing.on_cycle(cycle, &self.heartbeat, &self.config);
         self.on_outcome(outcome);
     }
@@ -139,18 +141,22 @@ impl Machine {
         self.beats.on_ledger(known.stamp, &known.ledger, known.proved);
         self.guests.on_ledger(&known.ledger, known.proved);
         let mine = known.ledger.admission(self.me());
-        let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
-        if known.proved {
+        let is_mine = |boot| boot == self.config.me.boot || mutant!(AdmissionOfOtherBoot);
+        let admitted = mine.filter(|(boot, _)| is_mine(*boot));
+        if known.proved || mutant!(AdmittedByRumour) {
+            self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);
             }
-            if let Some(eviction) = known.ledger.eviction(self.me()) {
-                self.on_own_eviction(eviction.since, "the ledger says so");
-            }
+        }
+        if let Some(eviction) = known.ledger.eviction(self.me()).filter(|_| known.proved)
+            && !mutant!(CycleIgnoresAdmission)
+        {
+            self.on_own_eviction(eviction.since, "the ledger says so");
         }
         // Later leases need the same admission in the newest body, proved or not.
         let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
-        if let Some(start) = start.filter(|_| same.is_some()) {
+        if let Some(start) = start.filter(|_| same.is_some() || mutant!(CycleIgnoresAdmission)) {
             let basis = if mutant!(StorageBasisAtEnd) { self.out.now } else { start };
             self.lease.on_storage_evidence(basis);
         }

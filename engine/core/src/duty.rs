@@ -21,16 +21,20 @@ impl Machine {
 
     /// First of all, always: what may not run here is stopped, and the watchdog is fed if the rule allows.
     pub(crate) fn guard_guests(&mut self) {
+        if self.is_disarmed() {
+            self.leave_guests();
+            return;
+        }
         let now = self.out.now;
         let good = self.lease.is_good(&self.config, now);
-        let stopping = !good && self.guests.may_execute();
+        let stopping = !good && self.guests.may_execute() && !self.may_be_disarmed();
         self.guests.scan_if(stopping && self.scan_is_old(), &mut self.out);
         if stopping {
             self.stop_all();
         }
-        if !good {
+        if !good && !self.may_be_disarmed() {
             self.reset_if_due();
-            self.orders.clear();
+            self.ordered.clear();
         }
         self.state_none_left();
         self.adopt_and_expel();
@@ -38,7 +42,10 @@ impl Machine {
             self.stop_unwanted();
         }
         let idle = self.is_idle();
-        self.lease.feed(&self.config, idle, &mut self.out);
+        // What was closed or never opened stays so while HA is off.
+        if self.disarming.read.is_none() || !self.lease.is_unused() {
+            self.lease.feed(&self.config, idle, &mut self.out);
+        }
     }
 
     fn scan_is_old(&self) -> bool {
@@ -81,6 +88,9 @@ impl Machine {
                 since + if earlier { Millis(0) } else { self.config.timing.stop }
             }
         };
+        // Armed again over guests that no lease covered: they get the time of a clean stop too. No time proves this node dead yet.
+        let armed = self.disarming.ended.map(|at| at + self.config.timing.stop);
+        let deadline = armed.map_or(deadline, |armed| deadline.max(armed));
         if now + RESET_EARLY >= deadline {
             let text = "HA VMs could not be proved gone before the lease's last moment: this node is reset";
             if self.lease.reset(text.into(), &mut self.out) {

@@ -1,7 +1,7 @@
 //! What may execute on this node. Source of truth: processes, not libvirt's word (PROTOCOL section 4, "none left").
 
 use crate::action::Action;
-use crate::config::Config;
+use crate::budget::Restarts;
 use crate::ids::{Stamp, VmId};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
@@ -89,7 +89,7 @@ pub(crate) enum Ending {
 pub(crate) struct Guests {
     scan: Option<GuestScan>,
     scan_asked: Option<Instant>,
-    /// Starts permitted by this incarnation that have not ended.
+    /// Starts permitted by this incarnation that have not ended, and until when they may be handed over.
     starting: BTreeMap<VmId, Instant>,
     /// When the last start was permitted or ended: a scan must begin after it to prove anything.
     disturbed: Instant,
@@ -100,9 +100,8 @@ pub(crate) struct Guests {
     ha: BTreeSet<VmId>,
     /// What this incarnation has said it will not start any more, under which ownership.
     endings: BTreeMap<VmId, (Stamp, Ending)>,
-    /// VMs that this incarnation has seen running, with the ownership under which.
-    ran: BTreeMap<VmId, Stamp>,
-    exits: BTreeMap<VmId, (u32, Instant)>,
+    /// How often they ended.
+    pub restarts: Restarts,
     ledger_known: bool,
     /// An earlier incarnation of this boot had a lease: what executes here may be HA VMs, whatever they are called.
     had_lease: bool,
@@ -133,27 +132,33 @@ impl Guests {
     }
 
     /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
-    pub fn on_exited(&mut self, vm: &VmId, died: bool, now: Instant) {
+    pub fn on_exited(&mut self, vm: &VmId, died: bool, window: Millis, now: Instant) {
         self.adopted.remove(vm);
-        self.disturbed = now;
-        // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
-        if !died || self.destroying.contains_key(vm) || !self.is_ha(vm) {
-            return;
+        if let Some(scan) = self.scan.as_mut().filter(|_| mutant!(ExitOfEarlierProcess)) {
+            scan.present.remove(vm);
+        } else {
+            self.disturbed = now;
         }
-        let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
-        let recent = now.since(at) < Millis(600_000);
-        self.exits.insert(vm.clone(), (if recent { count + 1 } else { 1 }, now));
+        // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
+        if died && !self.is_destroying(vm) && self.is_ha(vm) {
+            self.restarts.on_died(vm, window, now);
+        }
     }
 
-    pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) {
-        self.starting.remove(vm);
+    /// It was to be handed over by then; `None`: nobody had permitted it.
+    pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) -> Option<Instant> {
         self.disturbed = now;
+        self.starting.remove(vm)
+    }
+
+    pub fn is_destroying(&self, vm: &VmId) -> bool {
+        self.destroying.contains_key(vm)
     }
 
     /// Permits a start. The scan that proves "none left" must begin after it has ended.
-    pub fn permit(&mut self, vm: &VmId, since: Stamp, now: Instant) {
-        self.runs_under(vm, since);
-        self.starting.insert(vm.clone(), now);
+    pub fn permit(&mut self, vm: &VmId, since: Stamp, not_after: Instant, now: Instant) {
+        self.restarts.runs_under(vm, since);
+        self.starting.insert(vm.clone(), not_after);
         self.disturbed = now;
     }
 
@@ -166,17 +171,17 @@ impl Guests {
         self.endings.get(vm).is_some_and(|(ended, _)| *ended == since)
     }
 
-    /// This incarnation started or saw `vm` under the ownership `since`: it may restart it without an order.
-    pub fn has_run(&self, vm: &VmId, since: Stamp) -> bool {
-        self.ran.get(vm) == Some(&since)
-    }
-
     pub fn is_present(&self, vm: &VmId) -> bool {
         self.scan.as_ref().is_some_and(|scan| scan.present.contains(vm))
     }
 
     pub fn is_starting(&self, vm: &VmId) -> bool {
         self.starting.contains_key(vm)
+    }
+
+    /// How many starts are under way.
+    pub fn starting(&self) -> usize {
+        self.starting.len()
     }
 
     pub fn is_ha(&self, vm: &VmId) -> bool {
@@ -189,23 +194,10 @@ impl Guests {
         scan.began < self.disturbed || scan.unresolved.contains(vm)
     }
 
-    /// How long to wait after the last exit before a restart: doubled with every exit within ten minutes.
-    /// What happened under an earlier ownership does not count.
-    pub fn may_start_again(&self, vm: &VmId, since: Stamp, config: &Config, now: Instant) -> bool {
-        !self.has_run(vm, since) || self.is_rested(vm, config, now)
-    }
-
-    fn is_rested(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
-        self.exits.get(vm).is_none_or(|(count, at)| {
-            let factor = 1u64 << (*count).saturating_sub(1).min(5);
-            *count <= 1 || now.since(*at) >= config.timing.restart_backoff * factor
-        })
-    }
-
     /// HA VMs with a process here.
     pub fn present_ha(&self) -> Vec<VmId> {
         let present = self.scan.iter().flat_map(|scan| &scan.present);
-        present.filter(|vm| self.is_ha(vm)).cloned().collect()
+        present.filter(|vm| self.is_ha(vm) || mutant!(GuestsWithoutHaStopped)).cloned().collect()
     }
 
     /// "None left": no HA VM has a process, and no start of any incarnation is in flight, by a scan that began after
@@ -214,8 +206,8 @@ impl Guests {
         let Some(scan) = &self.scan else { return false };
         self.ledger_known
             && (self.starting.is_empty() || mutant!(ForgottenStart))
-            && scan.began >= self.disturbed.max(since)
-            && scan.unresolved.is_empty()
+            && (scan.began >= self.disturbed.max(since) || mutant!(NoneLeftByOldScan))
+            && (scan.unresolved.is_empty() || mutant!(UnresolvedStartForgotten))
             && !scan.present.iter().any(|vm| self.is_ha(vm))
     }
 
@@ -256,22 +248,9 @@ impl Guests {
         asked.is_none()
     }
 
-    /// How often `vm` ended here lately.
-    pub fn exits(&self, vm: &VmId) -> u32 {
-        self.exits.get(vm).map_or(0, |(count, _)| *count)
-    }
-
-    /// A new ownership begins with a clean sheet.
-    fn runs_under(&mut self, vm: &VmId, since: Stamp) {
-        if !self.has_run(vm, since) {
-            self.exits.remove(vm);
-            self.ran.insert(vm.clone(), since);
-        }
-    }
-
     /// Watches a guest that belongs here. True if it was not watched before.
     pub fn adopt(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) -> bool {
-        self.runs_under(vm, since);
+        self.restarts.runs_under(vm, since);
         let news = !self.adopted.contains(vm);
         if news {
             self.adopted.insert(vm.clone());

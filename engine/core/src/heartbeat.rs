@@ -252,11 +252,16 @@ impl Heartbeat {
                     Progress::Hijacked(why)
                 }
                 None => {
-                    self.remember(&pages, now);
+                    self.remember(&pages, if mutant!(FirstShownAtReadBegin) { began } else { now });
                     self.phase = Phase::Idle;
                     Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
                 }
             },
+            Err(_) if mutant!(UnreadableSlotsSkipped) && start.is_some() => {
+                self.phase = Phase::Idle;
+                let pages = Pages::new();
+                Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
+            }
             Err(why) => {
                 self.give_up(why, start.is_none(), beat, now);
                 Progress::None
@@ -268,7 +273,7 @@ impl Heartbeat {
     fn check(&self, pages: &Pages) -> Result<(), String> {
         for (node, seen) in &self.seen {
             let shown = pages.get(node).and_then(|page| page.as_ref()).map_or(0, |p| p.sequence);
-            if shown < seen.page.sequence {
+            if shown < seen.page.sequence && !mutant!(StaleReadAccepted) {
                 return Err(alloc::format!(
                     "stale read of the page of node {node}: expected sequence {} or later, got {shown}; \
                      does the file system cache reads?",
@@ -311,7 +316,9 @@ impl Heartbeat {
     /// Sequence to go on from: what the own page on disk shows at the first read.
     pub fn adopt_sequence(&mut self, pages: &Pages) -> Option<Page> {
         let page = pages.get(&self.me.node).cloned().flatten()?;
-        self.sequence = self.sequence.max(page.sequence);
+        if !mutant!(SequenceFromOne) {
+            self.sequence = self.sequence.max(page.sequence);
+        }
         Some(page)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::decision::Kind;
+use crate::disarm::{self, Outlook};
 use crate::event::Decider;
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
@@ -14,7 +15,7 @@ use crate::quorum::Witness;
 use crate::recovery;
 use crate::shutdown;
 use crate::snapshot::Status;
-use crate::time::Millis;
+use crate::time::{Instant, Millis};
 use crate::wishes::Desk;
 use alloc::{boxed::Box, string::String, vec::Vec};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
@@ -35,8 +36,8 @@ impl Machine {
             lease_left: self.own_lease_left(),
             armed: self.lease.was_armed(),
             span: self.config.span(),
-            arming: Stamp::default(),
-            disarmed: None,
+            arming: self.disarming.arming,
+            disarmed: self.disarming.read,
             idle: self.is_idle(),
             none_left: self.none_left,
             verification: self.verification,
@@ -113,7 +114,8 @@ impl Machine {
     /// A policy that is late loses its say, not the election.
     pub(crate) fn answer_priority_if_late(&mut self) {
         let now = self.out.now;
-        if self.priority_asked.take_if(|(_, deadline)| now >= *deadline).is_some() {
+        let late = |deadline: Instant| now >= deadline && !mutant!(PolicyAwaited);
+        if self.priority_asked.take_if(|(_, deadline)| late(*deadline)).is_some() {
             let verdict = (self.config.builtin.node_priority)(&self.priority_question());
             let (name, kind) = ("built-in".into(), "built_in".into());
             self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
@@ -180,6 +182,8 @@ impl Machine {
         self.register.resign();
         self.fencing.clear();
         self.recovery.clear();
+        self.budgets.clear();
+        self.orders.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -189,6 +193,8 @@ impl Machine {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
         self.recovery.clear();
+        self.budgets.clear();
+        self.orders.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -238,19 +244,23 @@ impl Machine {
         if !facts_of!(self, &ledger).view_may_act() || self.resigned(&ledger) {
             return;
         }
-        if facts_of!(self, &ledger).beating_may_act() {
-            self.order_fences(&ledger);
+        if !ledger.is_off() {
+            if facts_of!(self, &ledger).beating_may_act() {
+                self.order_fences(&ledger);
+            }
+            self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
         }
-        self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
         if !self.register.is_busy() {
             self.commit_plan(&ledger);
+        }
+        if ledger.is_off() {
+            return;
         }
         let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
-        self.recovery.on_reports(&facts);
         let committing = self.register.committing();
-        self.recovery.order((ballot.term, stamp), committing, &facts, &mut self.out);
+        self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     /// A leader without storage, while a majority has it, makes room.
@@ -292,23 +302,31 @@ impl Machine {
 
     fn commit_plan(&mut self, ledger: &Ledger) {
         let Some(stamp) = self.register.next_stamp() else { return };
-        self.ask_for_places(ledger);
+        if !ledger.is_off() {
+            self.ask_for_places(ledger);
+        }
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let mut next = ledger.clone();
         let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
-        let mut changed = plan::apply_proofs(&mut next, &self.fencing, &facts);
-        changed |= plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
-        changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
-        changed |= plan::acknowledge(&mut next, &facts);
-        changed |= plan::forgive_failures(&mut next, &facts);
-        changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
-        changed |= self.recovery.apply(&mut next, stamp, &facts);
+        let disarming = &mut self.disarming;
+        let mut changed = disarm::keep(&mut next, stamp, disarming, &facts, &mut notes);
+        if !next.is_off() {
+            changed |= plan::apply_proofs(&mut next, &self.fencing, &facts);
+            changed |=
+                plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
+            changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
+            changed |= plan::acknowledge(&mut next, &facts);
+            changed |= self.budgets.apply(&mut next, &facts, &mut notes);
+            changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
+            changed |= self.recovery.apply(&mut next, stamp, &facts);
+        }
         if self.enrolment.has_work() {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
-            let desk = Desk { stamp, good: &good };
+            let outlook = Outlook::of(&facts);
+            let desk = Desk { stamp, good: &good, outlook: &outlook };
             let out = &mut self.out;
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Lease {
     /// Why the watchdog does not work.
     pub watchdog_trouble: Option<String>,
     resetting: bool,
+    /// The watchdog was closed, or never opened, because HA was off: it may be opened over running guests.
+    reopening: bool,
 }
 
 impl Lease {
@@ -106,7 +108,7 @@ impl Lease {
     pub fn on_evicted(&mut self, eviction: Stamp, now: Instant) -> bool {
         let known = self.evicted.is_some_and(|(stamp, _)| stamp >= eviction);
         let older = self.admission.is_some_and(|admission| admission > eviction);
-        if known || older {
+        if known || older || mutant!(OwnEvictionIgnored) {
             return false;
         }
         self.evicted = Some((eviction, now));
@@ -143,6 +145,7 @@ impl Lease {
     pub fn on_fed(&mut self, ended: Instant) {
         self.feed_asked = None;
         self.watchdog_trouble = None;
+        self.reopening = false;
         self.fed_basis = self.asked_basis;
         self.last_feed_ended = self.last_feed_ended.max(Some(ended));
     }
@@ -151,13 +154,34 @@ impl Lease {
         self.watchdog_trouble = Some(reason);
     }
 
+    /// The watchdog was neither fed by this incarnation nor by an earlier one of this boot whose record is left.
+    pub fn is_unused(&self) -> bool {
+        self.last_feed_ended.is_none() && self.inherited.is_none()
+    }
+
+    /// HA is off: when it is on again, the watchdog is opened over guests that run.
+    pub fn may_reopen(&mut self) {
+        self.reopening = true;
+    }
+
+    /// The watchdog was closed, its record removed.
+    pub fn on_closed(&mut self) {
+        (self.last_feed_ended, self.fed_basis, self.feed_asked) = (None, None, None);
+        self.inherited = None;
+        self.reopening = true;
+    }
+
     /// `end of last feed + 2 W <= basis + L + S`: twice, because the agent can pause between this check and the feed, and
     /// again after it.
-    fn feed_is_safe(&self, config: &Config) -> bool {
-        let (Some(last), Some(deadline)) = (self.last_feed_ended, self.deadline(config)) else {
-            return false;
-        };
-        last + config.timing.watchdog * 2 <= deadline
+    fn feed_is_safe(&self, config: &Config, now: Instant) -> bool {
+        // Opened anew after HA was off: no page shows this arming before the feed has ended, so nobody counts on it yet.
+        let unopened = self.reopening || mutant!(OpeningIsNoFeed);
+        let last = self.last_feed_ended.or(unopened.then_some(now));
+        let (Some(last), Some(deadline)) = (last, self.deadline(config)) else { return false };
+        let times = if mutant!(FeedWithoutSecondW) { 1 } else { 2 };
+        let watchdog =
+            if mutant!(WatchdogTooLong) { config.timing.beat } else { config.timing.watchdog };
+        last + watchdog * times <= deadline || mutant!(FedByWhoeverRuns)
     }
 
     /// The record on tmpfs, which the next incarnation inherits, is of this lease and not of one that is long over.
@@ -172,7 +196,7 @@ impl Lease {
         let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
         let recorded = self.is_recorded(config);
         let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
-        if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config)) {
+        if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config, out.now)) {
             return;
         }
         let last = self.last_feed_ended.unwrap_or(out.now);
@@ -180,6 +204,7 @@ impl Lease {
         self.feed_asked = Some(out.now);
         self.asked_basis = self.basis();
         let (basis, last) = (self.basis(), self.last_feed_ended);
+        let basis = if mutant!(FeedRecordsNow) { basis.and(Some(out.now)) } else { basis };
         out.push(Action::FeedWatchdog { basis, last, not_after });
     }
 
@@ -190,6 +215,7 @@ impl Lease {
         }
         let margin = config.timing.start_margin;
         let end = self.expires(config).unwrap_or_default();
+        let end = if mutant!(StartWithoutLease) { now + margin * 2 } else { end };
         if now + margin > end {
             return Err(alloc::format!(
                 "lease is good for {}, a start needs {margin}",
@@ -199,7 +225,7 @@ impl Lease {
         if !self.is_recorded(config) {
             return Err("the watchdog was not fed for this lease yet".into());
         }
-        if !self.is_armed(config, now) || !self.feed_is_safe(config) {
+        if !self.is_armed(config, now) || !self.feed_is_safe(config, now) {
             return Err("the watchdog is not open or was not fed in time".into());
         }
         Ok(end - margin)

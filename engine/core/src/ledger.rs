@@ -55,6 +55,9 @@ pub struct Disarm {
     pub limit: Option<Millis>,
     /// The operator's words.
     pub reason: String,
+    /// It is put off while a node is evicted without proof, or a VM has no place: HA is still on.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub pending: bool,
 }
 
 /// A configured node.
@@ -295,7 +298,7 @@ impl VmEntry {
             spec,
             owner,
             since,
-            acknowledged: false,
+            acknowledged: mutant!(EnrolledUnread),
             failed_on: BTreeSet::new(),
             desired: Desired::Running,
             resumes: false,
@@ -369,7 +372,7 @@ impl Ledger {
     /// [`LedgerError`] if they are torn or of a format that this engine does not know.
     pub fn decode(stamp: Stamp, expected: Digest, bytes: &[u8]) -> Result<Self, LedgerError> {
         let got = Digest::of(bytes);
-        if got != expected {
+        if got != expected && !mutant!(TornBodyAccepted) {
             return Err(LedgerError::Digest { stamp, expected, got });
         }
         let ledger: Self = serde_json::from_slice(bytes)

@@ -22,9 +22,11 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod budget;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod disarm;
 mod duty;
 mod election;
 mod enrolment;
@@ -41,6 +43,7 @@ pub mod machine;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
+mod orders;
 mod outbox;
 pub mod page;
 mod placement;
@@ -51,6 +54,7 @@ mod register;
 mod report;
 mod shutdown;
 pub mod snapshot;
+mod start_order;
 mod starting;
 pub mod step;
 pub mod time;

@@ -7,8 +7,10 @@
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
 use crate::event::Event;
@@ -20,6 +22,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
+use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
@@ -50,11 +53,15 @@ pub struct Machine {
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
+    pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
-    /// Start orders not carried out yet.
-    pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Orders that this node gives as a leader.
+    pub(crate) orders: Orders,
+    /// Start orders that it got and has not carried out yet.
+    pub(crate) ordered: BTreeMap<VmId, (StartOrder, Instant)>,
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
+    pub(crate) disarming: Disarming,
     /// What is to be told when the change under way is committed.
     pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
@@ -91,9 +98,12 @@ impl Machine {
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
+            budgets: Budgets::default(),
             enrolment: Enrolment::default(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
+            ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
+            disarming: Disarming::default(),
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
@@ -175,7 +185,8 @@ impl Machine {
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
-            Event::WatchdogClosed | Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
+            Event::WatchdogClosed => self.on_watchdog_closed(),
+            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
             Event::ShutdownRequested => self.stopped = true,
         }
     }

@@ -4,7 +4,6 @@
 use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
-use crate::guest::GuestState;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
@@ -54,7 +53,7 @@ pub(crate) fn apply_evictions(
 /// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
 fn shows_other_boot(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    page.is_some_and(|page| page.boot() != boot && page.idle)
+    page.is_some_and(|page| page.boot() != boot && (page.idle || mutant!(BootChangedWhileBusy)))
 }
 
 /// Admitted nodes whose page shows another boot than the admitted one.
@@ -93,11 +92,14 @@ fn evict(
 /// leader's: their configurations may differ.
 fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis> {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    let by_page = page.filter(|page| page.boot() == boot && page.armed)?.span;
+    let arming = facts.ledger.armed_since;
+    let by_page = page.filter(|p| p.boot() == boot && p.armed && p.arming >= arming)?.span;
     // A beat that denies the rule overrules the page; silence on the network leaves the page's word.
     match facts.beats.heard(node).filter(|heard| heard.from.boot == boot) {
         None => by_page,
-        Some(heard) if heard.beat.armed => by_page.zip(heard.beat.span).map(|(a, b)| a.max(b)),
+        Some(heard) if heard.beat.armed && heard.beat.arming >= arming => {
+            by_page.zip(heard.beat.span).map(|(a, b)| a.max(b))
+        }
         Some(_) => None,
     }
 }
@@ -130,7 +132,7 @@ pub(crate) fn apply_admissions(
             Standing::Admitted { .. } => false,
             Standing::New => true,
             Standing::Evicted(eviction) => {
-                eviction.proof.is_some()
+                (eviction.proof.is_some() || mutant!(AdmittedUnproved))
                     && fencing.may_admit(*node, eviction, facts.config, facts.now)
             }
         };
@@ -154,15 +156,16 @@ fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId>
     let beat = &heard.beat;
     let stored = facts.storage_age(node)? < facts.config.timing.lease;
     let same = page.writer == heard.from;
-    let idle = beat.idle && beat.armed && page.idle && page.armed;
+    let idle = beat.idle && page.idle || mutant!(AdmittedUnproved);
+    let armed = beat.armed && page.armed;
     let said = match standing {
         // Under the evicted boot only its own word for this very eviction counts.
         Standing::Evicted(eviction) if eviction.boot == page.boot() => {
-            page.none_left == Some(eviction.since)
+            page.none_left == Some(eviction.since) || mutant!(AdmittedUnproved)
         }
         _ => true,
     };
-    (same && idle && stored && said).then_some(page.boot())
+    (same && idle && armed && stored && said).then_some(page.boot())
 }
 
 /// An enrolment is acknowledged when its owner has read it, and counts that VM among those it answers for, and when every other
@@ -181,23 +184,6 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
         };
         if read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
-            changed = true;
-        }
-    }
-    changed
-}
-
-/// A VM that runs has a clean sheet.
-pub(crate) fn forgive_failures(next: &mut Ledger, facts: &Facts<'_>) -> bool {
-    let mut changed = false;
-    for (vm, entry) in &mut next.vms {
-        let heard = facts.beats.heard(entry.owner);
-        let runs = heard.is_some_and(|heard| {
-            let mut reports = heard.beat.guests.iter();
-            reports.any(|report| report.vm == *vm && report.state == GuestState::Running)
-        });
-        if runs && !entry.failed_on.is_empty() {
-            entry.failed_on.clear();
             changed = true;
         }
     }

@@ -260,6 +260,9 @@ impl Register {
         if node == self.me && self.own_stamp() == Some(stamp) {
             return None;
         }
+        if mutant!(AdoptsWhatItKnows) && matches!(self.role, Role::Promising(_)) {
+            return None;
+        }
         Some(Wanted { stamp, node, slot: newest.slot, digest: newest.digest })
     }
 
@@ -317,8 +320,11 @@ impl Register {
         let newest = cycle.pages.values().flatten().map(|page| page.accepted).max();
         let Some(known) = &mut self.known else { return };
         let is_newest = newest.unwrap_or_default() == known.stamp;
-        let seen_before = known.shown <= cycle.read_began && known.shown != cycle.read_ended;
-        if is_newest && seen_before && promised.unwrap_or_default() <= known.stamp.ballot {
+        let seen_before = known.shown <= cycle.read_began && known.shown != cycle.read_ended
+            || mutant!(ProofWithoutSecondRead);
+        let unbeaten =
+            promised.unwrap_or_default() <= known.stamp.ballot || mutant!(ProofIgnoresPromises);
+        if is_newest && seen_before && unbeaten {
             known.proved = true;
             self.confirmed = Some(cycle.read_began);
         }
@@ -332,8 +338,12 @@ impl Register {
 
     fn on_promised(&mut self, ballot: Ballot, rival: Ballot) -> Outcome {
         // "Equal to or above": an equal term of another node is a rival too.
-        if rival.term >= ballot.term {
+        if rival.term >= ballot.term + u64::from(mutant!(EqualPromiseAccepted)) {
             return self.beaten(rival);
+        }
+        if mutant!(TermWithoutAdoption) {
+            self.role = Role::Leading(ballot, None);
+            return Outcome::TermStands;
         }
         let Some(known) = &self.known else { return Outcome::None };
         let stamp = Stamp { ballot, version: known.stamp.version };
@@ -343,7 +353,7 @@ impl Register {
     }
 
     fn on_adopted(&mut self, ballot: Ballot, rival: Ballot, cycle: &Cycle) -> Outcome {
-        if rival.term >= ballot.term {
+        if rival.term >= ballot.term + u64::from(mutant!(EqualPromiseAccepted)) {
             return self.beaten(rival);
         }
         self.know_own(cycle);
@@ -357,7 +367,7 @@ impl Register {
         }
         self.confirmed = Some(cycle.read_began);
         let Role::Leading(_, Some(own)) = &self.role else { return Outcome::None };
-        if accepted != own.stamp {
+        if accepted != own.stamp && !mutant!(CommitUnwritten) {
             return Outcome::None;
         }
         let before = self.ledger();

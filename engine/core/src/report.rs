@@ -11,6 +11,7 @@ use crate::plan::proof_words;
 use crate::snapshot::{
     BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, Snapshot, Status, VmView,
 };
+use crate::start_order::held_by;
 use crate::time::{Instant, Millis};
 use alloc::string::{String, ToString};
 
@@ -196,6 +197,7 @@ impl Machine {
             Some(GuestState::ShutDown { .. }) => ("stopped", "its guest shut itself down".into()),
             Some(GuestState::Departed { .. }) => ("migrating", "it left its node".into()),
             None if !entry.may_run() => ("stopped", "an operator wants it off".into()),
+            None if let Some(why) = held_by(entry, &facts_of!(self, ledger)) => ("waiting", why),
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
     }

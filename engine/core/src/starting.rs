@@ -10,47 +10,53 @@ use crate::machine::Machine;
 use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::shutdown::Exit;
+use crate::start_order::by_priority;
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
 
 /// An order not carried out within this is forgotten; the leader repeats what it still wants.
 const ORDER_LIMIT: Millis = Millis(10_000);
-/// A VM that exits this often within ten minutes of its last exit is given up here.
-const EXIT_LIMIT: u32 = 3;
 
 impl Machine {
     pub(crate) fn on_start_order(&mut self, order: StartOrder) {
         // Orders of an older term, or to another incarnation, are refused.
-        if order.to != self.config.me || order.term < self.election.highest_term {
+        let to_me = order.to == self.config.me
+            || order.to.node == self.me() && mutant!(OrderToOtherIncarnation);
+        let stale = order.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+        if !to_me || stale {
             return;
         }
-        self.election.highest_term = order.term;
+        self.election.highest_term = self.election.highest_term.max(order.term);
         self.register.on_committed_heard(order.stamp);
         self.heartbeat.hurry(self.out.now, Millis(0));
         let now = self.out.now;
-        self.orders.insert(order.vm.clone(), (order, now));
+        self.ordered.insert(order.vm.clone(), (order, now));
     }
 
     /// Carries out orders, and restarts what this incarnation ran, if every condition of section 7 holds.
     pub(crate) fn start_ordered(&mut self) {
         let now = self.out.now;
-        self.orders.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved() else { return };
+        self.ordered.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
+        let rumoured = self.register.known().filter(|_| mutant!(StartByRumour));
+        let known = self.register.proved().or(rumoured);
+        let Some(known) = known.filter(|known| !known.ledger.is_off()) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
+        let wanted = by_priority(wanted).into_iter();
         let mine: Vec<(VmId, Stamp)> = wanted.map(|(vm, e)| (vm.clone(), e.since)).collect();
         for (vm, since) in mine {
             if self.guests.is_present(&vm) || self.guests.is_starting(&vm) {
-                self.orders.remove(&vm);
+                self.ordered.remove(&vm);
                 self.refused.remove(&vm);
                 continue;
             }
-            let order = self.orders.get(&vm).map(|(order, _)| order);
+            let order = self.ordered.get(&vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
-                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
+                let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+                o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.has_run(&vm, since);
+            let restart = self.guests.restarts.has_run(&vm, since) || mutant!(StartWithoutOrder);
             if (ordered || restart) && !self.guests.has_ended(&vm, since) {
                 self.start(&vm, since, &ledger);
             }
@@ -68,16 +74,22 @@ impl Machine {
         if stays_off && self.shutdowns.awaits_word(vm, now) {
             return;
         }
-        if !self.guests.may_start_again(vm, since, &self.config, now) {
-            let times = self.guests.exits(vm);
+        if !self.guests.restarts.may_start_again(vm, since, &self.config, now) {
+            let times = self.guests.restarts.exits(vm);
             self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
+            return;
+        }
+        let limit = self.config.limits.parallel_starts.max(1);
+        if self.guests.starting() >= limit {
+            let why = alloc::format!("it waits its turn: {limit} starts are under way here");
+            self.refused.insert(vm.clone(), why);
             return;
         }
         match self.lease.may_start(&self.config, now) {
             Ok(not_after) => {
-                self.guests.permit(vm, since, now);
+                self.guests.permit(vm, since, not_after, now);
                 self.shutdowns.on_started(vm);
-                self.orders.remove(vm);
+                self.ordered.remove(vm);
                 let (vm, xml) = (vm.clone(), entry.spec.xml);
                 self.out.push(Action::StartVm { vm, xml, not_after });
             }
@@ -97,19 +109,25 @@ impl Machine {
     }
 
     pub(crate) fn on_start_ended(&mut self, vm: &VmId, result: Result<(), String>) {
-        self.guests.on_start_ended(vm, self.out.now);
+        let now = self.out.now;
+        let not_after = self.guests.on_start_ended(vm, now);
         self.guests.scan_if(true, &mut self.out);
-        if let Err(why) = result {
-            let text = alloc::format!("{} could not be started here: {why}", self.vm_name(vm));
-            let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
-            self.out.record(note.vm(vm).node(self.config.me.node));
+        let Err(why) = result else { return self.guests.restarts.on_started(vm) };
+        let text = alloc::format!("{} could not be started here: {why}", self.vm_name(vm));
+        let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
+        self.out.record(note.vm(vm).node(self.config.me.node));
+        // Withdrawn by us, or too late for any start: that is not the VM's fault.
+        let stopped = self.guests.is_destroying(vm) || !self.lease.is_good(&self.config, now);
+        let late = not_after.is_none_or(|limit| now > limit);
+        if !(stopped || late && self.guests.restarts.is_excused(vm)) {
             self.give_up(vm, why);
         }
     }
 
     pub(crate) fn on_guest_exited(&mut self, vm: &VmId) {
         let exit = self.shutdowns.on_exited(vm, self.out.now);
-        self.guests.on_exited(vm, exit == Exit::Died, self.out.now);
+        let window = self.config.limits.budget_window;
+        self.guests.on_exited(vm, exit == Exit::Died, window, self.out.now);
         self.guests.scan_if(true, &mut self.out);
         if !self.guests.is_ha(vm) {
             return;
@@ -121,8 +139,11 @@ impl Machine {
         let text = alloc::format!("{} has ended here", self.vm_name(vm));
         let note = Note::new(Kind::VmExited, "PROTOCOL 7", text);
         self.out.record(note.vm(vm).node(self.config.me.node));
-        if self.guests.exits(vm) >= EXIT_LIMIT {
-            self.give_up(vm, alloc::format!("it ended {EXIT_LIMIT} times"));
+        let exits = self.guests.restarts.exits(vm);
+        let ledger = self.register.ledger();
+        let budget = ledger.vms.get(vm).map_or(0, |entry| entry.spec.max_restarts);
+        if exits > budget {
+            self.give_up(vm, alloc::format!("it ended {exits} times within {window}"));
         }
     }
 

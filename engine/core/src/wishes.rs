@@ -2,10 +2,12 @@
 //! remedy. Nothing is done here: owners read what is committed, and do it (`duty.rs`, `shutdown.rs`).
 
 use crate::decision::Kind;
+use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
 use crate::message::Change;
 use crate::outbox::Note;
+use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -16,6 +18,8 @@ pub(crate) struct Desk<'a> {
     pub stamp: Stamp,
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
+    /// For switching HA off and on.
+    pub outlook: &'a Outlook,
 }
 
 impl Desk<'_> {
@@ -32,6 +36,13 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::Disarm { limit, reason } => {
+                Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
+            }
+            Change::Arm => {
+                let why = "an operator said so";
+                Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
+            }
             _ => Err("not known to this version".into()),
         }
     }
@@ -60,6 +71,11 @@ impl Desk<'_> {
                 "another VM is called {}: UUID {}; rename one of them",
                 spec.name,
                 other.spec.id
+            ));
+        }
+        if let Some(circle) = circle(next, spec) {
+            return Err(alloc::format!(
+                "each of these would wait for the next to run: {circle}; leave one of them out of `after`"
             ));
         }
         if let Some(known) = next.vms.get_mut(&spec.id) {

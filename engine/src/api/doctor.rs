@@ -16,7 +16,7 @@ pub(super) async fn doctor(State(agent): State<Arc<Agent>>) -> Result<Json<Repor
                 let facts = Facts {
                     timing: live.timing.clone(),
                     read_back: live.read_back.as_ref().and_then(|said| said.get()),
-                    storage: agent.config.storage.display().to_string(),
+                    storage: agent.config.storage.to_string(),
                     warnings: agent.warnings_by_finder(),
                 };
                 Report::live(&agent.config, &snapshot, &facts)

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
+use crate::systemd;
 use crate::watchdog::ReadBack;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,12 +107,14 @@ impl Agent {
             return;
         }
         tracing::warn!(reason, "waiting; HA is not active on this node");
+        systemd::notify(&format!("STATUS=waiting: {reason}"));
         *phase = Phase::Waiting(reason);
     }
 
     /// The machine runs.
     pub(super) fn begin(&self, live: Arc<Live>) {
         *self.phase() = Phase::Live(live);
+        systemd::notify("STATUS=HA is active on this node");
     }
 
     /// What exists once the machine runs.

@@ -15,7 +15,7 @@ use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
 use crate::hook;
 use crate::journal::Journal;
-use crate::pages::{self, ClusterFile, PageStore};
+use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
 use crate::virtualization;
@@ -34,6 +34,8 @@ use steadfast_core::time::{Instant, Millis};
 
 /// How often a missing part is looked for.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often corosync's time-outs are compared with those in use.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// How long corosync's map is waited for.
 const CMAP_PATIENCE: Duration = Duration::from_secs(2);
 /// What corosync said last, in the run directory: an agent that restarts while corosync is down still knows
@@ -80,6 +82,8 @@ pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
         .map_err(|error| Failure::Broken(anyhow::Error::from(error).context("no thread")))?;
     let parts = gather(agent, &events)?;
     let name = check_cluster(&agent.config, parts.pages.cluster(), parts.me)?;
+    agent.warn("fence", unknown_victims(&agent.config, parts.pages.cluster()));
+    corosync_check(agent, parts.timing.membership);
     let assembled = assemble(agent, &parts, &inbox, &events, &name);
     let (driver, first, now) = assembled.map_err(Failure::Broken)?;
     driver.run(first, now);
@@ -98,8 +102,8 @@ fn gather(agent: &Agent, events: &Sink) -> Result<Parts, Problems> {
     let known = wait(agent, || known_cluster(&config.run, boot));
     let timing = config.timing(known.membership)?;
     let me = known.local;
-    let open = || pages::open(&config.storage, me, config.run.clone(), Arc::clone(events));
-    let pages = wait(agent, open);
+    let mut opening = Opening::new(config.storage.clone());
+    let pages = wait(agent, || opening.open(me, &config.run, Arc::clone(events)));
     // After the store: its lock is what makes the earlier incarnation surely dead.
     let record = wait(agent, || next_incarnation(&config.run, boot));
     Ok(Parts { boot, me, timing, pages, record })
@@ -150,18 +154,9 @@ fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<St
         problems.push(Problem::new(
             format!(
                 "mismatched cluster: the configuration says {:?}, {} says {:?}",
-                config.cluster,
-                config.storage.display(),
-                stored.cluster
+                config.cluster, config.storage, stored.cluster
             ),
-            "set cluster.name or storage.directory right",
-        ));
-    }
-    let names: Vec<&str> = stored.nodes.iter().map(|node| node.name.as_str()).collect();
-    for fence in config.fence.iter().filter(|fence| !names.contains(&fence.node.as_str())) {
-        problems.push(Problem::new(
-            format!("[[fence]] names node {:?}, which the cluster does not have", fence.node),
-            format!("its nodes are {}", names.join(", ")),
+            format!("set cluster.name or {} right", config.storage.key()),
         ));
     }
     if !problems.is_empty() {
@@ -169,6 +164,45 @@ fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<St
     }
     let found = stored.nodes.iter().find(|node| node.id == me);
     Ok(found.map_or_else(|| me.to_string(), |node| node.name.clone()))
+}
+
+/// A typing error, or a node that is yet to be added: no reason to leave guests alone.
+fn unknown_victims(config: &Config, stored: &ClusterFile) -> Option<String> {
+    let known = |name: &String| stored.nodes.iter().any(|node| node.name == *name);
+    let victims = config.fence.iter().map(|fence| &fence.node).filter(|name| !known(name));
+    let unknown: Vec<&str> = victims.map(String::as_str).collect();
+    (!unknown.is_empty()).then(|| {
+        let names: Vec<&str> = stored.nodes.iter().map(|node| node.name.as_str()).collect();
+        format!(
+            "[[fence]] names {}, which the cluster did not have when this agent started (it had {}): correct \
+             it, or, once that node was added, restart this agent (guests keep running)",
+            unknown.join(", "),
+            names.join(", ")
+        )
+    })
+}
+
+/// Corosync's time-outs may follow from the number of nodes, which changes while the agent runs.
+fn corosync_check(agent: &Arc<Agent>, membership: Millis) {
+    let agent = Arc::clone(agent);
+    let thread = std::thread::Builder::new().name("corosync-check".into());
+    let spawned = thread.spawn(move || {
+        loop {
+            std::thread::sleep(CHECK_EVERY);
+            // Corosync's absence is told by others.
+            let Ok(now) = corosync::read_membership_time() else { continue };
+            let trouble = (now != membership).then(|| {
+                format!(
+                    "corosync needs {now} to notice a silent node, this agent reckons with {membership}: \
+                     restart it (guests keep running)"
+                )
+            });
+            agent.warn("corosync", trouble);
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "corosync's time-outs are not watched");
+    }
 }
 
 type Running = (Driver, steadfast_core::step::Step, Instant);

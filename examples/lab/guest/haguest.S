@@ -5,6 +5,7 @@
  *   .  it read its record (sector 1 of the first IDE disk), found its own, and wrote the next
  *   X  the record was written by somebody else since: this guest runs twice
  *   E  the disk reported an error        N  there is no disk
+ *   S  the power button was pressed (ACPI): it switches itself off
  *
  * The record is { count, tag }; the tag is the time-stamp counter at start, so every start has its
  * own. The first read after a start accepts any record, and goes on counting from it.
@@ -18,6 +19,9 @@
         .set    TICKS, 0x46c            /* where a PC BIOS counts timer interrupts, too */
         .set    RECORD, 0x1000
         .set    TICKS_PER_SECOND, 18
+        .set    POWER, 0xb000           /* where we put the power management's registers */
+        .set    BUTTON, 0x0100
+        .set    SLEEP, 0x2000           /* to the state 0: off */
 
 _start: cli
         xorw    %ax, %ax
@@ -69,6 +73,24 @@ _start: cli
         outb    %al, $0x40
         outb    %al, $0x40
 
+        /* The power button: function 3 of the chip set (00:01.3) has its registers at POWER, in use, and may say
+         * that the button was pressed. */
+        movl    $0x80000b40, %eax
+        movw    $0xcf8, %dx
+        outl    %eax, %dx
+        movl    $POWER + 1, %eax
+        movw    $0xcfc, %dx
+        outl    %eax, %dx
+        movl    $0x80000b80, %eax
+        movw    $0xcf8, %dx
+        outl    %eax, %dx
+        movb    $1, %al
+        movw    $0xcfc, %dx
+        outb    %al, %dx
+        movw    $BUTTON, %ax
+        movw    $POWER + 2, %dx
+        outw    %ax, %dx
+
         rdtsc
         movl    %eax, %ebp              /* ebp: my tag */
         xorl    %edi, %edi              /* edi: the count I wrote last, 0 = none yet */
@@ -115,9 +137,21 @@ failed: call    put                     /* al: '.', 'E' or 'N' */
         movl    TICKS, %ebx
         addl    $TICKS_PER_SECOND, %ebx
 nap:    hlt
+        movw    $POWER, %dx
+        inw     %dx, %ax
+        testw   $BUTTON, %ax
+        jnz     off
         cmpl    %ebx, TICKS
         jb      nap
         jmp     second
+
+off:    movb    $'S', %al
+        call    put
+        movw    $SLEEP, %ax
+        movw    $POWER + 4, %dx
+        outw    %ax, %dx
+        hlt
+        jmp     off
 
 /* Starts command al on sector 1. Carry and a letter in al when that fails. */
 transfer:

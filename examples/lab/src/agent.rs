@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::fence;
-use crate::lab::{Lab, Node, SHARED};
+use crate::lab::{Lab, Node, SHARED, Storage};
 use crate::net;
+use crate::san;
 use crate::sys;
 use crate::wait;
 
@@ -17,6 +19,8 @@ pub const DAEMON: &str = "steadfastd";
 const CONFIG: &str = "/etc/steadfast/steadfast.toml";
 /// What every node starts with. The build also makes the examples, which are for tests to drop.
 const SHIPPED_POLICIES: [&str; 3] = ["node-priority.wasm", "placement.wasm", "risk.wasm"];
+/// The agents' store, if it is a directory.
+const DIRECTORY: &str = "/mnt/shared/steadfast";
 /// Present when the shared storage was given its empty pages and ledger.
 const INITIALISED: &str = "storage.initialised";
 
@@ -45,11 +49,12 @@ preset = "{preset}"
 labels = {{ rack = "{rack}" }}
 
 [storage]
-directory = "{SHARED}/steadfast"
+{store}
 shared_paths = ["{SHARED}"]
 
 [libvirt]
 uri = "qemu:///system"
+migrate_uri = "qemu+tcp://{{node}}/system"
 
 [watchdog]
 device = "unix:/run/lab/watchdog.sock"
@@ -71,6 +76,7 @@ directory = "/run/steadfast"
 never_paused = true
 "#,
         preset = lab.options.preset,
+        store = store(lab),
         rack = node.rack(),
         verification = net::VERIFICATION,
     );
@@ -85,6 +91,24 @@ never_paused = true
         }
     }
     text
+}
+
+/// libvirt's folder of hooks is the node's own: each libvirtd asks the agent of its node.
+pub fn install_hook(lab: &Lab, node: Node) -> Result<()> {
+    let etc = lab.home(node).join("etc");
+    let steadfast = lab.program("steadfast");
+    let mut install = Command::new(&steadfast);
+    install.args(["node", "install-hook", "--config"]).arg(etc.join("steadfast/steadfast.toml"));
+    install.arg("--hooks").arg(etc.join("libvirt/hooks")).arg("--program").arg(&steadfast);
+    sys::run(&mut install).map(drop)
+}
+
+/// Where the agents keep pages and ledger, as their configuration says it.
+fn store(lab: &Lab) -> String {
+    match lab.options.storage {
+        Storage::Directory => format!("directory = \"{DIRECTORY}\""),
+        Storage::Block => format!("device = \"{}\"", san::DEVICE),
+    }
 }
 
 /// The fence agent is this program under another name.
@@ -105,8 +129,11 @@ impl Lab {
 
     /// Once in a lab's life, before the first agent starts.
     pub fn init_storage(&self) -> Result<()> {
-        let directory = format!("{SHARED}/steadfast");
-        let mut args = vec!["storage", "init", "--directory", &directory, "--cluster", "lab"];
+        let mut args = vec!["storage", "init", "--cluster", "lab"];
+        match self.options.storage {
+            Storage::Directory => args.extend(["--directory", DIRECTORY]),
+            Storage::Block => args.push(san::DEVICE),
+        }
         let names: Vec<String> = self.nodes().map(|node| format!("{}={node}", node.0)).collect();
         for name in &names {
             args.extend(["--node", name]);
@@ -127,14 +154,23 @@ impl Lab {
         self.start(node, DAEMON, self.program(DAEMON), &["--config", CONFIG])
     }
 
+    /// As `systemctl stop` does it.
+    pub fn stop_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGTERM)
+    }
+
     /// SIGKILL, and nothing else of the node. Its watchdog goes on counting.
     pub fn kill_agent(&self, node: Node) -> Result<()> {
+        self.end_agent(node, Signal::SIGKILL)
+    }
+
+    fn end_agent(&self, node: Node, signal: Signal) -> Result<()> {
         let agents = self.named(node, DAEMON);
         if agents.is_empty() {
             bail!("no agent runs on {node}: start it with `lab agent {node} start`");
         }
         for agent in &agents {
-            agent.signal(Signal::SIGKILL);
+            agent.signal(signal);
         }
         wait::until(&format!("end of the agent of {node}"), Duration::from_secs(10), || {
             Ok(agents.iter().all(|agent| !agent.is_alive()).then_some(()))
@@ -158,5 +194,12 @@ mod tests {
         assert_eq!(with.matches("[[fence]]").count(), 3);
         assert!(with.contains("rack = \"r2\""));
         assert!(!text(Options { fence_agent: false, ..Options::default() }).contains("fence"));
+    }
+
+    #[test]
+    fn the_store_is_a_directory_or_a_device() {
+        assert!(text(Options::default()).contains("directory = \"/mnt/shared/steadfast\""));
+        let block = text(Options { storage: Storage::Block, ..Options::default() });
+        assert!(block.contains("device = \"/run/lab/san\"") && !block.contains("/steadfast\"\nsh"));
     }
 }

@@ -15,6 +15,8 @@ const SOCKET: &str = "run/steadfast/api.sock";
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
+    /// The node that tells.
+    pub node: Option<Named>,
     pub leader: Option<Named>,
     #[serde(default)]
     pub term: u64,

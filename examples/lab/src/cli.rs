@@ -10,7 +10,7 @@ use steadfast_lab::failover::Role;
 use steadfast_lab::faultfs::{self, Mode};
 use steadfast_lab::faults::Cut;
 use steadfast_lab::guard::Guard;
-use steadfast_lab::lab::{Coefficient, Lab, Node, Options};
+use steadfast_lab::lab::{Coefficient, Lab, Node, Options, Storage};
 use steadfast_lab::{demo, init, measure, node, power, status, sys};
 
 #[derive(Parser)]
@@ -59,7 +59,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Kill or start a node's agent alone
+    /// Start, stop or kill a node's agent alone
     Agent { node: Node, action: AgentAction },
     /// Define and start one more guest
     AddVm {
@@ -125,6 +125,9 @@ struct UpOptions {
     /// No agents: corosync, libvirt and guests alone
     #[arg(long)]
     no_agent: bool,
+    /// What the agents keep pages and ledger on
+    #[arg(long, default_value = "directory")]
+    storage: Storage,
     /// Folder of .wasm policies for every node
     #[arg(long, env = "STEADFAST_LAB_POLICIES")]
     policies: Option<PathBuf>,
@@ -139,6 +142,7 @@ enum Switch {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AgentAction {
     Start,
+    Stop,
     Kill,
     Restart,
 }
@@ -197,10 +201,12 @@ fn on_running_lab(lab: &Lab, command: Command) -> Result<()> {
         }
         Command::Agent { node, action } => {
             lab.check(node)?;
-            if action != AgentAction::Start {
-                lab.kill_agent(node)?;
+            match action {
+                AgentAction::Start => lab.start_agent(node),
+                AgentAction::Stop => lab.stop_agent(node),
+                AgentAction::Kill => lab.kill_agent(node),
+                AgentAction::Restart => lab.kill_agent(node).and_then(|()| lab.start_agent(node)),
             }
-            if action == AgentAction::Kill { Ok(()) } else { lab.start_agent(node) }
         }
         Command::AddVm { name, node, ha } => {
             lab.add_vm(&name, node)?;
@@ -241,6 +247,7 @@ fn start(run: &Path, options: UpOptions) -> Result<Lab> {
             preset: options.preset,
             bare,
             no_agent: options.no_agent,
+            storage: options.storage,
             policies: options.policies,
         },
     )?;

@@ -15,7 +15,7 @@ use nix::unistd::Uid;
 use crate::lab::{Lab, Node, SHARED};
 use crate::power_log::Cause;
 use crate::sys::{self, Process};
-use crate::{agent, corosync, init, libvirt, net, wait};
+use crate::{agent, corosync, init, libvirt, net, san, wait};
 
 /// A machine that also compiles may take this long to start a daemon.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -72,6 +72,7 @@ impl Lab {
         self.save()?;
         net::create(self)?;
         sys::make_dir(&self.backing())?;
+        san::create(self)?;
         libvirt::build_guest(self)?;
         agent::install_fence_agent(self)?;
         self.nodes().try_for_each(|node| self.furnish(node))?;
@@ -103,14 +104,47 @@ impl Lab {
         for name in ["corosync", "libvirt", "steadfast"] {
             let _ = fs::remove_dir_all(etc.join(name));
         }
-        let hosts: String =
-            self.nodes().map(|node| format!("{} {node}\n", node.address(0))).collect();
         sys::write(&etc.join("hostname"), format!("{node}\n"))?;
-        sys::write(&etc.join("hosts"), format!("127.0.0.1 localhost\n{hosts}"))?;
+        self.write_hosts(node)?;
         let _ = fs::remove_file(etc.join("machine-id"));
         sys::write(&etc.join("machine-id"), format!("{:032x}\n", 0x1ab_0000 + u32::from(node.0)))?;
         libvirt::configure(self, node)?;
-        agent::configure(self, node)
+        agent::configure(self, node)?;
+        if self.options.no_agent { Ok(()) } else { agent::install_hook(self, node) }
+    }
+
+    fn write_hosts(&self, node: Node) -> Result<()> {
+        let hosts: String =
+            self.nodes().map(|node| format!("{} {node}\n", node.address(0))).collect();
+        let file = self.home(node).join("etc/hosts");
+        sys::write(&file, format!("127.0.0.1 localhost\n{hosts}"))
+    }
+
+    /// One more node: known to corosync, powered on, its agent started; the cluster does not know it yet.
+    pub fn add_node(&mut self) -> Result<Node> {
+        let node = Node(self.options.nodes + 1);
+        if node.0 > crate::lab::MAX_NODES {
+            bail!("a lab has at most {} nodes", crate::lab::MAX_NODES);
+        }
+        self.options.nodes = node.0;
+        self.save()?;
+        net::connect(self, node)?;
+        self.furnish(node)?;
+        self.nodes().try_for_each(|node| self.write_hosts(node))?;
+        corosync::reconfigure(self)?;
+        self.boot(node)?;
+        self.wait_for_membership()?;
+        Ok(node)
+    }
+
+    /// Powers the last node off for good, and takes it out of corosync's node list.
+    pub fn remove_node(&mut self) -> Result<()> {
+        let node = Node(self.options.nodes);
+        self.power_off(node, Cause::Down)?;
+        self.options.nodes -= 1;
+        self.save()?;
+        corosync::reconfigure(self)?;
+        self.wait_for_membership()
     }
 
     /// Powers a node on and starts everything in it, as its boot would.
@@ -127,7 +161,7 @@ impl Lab {
         let faultfs = ["faultfs", &backing.to_string_lossy(), SHARED, "/run/lab/fault.sock"];
         self.start(node, "faultfs", self.program("steadfast-lab"), &faultfs)?;
         self.start(node, "corosync", "corosync", &["-f"])?;
-        self.start(node, "libvirtd", "libvirtd", &[])?;
+        self.start(node, "libvirtd", "libvirtd", &["--listen"])?;
         wait::until(&format!("start of {node}"), START_LIMIT, || {
             if self.power(node).is_none() {
                 bail!("{node} lost its power while it was starting");
@@ -136,6 +170,7 @@ impl Lab {
                 control.exists() && corosync::is_ready(self, node) && libvirt::is_ready(self, node);
             Ok(ready.then_some(()))
         })?;
+        san::attach(self, node)?;
         if self.runs_agents() { self.start_agent(node) } else { Ok(()) }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -11,19 +12,37 @@ use crate::sys;
 const LOG: &str = "corosync/corosync.log";
 const READY: &str = "Completed service synchronization, ready to provide service";
 
-/// Written once: all nodes have the same file and key.
+/// All nodes have the same file and key.
 pub fn configure(lab: &Lab) -> Result<()> {
     let mut key = [0; 256];
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut key))
         .context("cannot make corosync's key")?;
     for node in lab.nodes() {
-        let folder = lab.home(node).join("etc/corosync");
+        let folder = folder(lab, node);
         sys::make_dir(&folder)?;
         sys::write(&folder.join("corosync.conf"), configuration(lab))?;
         sys::write(&folder.join("authkey"), key)?;
     }
     Ok(())
+}
+
+/// The lab has another number of nodes: gives all of them the new node list, and has it read by those that run.
+pub fn reconfigure(lab: &Lab) -> Result<()> {
+    let key = fs::read(folder(lab, Node(1)).join("authkey")).context("n1 has no key")?;
+    for node in lab.nodes() {
+        let folder = folder(lab, node);
+        sys::make_dir(&folder)?;
+        sys::write(&folder.join("corosync.conf"), configuration(lab))?;
+        sys::write(&folder.join("authkey"), &key)?;
+    }
+    let running = lab.nodes().find(|node| lab.power(*node).is_some());
+    let running = running.context("no node is on: corosync reads its node list when it starts")?;
+    lab.exec(running, "corosync-cfgtool", &["-R"]).map(drop)
+}
+
+fn folder(lab: &Lab, node: Node) -> PathBuf {
+    lab.home(node).join("etc/corosync")
 }
 
 /// With a low token, the loss of one of two links would break the ring: knet looks at its links

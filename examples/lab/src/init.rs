@@ -16,8 +16,13 @@ use crate::sys;
 /// Present in the node's home when it is powered on; holds the boot id.
 pub const READY: &str = "ready";
 /// Folders that a node has for itself, besides `/etc`, `/run`, `/mnt` and `/dev/shm`.
-pub const PRIVATE: [&str; 4] =
-    ["/var/lib/corosync", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log"];
+pub const PRIVATE: [&str; 5] = [
+    "/var/lib/corosync",
+    "/var/lib/libvirt",
+    "/var/lib/steadfast",
+    "/var/cache/libvirt",
+    "/var/log",
+];
 
 const NONE: Option<&str> = None;
 

@@ -1,6 +1,7 @@
 //! libvirt's configuration in a node, and the lab's guests.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
@@ -12,19 +13,23 @@ use crate::sys;
 /// The guest's program, assembled when a lab comes up.
 const GUEST_SOURCE: &str = include_str!("../guest/haguest.S");
 const GUEST_ROM: &str = "guest/haguest.rom";
-/// Sector 1 is all that the guest uses.
 const DISK_BYTES: u64 = 1 << 20;
+/// Sector 1 is all that the guest uses.
+const RECORD_OFFSET: u64 = 512;
 
 /// Fresh settings: nothing of the machine's own libvirt, least of all its guests.
 pub fn configure(lab: &Lab, node: Node) -> Result<()> {
     let folder = lab.home(node).join("etc/libvirt");
     sys::make_dir(&folder)?;
-    // Without a host UUID of its own, a node would refuse migrations as "same host".
+    // Without a host UUID of its own, a node would refuse migrations as "same host". They come over TCP without a
+    // password: nobody else is on the lab's network.
     let daemon = format!(
         "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nunix_sock_group = \"root\"\n\
          host_uuid = \"00000000-0000-4000-8000-{:012}\"\n\
+         listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"{}\"\nauth_tcp = \"none\"\n\
          log_outputs = \"3:file:/var/log/libvirt/libvirtd.log\"\n",
-        node.0
+        node.0,
+        node.address(0)
     );
     // No control groups, namespaces or security drivers: the node has none. QEMU's own output goes
     // to a file, so that no virtlogd is needed.
@@ -126,6 +131,15 @@ impl Lab {
         for action in ["destroy", "undefine"] {
             let _ = self.exec(node, "virsh", &["--quiet", action, name]);
         }
+    }
+
+    /// The guest's own count of its seconds, from its disk: it goes on over restarts and moves.
+    pub fn count(&self, name: &str) -> Result<u32> {
+        let disk = self.backing().join(format!("disks/{name}.img"));
+        let mut count = [0; 4];
+        let file = fs::File::open(&disk).with_context(|| format!("no {}", disk.display()))?;
+        file.read_exact_at(&mut count, RECORD_OFFSET)?;
+        Ok(u32::from_le_bytes(count))
     }
 
     /// What the guest has printed on this node since the node's files were made.

@@ -29,7 +29,8 @@ pub fn create(lab: &Lab) -> Result<()> {
     lab.nodes().try_for_each(|node| connect(lab, node))
 }
 
-fn connect(lab: &Lab, node: Node) -> Result<()> {
+/// Gives a node its network namespace, and its cables to the switches.
+pub fn connect(lab: &Lab, node: Node) -> Result<()> {
     let namespace = lab.namespace(node);
     add_namespace(&namespace)?;
     let mut at_switch = String::new();

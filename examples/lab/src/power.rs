@@ -19,7 +19,7 @@ use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::lab::{Lab, Node};
+use crate::lab::{Lab, MAX_NODES, Node};
 use crate::power_log::Cause;
 use crate::sys::{self, Process};
 use crate::wait;
@@ -36,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 impl Lab {
     /// Starts the daemon and waits until every socket is there.
     pub fn start_power(&self) -> Result<()> {
-        for node in self.nodes() {
+        for node in every_node() {
             sys::make_dir(&self.sockets(node))?;
         }
         let log = File::create(self.run.join("power.out"))?;
@@ -55,7 +55,7 @@ impl Lab {
                 bail!("the power daemon ended: see {}", self.run.join("power.out").display());
             }
             // The FIFO is made last.
-            let ready = self.nodes().all(|node| self.sockets(node).join(SYSRQ).exists());
+            let ready = every_node().all(|node| self.sockets(node).join(SYSRQ).exists());
             Ok(ready.then_some(()))
         })
     }
@@ -86,10 +86,15 @@ impl Lab {
     }
 }
 
+/// Also those that may be added later: they find their watchdog, like a new server in its rack.
+fn every_node() -> impl Iterator<Item = Node> {
+    (1..=MAX_NODES).map(Node)
+}
+
 /// The daemon. Never returns unless it cannot start.
 pub fn serve(lab: &Lab) -> Result<()> {
     nix::unistd::setsid().context("cannot leave the caller's session")?;
-    for node in lab.nodes() {
+    for node in every_node() {
         let folder = lab.sockets(node);
         let watchdogs = listen(&folder.join(WATCHDOG_SOCKET))?;
         let switches = listen(&folder.join(POWER_SOCKET))?;
@@ -226,6 +231,9 @@ fn switch(lab: &Lab, mut stream: UnixStream) -> Result<()> {
 }
 
 fn operate(lab: &Lab, request: &str) -> String {
+    // The lab may have grown since.
+    let now = Lab::load(&lab.run);
+    let lab = now.as_ref().unwrap_or(lab);
     let Some((action, name)) = request.split_once(' ') else {
         return format!("error: {request:?} is not `off|on|status NODE`");
     };

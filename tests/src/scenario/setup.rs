@@ -12,6 +12,8 @@
 //! | `policies late`, `silent`, `wild` | honest |
 //! | `n3 starts off` | on |
 //! | `n3 has memory=4096` (MiB) | 65536 |
+//! | `witness on`, `witness off` | on with two nodes |
+//! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
 //! | `reboots take 8s`, `reboots never` (after a reset or a fence agent) | 20 s |
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
@@ -65,6 +67,8 @@ pub struct Setup {
     pub off: u64,
     /// Memory of nodes that have not 64 GiB.
     pub memory: BTreeMap<usize, u64>,
+    /// Limits of every machine.
+    pub limits: Limits,
     /// A node that went down comes back after this.
     pub reboot: Option<Time>,
     /// The story begins when nodes are switched on.
@@ -86,6 +90,7 @@ impl Default for Setup {
             mood: Mood::Honest,
             off: 0,
             memory: BTreeMap::new(),
+            limits: Limits::default(),
             reboot: Some(20 * SECOND),
             cold: false,
             heals: true,
@@ -128,6 +133,9 @@ impl Setup {
                 let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());
                 self.memory.insert(names.node(node)?, memory.ok_or("write memory=MIB")?);
             }
+            ["witness", "on"] => self.limits.witness = Some(true),
+            ["witness", "off"] => self.limits.witness = Some(false),
+            ["limit", name, value] => limit(&mut self.limits, name, value)?,
             ["reboots", "take", time] => self.reboot = Some(length(time)?),
             ["reboots", "never"] => self.reboot = None,
             ["begin", "cold"] => self.cold = true,
@@ -148,7 +156,7 @@ impl Setup {
         plan.fence_agents = self.fence_agents;
         plan.verification = self.verification;
         plan.never_paused = self.time_rule;
-        plan.limits = Limits::default();
+        plan.limits = self.limits.clone();
         plan.mood = self.mood;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
@@ -186,6 +194,23 @@ fn timing(preset: &str, changes: &[&str]) -> Result<Timing, String> {
     set(&mut timing.boot_grace, "boot_grace")?;
     set(&mut timing.fence_timeout, "fence_timeout")?;
     Ok(timing)
+}
+
+fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
+    let millis = || length(value).map(|time| Millis(time / MS));
+    let number = || value.parse::<u32>().map_err(|_| format!("not a number: {value}"));
+    match name {
+        "max_evictions" => limits.max_evictions = Some(number()? as usize),
+        "flaps" => limits.flaps = number()?,
+        "flap_window" => limits.flap_window = millis()?,
+        "parallel_starts" => limits.parallel_starts = number()? as usize,
+        "parallel_migrations" => limits.parallel_migrations = number()? as usize,
+        "migration_timeout" => limits.migration_timeout = millis()?,
+        "shutdown_timeout" => limits.shutdown_timeout = millis()?,
+        "budget_window" => limits.budget_window = millis()?,
+        _ => return Err(format!("no such limit: {name}")),
+    }
+    Ok(())
 }
 
 fn vm(name: &str, home: usize, rest: &[&str]) -> Result<VmSetup, String> {

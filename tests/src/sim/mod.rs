@@ -23,4 +23,5 @@ pub mod storage;
 pub mod trace;
 pub mod truth;
 pub mod watchdog;
+pub mod wishes;
 pub mod world;

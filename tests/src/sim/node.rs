@@ -393,8 +393,8 @@ impl World {
             Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
-            Action::CloseWatchdog
-            | Action::ShutDownVm { .. }
+            Action::CloseWatchdog => self.close_later(n, epoch),
+            Action::ShutDownVm { .. }
             | Action::MigrateVm { .. }
             | Action::AbortMigration { .. }
             | Action::PermitArrival { .. }

@@ -91,6 +91,7 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
+        self.revive_failed();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);
     }

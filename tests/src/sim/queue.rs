@@ -28,6 +28,13 @@ pub enum What {
     Io { op: usize, serial: u64 },
     /// A feed of the watchdog goes one stage further.
     Feed(FeedRun),
+    /// The agent closes the watchdog.
+    CloseWatchdog {
+        /// Node.
+        node: usize,
+        /// Agent.
+        epoch: u64,
+    },
     /// The watchdog may have run out.
     WatchdogDue { node: usize, boot: u64 },
     /// A start goes one stage further.
@@ -79,6 +86,7 @@ impl What {
             | Self::Send { node, .. }
             | Self::Join { node, .. } => Needs::Agent(*node),
             Self::Feed(run) => Needs::Agent(run.node),
+            Self::CloseWatchdog { node, .. } => Needs::Agent(*node),
             Self::Scan(run) => Needs::Agent(run.node),
             Self::Start(run) if run.in_agent() => Needs::Agent(run.node),
             Self::Start(run) => Needs::Node(run.node),

@@ -108,6 +108,23 @@ impl World {
         }
     }
 
+    /// Closes the watchdog, after feeds that are on their way.
+    pub fn close_later(&mut self, node: usize, epoch: u64) {
+        self.queue.push(self.now + 2 * MS, What::CloseWatchdog { node, epoch });
+    }
+
+    /// The watchdog is closed without firing; the record of its feeds goes with it.
+    pub fn close_watchdog(&mut self, n: usize, epoch: u64) {
+        if self.agent(n, epoch).is_none() {
+            return;
+        }
+        if let Some(boot) = self.nodes[n].boot.as_mut() {
+            (boot.watchdog, boot.fed) = (None, None);
+        }
+        self.note(n, || "watchdog closed".into());
+        self.tell(n, epoch, Event::WatchdogClosed);
+    }
+
     /// Hardware stands still: a watchdog's time-out does too.
     pub fn freeze_watchdogs(&mut self, nodes: u64, length: Time) {
         for n in (0..self.nodes.len()).filter(|n| nodes >> n & 1 == 1) {

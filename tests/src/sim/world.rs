@@ -12,6 +12,7 @@ use super::rng::Rng;
 use super::script::Script;
 use super::storage::Disk;
 use super::trace::Trace;
+use super::wishes::Wishes;
 use std::collections::BTreeMap;
 use steadfast_core::ids::VmId;
 use steadfast_core::ledger::Ledger;
@@ -61,6 +62,8 @@ pub struct World {
     pub ghost_next: bool,
     /// Faults are over.
     pub healed: bool,
+    /// What operators want of VMs under HA.
+    pub wishes: Wishes,
     /// What a story decides, instead of chance.
     pub script: Script,
     spinning: (Time, u64),
@@ -121,6 +124,7 @@ impl World {
             failing_starts: 0,
             ghost_next: false,
             healed: false,
+            wishes: Wishes::default(),
             script: Script::default(),
             spinning: (0, 0),
             plan,
@@ -184,6 +188,7 @@ impl World {
             What::Reform { members } => self.reform(members),
             What::Io { op, serial } => self.io(op, serial),
             What::Feed(run) => self.feed_on(run),
+            What::CloseWatchdog { node, epoch } => self.close_watchdog(node, epoch),
             What::WatchdogDue { node, boot } => self.watchdog_due(node, boot),
             What::Start(run) => self.start_on(run),
             What::Destroy(run) => self.destroy_on(run),

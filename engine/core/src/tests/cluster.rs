@@ -6,7 +6,7 @@ use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
 use crate::ids::{NodeId, VmId};
 use crate::kit::{at, config_of, id, node_priority, placement, slots, spec, vm};
-use crate::ledger::Standing;
+use crate::ledger::{Standing, VmSpec};
 use crate::machine::Machine;
 use crate::message::Change;
 use crate::page::{Pages, StorageError};
@@ -41,8 +41,12 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Nodes whose watchdog was closed.
+    pub closed: BTreeSet<u32>,
     /// Guests shut down when they are asked to.
     pub guests_listen: bool,
+    /// How long a start takes, once the process is there.
+    pub start_takes: u64,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -68,7 +72,9 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
+            closed: BTreeSet::new(),
             guests_listen: true,
+            start_takes: OTHER,
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -120,6 +126,13 @@ impl Cluster {
     pub fn ask_and_watch(&mut self, node: u32, change: Change) {
         self.ask(node, change);
         self.run(10_000);
+    }
+
+    /// `spec` runs on n3, and comes under HA.
+    pub fn enable(&mut self, spec: VmSpec) {
+        self.executing.insert((spec.id.clone(), 3));
+        self.run(6_000);
+        self.ask_and_watch(3, Change::EnableVm(Box::new(spec)));
     }
 
     /// The guest ends wherever it executes; with its own word if it shuts itself down.
@@ -259,8 +272,13 @@ impl Cluster {
     fn act_on_node(&mut self, node: u32, action: Action) {
         match action {
             Action::FeedWatchdog { .. } => {
+                self.closed.remove(&node);
                 let ended = at(self.now + 1);
                 self.later(node, 1, Event::WatchdogFed { ended });
+            }
+            Action::CloseWatchdog => {
+                self.closed.insert(node);
+                self.later(node, 1, Event::WatchdogClosed);
             }
             Action::ScanGuests => {
                 let here = self.executing.iter().filter(|(_, on)| *on == node);
@@ -271,7 +289,7 @@ impl Cluster {
             Action::StartVm { vm, not_after, .. } => {
                 assert!(at(self.now) <= not_after);
                 self.start(&vm, node);
-                self.later(node, OTHER, Event::StartEnded { vm, result: Ok(()) });
+                self.later(node, self.start_takes, Event::StartEnded { vm, result: Ok(()) });
             }
             Action::DestroyVm { vm, .. } => {
                 self.executing.remove(&(vm.clone(), node));

@@ -1,6 +1,7 @@
 //! Requests: sent until answered, decided once, answered at their commit.
 
 use super::*;
+use crate::disarm::Outlook;
 use crate::kit::{all_admitted, at, outbox, own_vm, sent, spec, stamp, who};
 use crate::wishes::tests::good;
 use std::boxed::Box;
@@ -34,7 +35,7 @@ fn take(
     }
     let mut out = outbox(1, 1_000);
     let good = good(&[2, 3]);
-    let desk = Desk { stamp: NEXT, good: &good };
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &Outlook::default() };
     let changed = enrolment.apply(next, &desk, COMMITTED, &mut Vec::new(), &mut out);
     (changed, replies(&mut out))
 }

@@ -1,8 +1,9 @@
 //! What may execute here: processes, not libvirt's word (PROTOCOL section 4, "none left").
 
 use super::*;
-use crate::kit::{at, config, genesis, outbox, own_vm, stamp, vm};
+use crate::kit::{at, genesis, outbox, own_vm, stamp, vm};
 
+const WINDOW: Millis = Millis(600_000);
 const SINCE: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 3 };
 
 /// A ledger with HA VMs of node n1.
@@ -52,7 +53,7 @@ fn none_left_needs_a_scan_begun_after_the_eviction_was_learnt() {
 #[test]
 fn none_left_needs_a_scan_begun_after_the_last_start_ended() {
     let mut guests = guests(&["db"]);
-    guests.permit(&vm("db"), SINCE, at(100));
+    guests.permit(&vm("db"), SINCE, at(9_000), at(100));
     guests.on_scanned(scan(150, &[], &[]));
     assert!(!guests.none_left(at(0)), "the start is in flight");
     guests.on_start_ended(&vm("db"), at(200));
@@ -76,13 +77,13 @@ fn a_start_of_an_earlier_incarnation_that_may_be_under_way_blocks_the_proof() {
 fn an_exit_is_news_and_not_proof_since_it_may_be_of_an_earlier_process() {
     let mut guests = guests(&["db"]);
     guests.on_scanned(scan(100, &["db"], &[]));
-    guests.on_exited(&vm("db"), true, at(200));
+    guests.on_exited(&vm("db"), true, WINDOW, at(200));
     assert!(guests.is_present(&vm("db")), "only a scan takes it away");
     assert!(!guests.none_left(at(0)));
 
     let mut guests = self::guests(&["db"]);
     guests.on_scanned(scan(100, &[], &[]));
-    guests.on_exited(&vm("db"), true, at(200));
+    guests.on_exited(&vm("db"), true, WINDOW, at(200));
     assert!(!guests.none_left(at(0)), "what exited now was not there when we looked");
     assert!(guests.is_uncertain(&vm("db")));
 }
@@ -110,7 +111,7 @@ fn a_rumour_adds_ha_vms_and_never_takes_one_away() {
 fn a_vm_is_stated_as_given_up_only_when_nothing_about_it_is_uncertain() {
     let state = |guests: &Guests| guests.state(&vm("db"));
     let mut guests = guests(&["db"]);
-    guests.permit(&vm("db"), SINCE, at(100));
+    guests.permit(&vm("db"), SINCE, at(9_000), at(100));
     assert_eq!(state(&guests), Some(GuestState::Starting));
     guests.on_start_ended(&vm("db"), at(200));
     guests.end(&vm("db"), SINCE, Ending::GivenUp("no such disk".into()));
@@ -142,10 +143,10 @@ fn a_statement_of_giving_up_ends_with_the_ownership_it_names() {
 #[test]
 fn an_incarnation_restarts_without_an_order_only_what_it_ran_under_the_same_ownership() {
     let mut guests = guests(&["db"]);
-    assert!(!guests.has_run(&vm("db"), SINCE));
-    guests.permit(&vm("db"), SINCE, at(100));
-    assert!(guests.has_run(&vm("db"), SINCE));
-    assert!(!guests.has_run(&vm("db"), stamp(1, 1, 9)));
+    assert!(!guests.restarts.has_run(&vm("db"), SINCE));
+    guests.permit(&vm("db"), SINCE, at(9_000), at(100));
+    assert!(guests.restarts.has_run(&vm("db"), SINCE));
+    assert!(!guests.restarts.has_run(&vm("db"), stamp(1, 1, 9)));
 }
 
 #[test]
@@ -166,22 +167,6 @@ fn a_destroy_is_repeated_until_the_process_is_gone() {
 }
 
 #[test]
-fn a_vm_that_ends_again_and_again_is_restarted_later_and_later() {
-    let mut guests = guests(&["db"]);
-    let (config, db, since) = (config(1), vm("db"), Stamp::default());
-    guests.permit(&db, since, at(500));
-    guests.on_exited(&db, true, at(1_000));
-    assert!(guests.may_start_again(&db, since, &config, at(1_000)), "the first time at once");
-    guests.on_exited(&db, true, at(2_000));
-    assert!(!guests.may_start_again(&db, since, &config, at(3_999)));
-    assert!(guests.may_start_again(&db, since, &config, at(4_000)));
-    guests.on_exited(&db, true, at(5_000));
-    assert_eq!(guests.exits(&db), 3);
-    guests.on_exited(&db, true, at(700_000));
-    assert_eq!(guests.exits(&db), 1, "after ten quiet minutes the sheet is clean");
-}
-
-#[test]
 fn a_scan_is_asked_for_when_due_and_not_twice_at_a_time() {
     let mut guests = guests(&[]);
     let mut out = outbox(1, 1_000);
@@ -196,25 +181,10 @@ fn a_scan_is_asked_for_when_due_and_not_twice_at_a_time() {
 }
 
 #[test]
-fn a_vm_that_comes_back_under_a_new_ownership_begins_with_a_clean_sheet() {
-    let mut guests = guests(&["db"]);
-    let (config, db) = (config(1), vm("db"));
-    let (old, new) = (stamp(1, 1, 3), stamp(1, 1, 9));
-    guests.permit(&db, old, at(500));
-    for ended in [1_000, 2_000, 3_000] {
-        guests.on_exited(&db, true, at(ended));
-    }
-    assert!(!guests.may_start_again(&db, old, &config, at(3_100)));
-    assert!(guests.may_start_again(&db, new, &config, at(3_100)));
-    guests.permit(&db, new, at(3_100));
-    assert_eq!(guests.exits(&db), 0);
-}
-
-#[test]
 fn a_guest_without_ha_may_end_as_often_as_it_likes() {
     let mut guests = guests(&["db"]);
     for ended in [1_000, 2_000, 3_000] {
-        guests.on_exited(&vm("scratch"), true, at(ended));
+        guests.on_exited(&vm("scratch"), true, WINDOW, at(ended));
     }
-    assert_eq!(guests.exits(&vm("scratch")), 0);
+    assert_eq!(guests.restarts.exits(&vm("scratch")), 0);
 }

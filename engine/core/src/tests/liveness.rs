@@ -13,6 +13,10 @@ fn due(stage: &Stage) -> Vec<(NodeId, EvictionReason)> {
     stage.liveness.due(&stage.facts())
 }
 
+fn is_watchful(stage: &Stage) -> bool {
+    stage.liveness.is_watchful(&stage.config, stage.facts().now)
+}
+
 fn with_agent(node: u32) -> Stage {
     let mut stage = Stage::settled();
     stage.config.fence_agents.insert(id(node));
@@ -33,7 +37,7 @@ fn a_node_that_stops_beating_is_suspect_first() {
     stage.life(3).beats = false;
     stage.run(1_500);
     assert_eq!(status(&stage, 3), Status::Suspect);
-    assert!(stage.liveness.anyone_suspect());
+    assert!(is_watchful(&stage));
     assert_eq!(due(&stage), []);
 }
 
@@ -123,6 +127,18 @@ fn nobody_is_network_isolated_while_our_side_does_not_reach_its_verification_ips
         assert_eq!(status(&stage, 3), Status::Excluded, "n{blind} reaches nothing");
         assert_eq!(due(&stage), []);
     }
+}
+
+#[test]
+fn a_node_that_has_just_left_the_view_is_looked_at_more_often_until_its_page_has_told() {
+    let mut stage = with_agent(3);
+    stage.see(&[1, 2]);
+    stage.life(3).beats = false;
+    stage.run(4_500);
+    assert!(is_watchful(&stage), "excluded, or dead?");
+    stage.run(1_500);
+    assert_eq!(status(&stage, 3), Status::Excluded);
+    assert!(!is_watchful(&stage), "its page lives: excluded for good");
 }
 
 #[test]

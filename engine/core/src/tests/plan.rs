@@ -221,19 +221,3 @@ fn an_enrolment_is_acknowledged_when_its_owner_and_every_admitted_node_have_read
     stage.run(5_000);
     assert!(!acknowledged(&stage), "it said so once and beats no more");
 }
-
-#[test]
-fn a_vm_that_runs_has_a_clean_sheet() {
-    use crate::guest::GuestReport;
-    let mut stage = Stage::settled();
-    own_vm(&mut stage.ledger, "db", 3, EARLIER);
-    stage.ledger.vms.get_mut(&vm("db")).unwrap().failed_on = [id(2)].into();
-    let mut says = |state| {
-        stage.life(3).beat.guests = [GuestReport { vm: vm("db"), state }].into();
-        stage.run(500);
-        let mut next = stage.ledger.clone();
-        forgive_failures(&mut next, &stage.facts()) && next.vms[&vm("db")].failed_on.is_empty()
-    };
-    assert!(!says(GuestState::Starting));
-    assert!(says(GuestState::Running));
-}

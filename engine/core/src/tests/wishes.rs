@@ -21,7 +21,7 @@ fn enable(name: &str) -> Change {
 fn asked(ledger: &Ledger, change: &Change, are_good: bool) -> Result<(bool, Ledger), String> {
     let good = if are_good { good(&[1, 2, 3]) } else { Vec::new() };
     let mut next = ledger.clone();
-    let desk = Desk { stamp: NEXT, good: &good };
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &Outlook::default() };
     let changed = desk.apply(&mut next, id(2), change, &mut Vec::new())?;
     Ok((changed, next))
 }

@@ -1,0 +1,261 @@
+//! HA off and on for everybody (PROTOCOL section 7, disarm).
+//!
+//! Why a VM still never runs twice: while the ledger says *disarmed*, the leader evicts, fences, relocates and orders nothing. A node
+//! stops enforcing its lease only when its own page on disk says so, and from then on no time proves it dead: rule 4
+//! counts only pages that show the *last* arming (`plan.rs`, `eviction.rs`). A node that never hears of the arming is waited
+//! for, or fenced. A disarming is put off while a node is evicted without proof or a VM has no place.
+
+use crate::action::Action;
+use crate::decision::Kind;
+use crate::guest::GuestState;
+use crate::heartbeat::Cycle;
+use crate::ids::{NodeId, Stamp, VmId};
+use crate::ledger::{Disarm, Ledger};
+use crate::liveness::Facts;
+use crate::machine::Machine;
+use crate::outbox::{Note, Outbox};
+use crate::recovery::is_orphan;
+use crate::time::{Instant, Millis};
+use alloc::{string::String, vec::Vec};
+
+/// A watchdog that was not closed is closed again after this.
+const CLOSE_AGAIN: Millis = Millis(2_000);
+
+/// What this node has read of it, and done.
+#[derive(Debug, Default)]
+pub(crate) struct Disarming {
+    /// The commit that disarmed, by the newest ledger read with proof.
+    pub read: Option<Stamp>,
+    /// It is in force here: this node's page on disk says so, or there is no lease to enforce.
+    pub in_force: bool,
+    /// The arming commit of the newest ledger read with proof.
+    pub arming: Stamp,
+    /// When it was armed again here.
+    pub ended: Option<Instant>,
+    close_asked: Option<Instant>,
+    closed: bool,
+    /// This leader first led with that disarming then: its limit counts from there.
+    led: Option<(Stamp, Instant)>,
+}
+
+impl Ledger {
+    /// HA is off: disarmed, and not put off.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.disarm.as_ref().is_some_and(|disarm| !disarm.pending)
+    }
+}
+
+impl Disarming {
+    fn on_proved(&mut self, ledger: &Ledger, now: Instant) {
+        let since = ledger.disarm.as_ref().filter(|d| !d.pending).map(|disarm| disarm.since);
+        if since.is_none() && self.in_force {
+            self.ended = Some(now);
+        }
+        if since != self.read {
+            (self.read, self.in_force) = (since, false);
+            (self.close_asked, self.closed) = (None, false);
+        }
+        self.arming = ledger.armed_since;
+    }
+
+    /// Closes the watchdog, until it is closed.
+    fn close(&mut self, out: &mut Outbox) {
+        let asked = self.close_asked.is_some_and(|at| out.now.since(at) < CLOSE_AGAIN);
+        if !self.closed && !asked {
+            self.close_asked = Some(out.now);
+            out.push(Action::CloseWatchdog);
+        }
+    }
+}
+
+impl Machine {
+    /// HA is off here: nothing is started, stopped, adopted or expelled.
+    pub(crate) fn is_disarmed(&self) -> bool {
+        self.disarming.in_force
+    }
+
+    /// A ledger was read with proof.
+    pub(crate) fn read_disarming(&mut self, ledger: &Ledger) {
+        let before = self.disarming.read;
+        self.disarming.on_proved(ledger, self.out.now);
+        let after = self.disarming.read;
+        // Neither fed by this incarnation nor inherited: no lease is enforced that could still end.
+        if after.is_some() && self.lease.is_unused() {
+            self.begin_disarmed();
+        }
+        if before != after {
+            let text = match &ledger.disarm {
+                Some(disarm) if after.is_some() => {
+                    alloc::format!("HA is off, nothing is touched: {}", disarm.reason)
+                }
+                _ => "HA is on again".into(),
+            };
+            self.out.record(Note::new(Kind::Disarm, "PROTOCOL 7", text).node(self.me()));
+            self.heartbeat.hurry(self.out.now, Millis(0));
+        }
+    }
+
+    /// A cycle is complete: what its page said of disarming is on disk.
+    pub(crate) fn on_page_written(&mut self, cycle: &Cycle) {
+        let own = cycle.pages.get(&self.me()).and_then(Option::as_ref);
+        let written = own.filter(|_| cycle.start.is_some()).and_then(|page| page.disarmed);
+        if written.is_some() && written == self.disarming.read {
+            self.begin_disarmed();
+        }
+    }
+
+    fn begin_disarmed(&mut self) {
+        self.disarming.in_force = true;
+        self.lease.may_reopen();
+    }
+
+    /// What there is to do for a node's own guests while HA is off: look at them, and let go of the watchdog.
+    pub(crate) fn leave_guests(&mut self) {
+        self.guests.scan_if(false, &mut self.out);
+        self.ordered.clear();
+        self.disarming.close(&mut self.out);
+    }
+
+    pub(crate) fn on_watchdog_closed(&mut self) {
+        if self.is_disarmed() {
+            self.disarming.closed = true;
+            self.lease.on_closed();
+        }
+    }
+
+    /// A rumour says that HA is off, and this incarnation knows of no lease: nothing is stopped before a proof says otherwise.
+    pub(crate) fn may_be_disarmed(&self) -> bool {
+        self.lease.is_unused() && self.register.ledger().disarm.is_some()
+    }
+}
+
+/// What the leader has to know to switch HA off and on.
+#[derive(Debug, Default)]
+pub(crate) struct Outlook {
+    /// Why HA cannot be switched off now: somebody's death is not proved, or a VM has no place.
+    pub obstacle: Option<String>,
+    /// VMs that run on one other node than their owner, who says that it does not run them.
+    pub moved: Vec<(VmId, NodeId)>,
+}
+
+impl Outlook {
+    pub fn of(facts: &Facts<'_>) -> Self {
+        let moved = |vm: &VmId| Some((vm.clone(), moved_to(vm, facts)?));
+        let vms = facts.ledger.vms.keys().filter(|_| facts.ledger.is_off());
+        Self { obstacle: obstacle(facts), moved: vms.filter_map(moved).collect() }
+    }
+}
+
+/// The leader's part: carries out what was put off, and arms again when the limit is over. True if `next` changed.
+pub(crate) fn keep(
+    next: &mut Ledger,
+    stamp: Stamp,
+    disarming: &mut Disarming,
+    facts: &Facts<'_>,
+    notes: &mut Vec<Note>,
+) -> bool {
+    let Some(disarm) = next.disarm.clone() else {
+        disarming.led = None;
+        return false;
+    };
+    if disarm.pending {
+        return obstacle(facts).is_none() && begin(next, stamp, disarm, notes);
+    }
+    let led = disarming.led.filter(|(since, _)| *since == disarm.since);
+    let (_, since) = *disarming.led.insert(led.unwrap_or((disarm.since, facts.now)));
+    let over = disarm.limit.is_some_and(|limit| facts.now.since(since) >= limit);
+    over && arm(next, stamp, &Outlook::of(facts), "the limit of the disarming is over", notes)
+}
+
+fn begin(next: &mut Ledger, stamp: Stamp, disarm: Disarm, notes: &mut Vec<Note>) -> bool {
+    let text = alloc::format!("HA is switched off: {}", disarm.reason);
+    notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", text));
+    next.disarm = Some(Disarm { since: stamp, pending: false, ..disarm });
+    true
+}
+
+/// Why HA cannot be switched off now: somebody's death is not proved, or a VM has no place.
+fn obstacle(facts: &Facts<'_>) -> Option<String> {
+    let ledger = facts.ledger;
+    if let Some((node, _)) = ledger.evictions().find(|(_, eviction)| eviction.proof.is_none()) {
+        return Some(alloc::format!(
+            "{} is evicted and not proved to run nothing",
+            ledger.name(node)
+        ));
+    }
+    let orphan = ledger.vms.values().find(|entry| is_orphan(ledger, entry, facts));
+    orphan.map(|entry| alloc::format!("{} is being recovered", entry.spec.name))
+}
+
+/// Switches HA off, now or as soon as nothing stands against it.
+pub(crate) fn disarm(
+    next: &mut Ledger,
+    stamp: Stamp,
+    (limit, reason): (Option<Millis>, &str),
+    outlook: &Outlook,
+    notes: &mut Vec<Note>,
+) -> bool {
+    if let Some(known) = &mut next.disarm {
+        let same = known.limit == limit && known.reason == reason;
+        (known.limit, known.reason) = (limit, reason.into());
+        return !same;
+    }
+    let wish = Disarm { since: stamp, limit, reason: reason.into(), pending: true };
+    match &outlook.obstacle {
+        None => begin(next, stamp, wish, notes),
+        Some(why) => {
+            let text = alloc::format!("HA will be switched off later: {why}");
+            notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", text));
+            next.disarm = Some(wish);
+            true
+        }
+    }
+}
+
+/// Switches HA on. A VM that was moved by hand meanwhile belongs to the node on which it runs.
+pub(crate) fn arm(
+    next: &mut Ledger,
+    stamp: Stamp,
+    outlook: &Outlook,
+    why: &str,
+    notes: &mut Vec<Note>,
+) -> bool {
+    let Some(disarm) = next.disarm.take() else { return false };
+    if disarm.pending {
+        return true;
+    }
+    next.armed_since = stamp;
+    notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", alloc::format!("HA is switched on: {why}")));
+    for (vm, node) in &outlook.moved {
+        let name = next.name(*node);
+        let Some(entry) = next.vms.get_mut(vm) else { continue };
+        (entry.owner, entry.since, entry.acknowledged) = (*node, stamp, false);
+        (entry.resumes, entry.migration) = (false, None);
+        let what = &entry.spec.name;
+        let text = alloc::format!("{what} was moved to {name} by hand; {name} is its owner now");
+        notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", text).vm(vm).node(*node));
+    }
+    true
+}
+
+/// The one admitted node that says it runs the VM, if that is not its owner, who says it does not.
+fn moved_to(vm: &VmId, facts: &Facts<'_>) -> Option<NodeId> {
+    let entry = facts.ledger.vms.get(vm)?;
+    let says = |node: NodeId| {
+        let heard = facts.word_of(node)?;
+        Some(heard.beat.guests.iter().find(|report| report.vm == *vm).map(|report| &report.state))
+    };
+    if says(entry.owner)?.is_some() {
+        return None;
+    }
+    let others = facts.ledger.nodes.keys().filter(|node| **node != entry.owner);
+    let mut runs = others.filter(|node| matches!(says(**node), Some(Some(_))));
+    let (first, second) = (runs.next().copied()?, runs.next());
+    let running = says(first) == Some(Some(&GuestState::Running));
+    (second.is_none() && running && facts.ledger.admission(first).is_some()).then_some(first)
+}
+
+#[cfg(test)]
+#[path = "tests/disarm.rs"]
+mod tests;

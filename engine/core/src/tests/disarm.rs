@@ -1,0 +1,122 @@
+//! HA off and on for everybody.
+
+use super::*;
+use crate::cluster::Cluster;
+use crate::ids::Incarnation;
+use crate::kit::{config_of, id, vm};
+use crate::message::Change;
+
+fn off(limit: Option<u64>) -> Change {
+    Change::Disarm { limit: limit.map(Millis), reason: "cables".into() }
+}
+
+/// HA is off; n3 runs `db`.
+fn disarmed() -> Cluster {
+    let mut cluster = Cluster::with_vm(|config| config.fence_agents = [id(3)].into());
+    cluster.ask_and_watch(1, off(None));
+    cluster
+}
+
+fn owner(cluster: &Cluster) -> NodeId {
+    cluster.members[&1].machine.ledger().vms[&vm("db")].owner
+}
+
+#[test]
+fn while_ha_is_off_watchdogs_are_closed_and_nothing_is_recovered() {
+    let mut cluster = disarmed();
+    assert_eq!(cluster.closed, [1, 2, 3].into());
+    cluster.kill(3);
+    cluster.run(60_000);
+    assert_eq!((cluster.starts.len(), cluster.fences.len()), (0, 0));
+    assert_eq!(cluster.admitted(1), [1, 2, 3]);
+    cluster.ask_and_watch(1, Change::Arm);
+    assert_eq!((cluster.starts.len(), cluster.fences.len()), (1, 1));
+    assert_eq!(cluster.closed, [3].into());
+}
+
+#[test]
+fn a_node_without_any_evidence_keeps_its_vms_while_ha_is_off() {
+    let mut cluster = disarmed();
+    cluster.split(&[&[1, 2], &[3]], 100);
+    cluster.storage(3, false);
+    cluster.run(120_000);
+    assert_eq!((cluster.homes("db"), cluster.resets.len()), ([3].into(), 0));
+    assert!(cluster.destroyed.is_empty());
+}
+
+#[test]
+fn a_node_that_was_cut_off_before_the_arming_is_never_proved_dead_by_time() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask_and_watch(1, off(None));
+    cluster.split(&[&[1, 2], &[3]], 100);
+    cluster.storage(3, false);
+    cluster.ask_and_watch(1, Change::Arm);
+    cluster.run(300_000);
+    assert_eq!(cluster.admitted(1), [1, 2], "it is evicted");
+    assert_eq!((cluster.homes("db"), cluster.starts.len()), ([3].into(), 0), "and not proved dead");
+    cluster.storage(3, true);
+    cluster.run(20_000);
+    assert_eq!(cluster.starts.len(), 1, "it read its eviction, stopped and said so");
+}
+
+#[test]
+fn time_proves_a_node_dead_that_died_after_it_was_armed_again() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask_and_watch(1, off(None));
+    cluster.ask_and_watch(1, Change::Arm);
+    cluster.kill(3);
+    cluster.run(30_000);
+    assert_eq!(cluster.starts.len(), 1);
+}
+
+#[test]
+fn a_disarming_waits_until_a_failed_nodes_vms_have_a_place() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.kill(3);
+    cluster.run(8_000);
+    assert!(!cluster.admitted(1).contains(&3), "it is evicted, not proved");
+    cluster.ask(1, off(None));
+    cluster.run(1_000);
+    assert!(!cluster.members[&1].machine.ledger().is_off());
+    cluster.run(30_000);
+    assert_eq!(cluster.starts.len(), 1);
+    assert!(cluster.members[&1].machine.ledger().is_off());
+}
+
+#[test]
+fn ha_comes_back_when_the_limit_is_over() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask_and_watch(1, off(Some(30_000)));
+    assert!(cluster.members[&1].machine.ledger().is_off());
+    cluster.run(31_000);
+    assert!(cluster.members[&1].machine.ledger().disarm.is_none());
+    assert!(cluster.closed.is_empty() && cluster.homes("db") == [3]);
+}
+
+#[test]
+fn a_vm_that_was_moved_by_hand_belongs_to_its_new_node_when_ha_is_on_again() {
+    let mut cluster = disarmed();
+    cluster.executing.remove(&(vm("db"), 3));
+    cluster.executing.insert((vm("db"), 2));
+    cluster.run(10_000);
+    assert_eq!(owner(&cluster), id(3));
+    cluster.ask_and_watch(1, Change::Arm);
+    assert_eq!(owner(&cluster), id(2));
+    assert_eq!(cluster.homes("db"), [2]);
+    assert!(cluster.destroyed.is_empty() && cluster.starts.is_empty());
+}
+
+#[test]
+fn a_new_agent_over_running_guests_opens_no_watchdog_and_stops_nothing_while_ha_is_off() {
+    let mut cluster = disarmed();
+    let mut config = config_of(3, 3);
+    config.me.incarnation = Incarnation(2);
+    cluster.restart(3, config);
+    cluster.split(&[&[1, 2, 3]], 100);
+    cluster.run(30_000);
+    assert_eq!((cluster.homes("db"), cluster.resets.len()), ([3].into(), 0));
+    assert!(cluster.destroyed.is_empty() && cluster.closed.contains(&3));
+    cluster.ask_and_watch(1, Change::Arm);
+    assert_eq!(cluster.homes("db"), [3]);
+    assert!(!cluster.closed.contains(&3), "its watchdog is open again");
+}
