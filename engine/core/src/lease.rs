@@ -195,7 +195,10 @@ impl Lease {
         let beat = config.timing.beat;
         let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
         let recorded = self.is_recorded(config);
-        let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
+        // Woken once a beat, a feed that ended a little after the last wake must not wait for the one after the next: W may
+        // be as short as two beats.
+        let young = Millis(beat.0 * 3 / 4);
+        let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < young);
         if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config, out.now)) {
             return;
         }
