@@ -23,6 +23,7 @@ pub mod action;
 mod beats;
 pub mod bounds;
 mod budget;
+mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
@@ -40,6 +41,7 @@ mod lease;
 pub mod ledger;
 mod liveness;
 pub mod machine;
+mod membership;
 pub mod message;
 #[cfg(steadfast_mutants)]
 pub mod mutants;

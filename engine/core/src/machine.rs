@@ -352,6 +352,10 @@ impl Machine {
         match outcome {
             Outcome::None => {}
             Outcome::TermStands => self.on_term_stands(),
+            Outcome::Barred => {
+                let (now, why) = (self.out.now, "the ledger does not let it lead");
+                self.election.decline(why, now, &mut self.out);
+            }
             Outcome::Beaten { by, led } => self.on_beaten(by, led),
             Outcome::Committed { before } => self.on_committed(&before),
         }
@@ -384,6 +388,12 @@ impl Machine {
     #[must_use]
     pub fn proved(&self) -> Option<Stamp> {
         self.register.proved().map(|known| known.stamp)
+    }
+
+    /// When this node's youngest evidence began, in own time: its lease is good until L later.
+    #[must_use]
+    pub fn basis(&self) -> Option<Instant> {
+        self.lease.basis()
     }
 
     fn beat_if_due(&mut self) {

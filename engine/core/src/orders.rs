@@ -43,7 +43,8 @@ impl Orders {
                 self.held.remove(vm);
                 continue;
             };
-            if committing.is_some_and(|next| !keeps(next, vm, entry)) {
+            let moves = committing.is_some_and(|next| !keeps(next, vm, entry));
+            if moves && !mutant!(OrderedWhileMoving) {
                 continue;
             }
             match held_by(entry, facts) {

@@ -20,10 +20,13 @@ const ORDER_LIMIT: Millis = Millis(10_000);
 impl Machine {
     pub(crate) fn on_start_order(&mut self, order: StartOrder) {
         // Orders of an older term, or to another incarnation, are refused.
-        if order.to != self.config.me || order.term < self.election.highest_term {
+        let to_me = order.to == self.config.me
+            || order.to.node == self.me() && mutant!(OrderToOtherIncarnation);
+        let stale = order.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+        if !to_me || stale {
             return;
         }
-        self.election.highest_term = order.term;
+        self.election.highest_term = self.election.highest_term.max(order.term);
         self.register.on_committed_heard(order.stamp);
         self.heartbeat.hurry(self.out.now, Millis(0));
         let now = self.out.now;
@@ -34,9 +37,9 @@ impl Machine {
     pub(crate) fn start_ordered(&mut self) {
         let now = self.out.now;
         self.ordered.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved().filter(|known| !known.ledger.is_off()) else {
-            return;
-        };
+        let rumoured = self.register.known().filter(|_| mutant!(StartByRumour));
+        let known = self.register.proved().or(rumoured);
+        let Some(known) = known.filter(|known| !known.ledger.is_off()) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
@@ -50,9 +53,10 @@ impl Machine {
             }
             let order = self.ordered.get(&vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
-                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
+                let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+                o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.restarts.has_run(&vm, since);
+            let restart = self.guests.restarts.has_run(&vm, since) || mutant!(StartWithoutOrder);
             if (ordered || restart) && !self.guests.has_ended(&vm, since) {
                 self.start(&vm, since, &ledger);
             }

@@ -5,6 +5,8 @@ use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
+use crate::liveness::Facts;
+use crate::membership;
 use crate::message::Change;
 use crate::outbox::Note;
 use crate::start_order::circle;
@@ -18,6 +20,7 @@ pub(crate) struct Desk<'a> {
     pub stamp: Stamp,
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
+    pub facts: &'a Facts<'a>,
     /// For switching HA off and on.
     pub outlook: &'a Outlook,
 }
@@ -36,6 +39,10 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::AddNode { node, name } => {
+                membership::add(next, *node, name, self.stamp, self.facts)
+            }
+            Change::RemoveNode(node) => membership::remove(next, *node),
             Change::Disarm { limit, reason } => {
                 Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
             }

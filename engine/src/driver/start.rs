@@ -19,7 +19,7 @@ use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
 use crate::virtualization;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{self, Watchdog};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -296,7 +296,7 @@ fn machine_config(
         genesis: Ledger::genesis(&stored.cluster, &nodes),
         fence_agents: fenced_nodes(config, &nodes),
         verification: !config.verification.is_empty(),
-        never_paused: config.is_never_paused(),
+        never_paused: time_proves(config),
         inherited: parts.record.inherited(now),
         name: name.into(),
         limits: config.limits.clone(),
@@ -305,6 +305,13 @@ fn machine_config(
             placement: steadfast_policy_placement::builtin,
         },
     }
+}
+
+/// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
+/// feed the watchdog.
+fn time_proves(config: &Config) -> bool {
+    let device = config.watchdog.as_ref().and_then(|device| device.to_str());
+    config.is_never_paused() && device.is_none_or(watchdog::outlives_agent)
 }
 
 fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {

@@ -8,6 +8,8 @@ use steadfast_tests::mutants;
 use steadfast_tests::scenario::files;
 use steadfast_tests::scenario::runner::tell;
 use steadfast_tests::sim::clock::SECOND;
+use steadfast_tests::sim::coverage::Atlas;
+use steadfast_tests::sim::faults::Kind;
 use steadfast_tests::sim::plan::{Class, Plan, Plant, Wish};
 use steadfast_tests::sim::report::{Outcome, catch_panics, command, run};
 
@@ -64,11 +66,16 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             "--from" => arguments.from = Some(words.next()?.parse().ok()?),
             "--minutes" => arguments.minutes = words.next()?.parse().ok()?,
             "--nodes" => {
-                let nodes = words.next()?.parse().ok().filter(|n| (2..=48).contains(n))?;
+                let nodes = words.next()?.parse().ok().filter(|n| (2..=64).contains(n))?;
                 arguments.wish.nodes = Some(nodes);
             }
             "--trace" => arguments.trace = true,
             "--verbose" => (arguments.trace, arguments.verbose) = (true, true),
+            "--kind" => {
+                let name = words.next()?;
+                let named = |kind: &Kind| format!("{kind:?}") == name;
+                arguments.wish.kind = Some(Kind::SWARM.into_iter().find(named)?);
+            }
             "--class" => arguments.wish.class = Some(class(&words.next()?)?),
             "--plant" => arguments.wish.plant = Some(plant(&words.next()?)?),
             _ => return None,
@@ -198,6 +205,10 @@ struct Totals {
     slowest: (u64, u64),
     faults: std::collections::BTreeMap<String, u64>,
     failures: std::collections::BTreeMap<&'static str, Vec<u64>>,
+    atlas: Atlas,
+    stale_reads: u64,
+    aimed: u64,
+    residual: u64,
 }
 
 impl Totals {
@@ -205,6 +216,10 @@ impl Totals {
         self.seeds += 1;
         self.events += outcome.stats.events;
         self.seconds += outcome.passed / SECOND;
+        self.atlas.add(&outcome.stats.coverage);
+        self.stale_reads += outcome.stats.stale_reads;
+        self.aimed += outcome.stats.aimed;
+        self.residual += outcome.stats.residual;
         self.slowest = self.slowest.max((outcome.recovered / SECOND, outcome.seed));
         for (kind, count) in &outcome.stats.faults {
             *self.faults.entry(format!("{kind:?}")).or_insert(0) += count;
@@ -221,6 +236,10 @@ impl Totals {
         self.events += other.events;
         self.seconds += other.seconds;
         self.slowest = self.slowest.max(other.slowest);
+        self.atlas = self.atlas.merge(other.atlas);
+        self.stale_reads += other.stale_reads;
+        self.aimed += other.aimed;
+        self.residual += other.residual;
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_insert(0) += count;
         }
@@ -245,6 +264,13 @@ impl Totals {
         println!("slowest recovery after healing: {} s (seed {})", self.slowest.0, self.slowest.1);
         let faults: Vec<_> = self.faults.iter().map(|(k, c)| format!("{k} {c}")).collect();
         println!("faults: {}", faults.join(", "));
+        println!(
+            "directed faults {}, stale reads {}, known residual of calm {}",
+            self.aimed, self.stale_reads, self.residual
+        );
+        for line in Atlas::blank().merge(self.atlas.clone()).lines() {
+            println!("{line}");
+        }
         for (rule, seeds) in &self.failures {
             println!("{rule}: {} failures, seeds {:?}", seeds.len(), &seeds[..seeds.len().min(5)]);
         }

@@ -49,7 +49,7 @@ impl Plan {
     pub fn take_focus(&mut self) {
         let Some(focus) = self.focus else { return };
         if let Some(fencing) = focus.fencing {
-            self.fence_agents = if fencing { (1 << self.nodes) - 1 } else { 0 };
+            self.fence_agents = if fencing { self.all() } else { 0 };
             // Without fence agents the rule of time is the only way out for the dead.
             self.never_paused |= !fencing;
         }

@@ -4,8 +4,13 @@
 //! configuration and a fault schedule, [`world`] runs it event by event, [`check`] judges after every
 //! event, [`report`] tells the story of a failure.
 
+pub mod agent;
+pub mod aims;
+pub mod calm;
+pub mod chain;
 pub mod check;
 pub mod clock;
+pub mod coverage;
 pub mod faults;
 pub mod fence;
 pub mod focus;
@@ -21,6 +26,7 @@ pub mod rng;
 pub mod script;
 pub mod shutdown;
 pub mod storage;
+pub mod strike;
 pub mod trace;
 pub mod truth;
 pub mod watchdog;

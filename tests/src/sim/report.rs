@@ -95,7 +95,8 @@ pub fn command(seed: u64, wish: Wish) -> String {
         Some(Class::NetworkForAll) => " --class network",
         Some(Class::Swarm) => " --class swarm",
     };
-    format!("cargo sim --seed {seed}{nodes}{class}{plant}")
+    let kind = wish.kind.map(|kind| format!(" --kind {kind:?}")).unwrap_or_default();
+    format!("cargo sim --seed {seed}{nodes}{class}{kind}{plant}")
 }
 
 impl World {

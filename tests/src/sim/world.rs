@@ -2,6 +2,7 @@
 
 use super::check::{Check, Violation};
 use super::clock::{MS, SECOND, Time};
+use super::coverage::Coverage;
 use super::faults::Kind;
 use super::network::Network;
 use super::node::{Node, id};
@@ -54,6 +55,8 @@ pub struct World {
     pub requests: u64,
     /// Fence agents fail until then.
     pub fence_down: Time,
+    /// They succeed late until then.
+    pub slow_fences: Time,
     /// Starts are slow until then.
     pub slow_starts: Time,
     /// Starts fail until then.
@@ -66,6 +69,8 @@ pub struct World {
     pub wishes: Wishes,
     /// What a story decides, instead of chance.
     pub script: Script,
+    /// What directed faults wait for, as bits.
+    pub aims: u32,
     spinning: (Time, u64),
 }
 
@@ -76,6 +81,14 @@ pub struct Stats {
     pub events: u64,
     /// Faults by kind.
     pub faults: BTreeMap<Kind, u64>,
+    /// Directed faults among them.
+    pub aimed: u64,
+    /// Reads that a client cache spoilt.
+    pub stale_reads: u64,
+    /// Resets that PROTOCOL section 8 knows as the residual of `calm`.
+    pub residual: u64,
+    /// What has happened at all.
+    pub coverage: Coverage,
 }
 
 impl World {
@@ -99,10 +112,14 @@ impl World {
             node_sleeps: 0,
             for_agent: Vec::new(),
             for_node: Vec::new(),
+            stops_hang: 0,
+            libvirt_down: 0,
+            policy: 0,
         };
         let names = (0..count).map(|n| (id(n), format!("n{}", n + 1))).collect();
         let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
-        let others = (0..count).map(|n| VmId(format!("other-{}", n + 1)));
+        // Guests are bits of a mask.
+        let others = (0..count.min(64 - plan.vms)).map(|n| VmId(format!("other-{}", n + 1)));
         Self {
             now: 0,
             queue: Queue::default(),
@@ -113,25 +130,29 @@ impl World {
             vms: ours.chain(others).collect(),
             enrolments: Vec::new(),
             genesis: Ledger::genesis("world", &names),
-            check: Check::default(),
+            check: Check::new(count),
             violation: None,
             trace,
             stats: Stats::default(),
             epochs: 0,
             requests: 0,
             fence_down: 0,
+            slow_fences: 0,
             slow_starts: 0,
             failing_starts: 0,
             ghost_next: false,
             healed: false,
             wishes: Wishes::default(),
             script: Script::default(),
+            aims: 0,
             spinning: (0, 0),
             plan,
         }
     }
 
     fn set_up(&mut self) {
+        self.count_aims();
+        (0..self.nodes.len()).for_each(|n| self.note_storage(n));
         for node in 0..self.nodes.len() {
             let at = self.rng.skewed(0, 8_000) * MS;
             self.queue.push(at, What::Boot { node });
@@ -178,11 +199,15 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: What) {
+    /// One thing happens.
+    pub fn happen(&mut self, what: What) {
         match what {
             What::Wake { node, epoch, number } => self.woke(node, epoch, number),
             What::Deliver { node, epoch, event } => self.tell(node, epoch, *event),
-            What::Send { node, epoch, message } => self.send(node, epoch, message),
+            What::Flush { node, epoch } => self.flush(node, epoch),
+            What::Leave { node, epoch } => self.leave_late(node, epoch),
+            What::Reshuffle { fault } => self.reshuffled(fault),
+            What::Again { fault } => self.again(fault),
             What::Join { node, epoch } => self.join(node, epoch),
             What::Arrive { node, ring } => self.arrive(node, ring),
             What::Reform { members } => self.reform(members),

@@ -106,7 +106,7 @@ impl Cluster {
         Self::of(nodes, change).settled_with_vm(nodes)
     }
 
-    fn settled_with_vm(mut self, home: u32) -> Self {
+    pub fn settled_with_vm(mut self, home: u32) -> Self {
         self.executing.insert((vm("db"), home));
         self.run(15_000);
         self.ask(home, Change::EnableVm(Box::new(spec("db"))));
@@ -257,8 +257,9 @@ impl Cluster {
                 }
                 self.later(node, DISK, Event::WriteEnded { id: write, result });
             }
-            Action::ReadPages { id: read, .. } => {
-                let result = result.map(|()| self.pages.clone());
+            Action::ReadPages { id: read, nodes } => {
+                let slot = |node: &NodeId| (*node, self.pages.get(node).cloned().flatten());
+                let result = result.map(|()| nodes.iter().map(slot).collect());
                 self.later(node, DISK, Event::PagesRead { id: read, result });
             }
             Action::ReadBody { id: read, node: whose, slot } => {

@@ -168,3 +168,21 @@ fn a_node_with_ha_guests_and_no_record_of_a_basis_resets_itself() {
     cluster.run(10_000);
     assert_eq!(cluster.resets, [3]);
 }
+
+#[test]
+fn a_beat_claims_the_leadership_of_no_term_but_its_own() {
+    let mut cluster = Cluster::new(|_| {});
+    cluster.run(10_000);
+    let leader = &mut cluster.members.get_mut(&1).unwrap().machine;
+    let own = leader.register.leading().unwrap().term;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (true, own));
+    // Its own word has not come back from the group yet.
+    leader.election.highest_term = own - 1;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (true, own));
+    // Another term stands above it, and it has not stepped down yet.
+    leader.election.highest_term = own + 1;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (false, own + 1));
+}
