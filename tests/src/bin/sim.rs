@@ -193,7 +193,8 @@ fn scenario(file: &std::path::Path, trace: bool) -> ExitCode {
     let outcome = tell(&story, trace);
     if trace {
         show(&outcome.trace);
-        println!("the story begins at {} s of the trace", outcome.begin / SECOND);
+        let (seconds, millis) = (outcome.begin / SECOND, outcome.begin % SECOND / 1_000);
+        println!("the story begins at {seconds}.{millis:03} of the trace");
     }
     println!("{}\n", story.title);
     show(&outcome.log);

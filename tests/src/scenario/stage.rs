@@ -15,7 +15,7 @@ use crate::sim::trace::Trace;
 use crate::sim::world::World;
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
-use steadfast_core::ledger::VmSpec;
+use steadfast_core::ledger::{Desired, VmSpec};
 use steadfast_core::message::Change;
 
 /// Everything is up by then, or the story cannot begin.
@@ -103,8 +103,11 @@ impl Stage {
         if !self.is_up() {
             return Err("not everything came up before the story began".into());
         }
-        // Whole seconds are easier to read.
-        self.begin = (self.world.now / SECOND + 4) * SECOND;
+        self.pass(self.world.now + 4 * SECOND);
+        // Just after a beat, so that what happens does not depend on how long this took.
+        let settled = self.world.now;
+        while self.watch.beat < settled && self.step_before(settled + 2 * SECOND) {}
+        self.begin = self.world.now + 100 * MS;
         self.pass(self.begin);
         self.watch.begin(self.begin);
         Ok(())
@@ -302,10 +305,10 @@ impl Stage {
         self.undo.clear();
         (self.hanging, self.failing) = (0, 0);
         self.world.plan.heal = self.world.now;
-        // What is to be off, or has failed for good, need not come up; nor what nobody put under HA.
+        // What is to be off need not come up, nor what nobody put under HA.
         for enrolment in &mut self.world.enrolments {
             let entry = self.watch.ledger.vms.get(&self.world.vms[enrolment.vm]);
-            enrolment.off = entry.is_some_and(|entry| !entry.may_run());
+            enrolment.off = entry.is_some_and(|entry| entry.desired == Desired::Stopped);
         }
         self.world.enrolments.retain(|enrolment| enrolment.begun || enrolment.asked.1 < Time::MAX);
         self.world.heal();

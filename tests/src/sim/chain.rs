@@ -276,7 +276,7 @@ fn illegal(before: &Ledger, after: &Ledger) -> Option<Violation> {
     });
     node.or_else(|| {
         after.vms.iter().find_map(|(vm, new)| {
-            let old = before.vms.get(vm).filter(|old| old.since != new.since)?;
+            let old = before.vms.get(vm).filter(|old| old.owner != new.owner)?;
             let open = before.eviction(old.owner).is_some_and(|eviction| eviction.proof.is_none());
             let text = format!("{vm} leaves {} without a proof in the ledger", old.owner);
             let rule = "no_start_without_proof";

@@ -116,7 +116,8 @@ impl World {
             Kind::Evicted => told.changed.evicted |= node,
             Kind::Proved => told.changed.proved |= node,
             Kind::Admitted => told.changed.admitted |= node,
-            Kind::Decided => told.changed.moved.extend(decision.vm.clone()),
+            // An operator's start gives a VM to its owner anew.
+            Kind::Decided | Kind::Wish => told.changed.moved.extend(decision.vm.clone()),
             Kind::FenceOrdered => told.fenced |= node,
             Kind::Reset => told.reset = true,
             _ => {}
