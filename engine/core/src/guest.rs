@@ -179,6 +179,11 @@ impl Guests {
         self.starting.contains_key(vm)
     }
 
+    /// How many starts are under way.
+    pub fn starting(&self) -> usize {
+        self.starting.len()
+    }
+
     pub fn is_ha(&self, vm: &VmId) -> bool {
         self.ha.contains(vm)
     }

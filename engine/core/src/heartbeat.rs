@@ -105,7 +105,8 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn new(me: Identity, slots: BTreeSet<NodeId>, now: Instant) -> Self {
+    pub fn new(me: Identity, mut slots: BTreeSet<NodeId>, now: Instant) -> Self {
+        slots.insert(me.node);
         Self {
             me,
             phase: Phase::Unread,
@@ -118,6 +119,15 @@ impl Heartbeat {
             slots: Arc::new(slots),
             last_cycle: None,
             trouble: None,
+        }
+    }
+
+    /// From the next read on, these nodes' pages and the own one are read; what others' pages showed is forgotten.
+    pub fn read_slots(&mut self, mut slots: BTreeSet<NodeId>) {
+        slots.insert(self.me.node);
+        if *self.slots != slots {
+            self.seen.retain(|node, _| slots.contains(node));
+            self.slots = Arc::new(slots);
         }
     }
 
@@ -308,7 +318,7 @@ impl Heartbeat {
     }
 
     fn remember(&mut self, pages: &Pages, now: Instant) {
-        for (node, page) in pages {
+        for (node, page) in pages.iter().filter(|(node, _)| self.slots.contains(node)) {
             let Some(page) = page else { continue };
             match self.seen.get_mut(node) {
                 Some(seen) if seen.page.sequence == page.sequence => seen.silent_cycles += 1,

@@ -7,6 +7,7 @@ use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
@@ -43,6 +44,7 @@ pub(crate) fn apply_evictions(
         due.retain(|(known, _)| *known != node);
         due.push((node, EvictionReason::Rebooted));
     }
+    due.extend(membership::drained(facts).map(|node| (node, EvictionReason::Removed)));
     let mut changed = false;
     for (node, reason) in due {
         changed |= evict(next, node, reason, stamp, facts);
@@ -130,6 +132,7 @@ pub(crate) fn apply_admissions(
     for (node, entry) in &mut next.nodes {
         let may = match &entry.standing {
             Standing::Admitted { .. } => false,
+            _ if entry.leaving => false,
             Standing::New => true,
             Standing::Evicted(eviction) => {
                 (eviction.proof.is_some() || mutant!(AdmittedUnproved))

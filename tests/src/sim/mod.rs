@@ -24,6 +24,7 @@ pub mod queue;
 pub mod report;
 pub mod rng;
 pub mod script;
+pub mod shutdown;
 pub mod storage;
 pub mod strike;
 pub mod trace;
