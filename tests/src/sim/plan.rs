@@ -205,6 +205,7 @@ impl Plan {
                 self.aims.push(Aim::draw(from, self, rng));
             }
         }
+        self.draw_shots((quiet_until, quiet_until + phase), rng);
         self.heal = quiet_until + phase + 20 * SECOND;
         if !mixed {
             self.heal += 60 * SECOND;
