@@ -204,7 +204,8 @@ impl Guests {
 
     /// HA guests may execute: present, starting, or not known not to.
     pub fn may_execute(&self) -> bool {
-        if !self.starting.is_empty() || !self.present_ha().is_empty() {
+        let mut present = self.scan.iter().flat_map(|scan| &scan.present);
+        if !self.starting.is_empty() || present.any(|vm| self.is_ha(vm)) {
             return true;
         }
         let unnamed = self.had_lease && !self.ledger_known;
@@ -252,7 +253,8 @@ impl Guests {
 
     /// The VM belongs elsewhere: its domain here is removed, once per ownership.
     pub fn undefine(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
-        if self.undefined.insert(vm.clone(), since) != Some(since) {
+        if self.undefined.get(vm) != Some(&since) {
+            self.undefined.insert(vm.clone(), since);
             out.push(Action::UndefineVm { vm: vm.clone() });
         }
     }

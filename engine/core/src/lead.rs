@@ -17,7 +17,7 @@ use crate::shutdown;
 use crate::snapshot::Status;
 use crate::time::Millis;
 use crate::wishes::Desk;
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
 
 impl Machine {
@@ -301,14 +301,14 @@ impl Machine {
         self.fencing.on_fence_ended(victim, eviction, result, self.out.now);
     }
 
-    fn commit_plan(&mut self, ledger: &Ledger) {
+    fn commit_plan(&mut self, ledger: &Arc<Ledger>) {
         let Some(stamp) = self.register.next_stamp() else { return };
         if !ledger.is_off() {
             self.ask_for_places(ledger);
         }
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
-        let mut next = ledger.clone();
+        let mut next = self.draft(ledger);
         let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
         let disarming = &mut self.disarming;
@@ -323,7 +323,8 @@ impl Machine {
             changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
             changed |= self.recovery.apply(&mut next, stamp, &facts);
         }
-        if self.enrolment.has_work() {
+        let requested = self.enrolment.has_work();
+        if requested {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
             let outlook = Outlook::of(&facts);
@@ -331,16 +332,30 @@ impl Machine {
             let out = &mut self.out;
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
-        if changed && self.register.commit(next) {
+        if !changed && !requested {
+            self.draft = Some((ledger.clone(), next));
+        } else if changed && self.register.commit(next) {
             self.notes = notes;
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
     }
 
+    /// A copy of the ledger to be changed: the last one, if nothing was changed in it.
+    fn draft(&mut self, ledger: &Arc<Ledger>) -> Ledger {
+        let last = self.draft.take().filter(|(of, _)| Arc::ptr_eq(of, ledger));
+        let next = last.map_or_else(|| Ledger::clone(ledger), |(_, unchanged)| unchanged);
+        #[cfg(test)]
+        assert_eq!(next, **ledger, "a plan that says it changed nothing has changed something");
+        next
+    }
+
     fn ask_for_places(&mut self, ledger: &Ledger) {
+        let facts = facts_of!(self, ledger);
+        if self.recovery.has_no_orphans(&facts) {
+            return;
+        }
         let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
         let own = self.own_facts();
-        let facts = facts_of!(self, ledger);
         let nodes = recovery::candidates(&facts, &own, own_good);
         self.recovery.ask_if_due(&facts, nodes, &mut self.out);
     }

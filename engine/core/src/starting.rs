@@ -11,7 +11,7 @@ use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::shutdown::Exit;
 use crate::time::Millis;
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
 /// An order not carried out within this is forgotten; the leader repeats what it still wants.
 const ORDER_LIMIT: Millis = Millis(10_000);
@@ -39,20 +39,19 @@ impl Machine {
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
-        let mine: Vec<(VmId, Stamp)> = wanted.map(|(vm, e)| (vm.clone(), e.since)).collect();
-        for (vm, since) in mine {
-            if self.guests.is_present(&vm) || self.guests.is_starting(&vm) {
-                self.orders.remove(&vm);
-                self.refused.remove(&vm);
+        for (vm, since) in wanted.map(|(vm, entry)| (vm, entry.since)) {
+            if self.guests.is_present(vm) || self.guests.is_starting(vm) {
+                self.orders.remove(vm);
+                self.refused.remove(vm);
                 continue;
             }
-            let order = self.orders.get(&vm).map(|(order, _)| order);
+            let order = self.orders.get(vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
                 o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
             });
-            let restart = self.guests.restarts.has_run(&vm, since);
-            if (ordered || restart) && !self.guests.has_ended(&vm, since) {
-                self.start(&vm, since, &ledger);
+            let restart = self.guests.restarts.has_run(vm, since);
+            if (ordered || restart) && !self.guests.has_ended(vm, since) {
+                self.start(vm, since, &ledger);
             }
         }
     }
