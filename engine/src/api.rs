@@ -2,6 +2,7 @@
 
 mod change;
 mod cluster;
+mod doctor;
 mod errors;
 mod events;
 mod nodes;
@@ -64,6 +65,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/vms/{name}/migrate", post(vms::migrate))
         .route("/v1/vms/{name}/relocate", post(vms::relocate))
         .route("/v1/election", get(read::election))
+        .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/policies", get(read::policies))
         .route("/v1/decisions", get(read::decisions))
         .route("/v1/events", get(events::stream))

@@ -1,8 +1,10 @@
 //! `steadfast`: the operator's commands.
 
 mod args;
+mod bounds;
 mod client;
 mod cluster;
+mod doctor;
 mod events;
 mod explain;
 mod format;
@@ -21,14 +23,16 @@ use std::process::ExitCode;
 pub use client::{Client, Failure};
 
 /// Runs the command line; the exit code is 0 for success, 1 for failure, 2 for wrong usage or configuration, 3
-/// when the agent cannot be reached.
+/// when the agent cannot be reached. `doctor` has its own: 0 green, 1 yellow, 2 red.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "steadfast: {failure}");
+            if !failure.is_told() {
+                let _ = writeln!(std::io::stderr(), "steadfast: {failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }
@@ -57,6 +61,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<(), Failu
         Command::Disarm { limit, reason } => cluster::disarm(client, *limit, reason, json).await,
         Command::Arm => cluster::arm(client, json).await,
         Command::Policy(PolicyCommand::List) => policy::list(client, json).await,
+        Command::Doctor { config } => doctor::print(client, config, json).await,
         Command::Explain { name } => explain::print(client, name, json).await,
         Command::Events { follow } => events::print(client, *follow, json).await,
         Command::Watch => events::watch(client).await,

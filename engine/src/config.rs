@@ -8,6 +8,8 @@ mod file;
 mod limits;
 mod timing;
 
+use crate::pages::Place;
+use crate::virtualization;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
-pub use timing::{Bound, TimingOverrides, bounds, lint};
+pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
 #[derive(Debug, Clone)]
@@ -32,8 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// Labels of this node, for policies.
     pub labels: BTreeMap<String, String>,
-    /// The shared directory with pages, ledger and catalogue.
-    pub storage: PathBuf,
+    /// Where pages, ledger and catalogue are.
+    pub storage: Place,
     /// Paths on shared storage where disks of HA VMs may lie.
     pub shared_paths: Vec<PathBuf>,
     /// libvirt's URI.
@@ -172,6 +174,12 @@ impl Config {
         }
     }
 
+    /// Nothing pauses this machine from outside: it is no virtual one, or the operator says so. Rule 4 rests on it.
+    #[must_use]
+    pub fn is_never_paused(&self) -> bool {
+        self.never_paused || virtualization::evidence().is_none()
+    }
+
     /// Timing for a corosync that notices a silent node within `membership`.
     ///
     /// # Errors
@@ -222,7 +230,17 @@ mod tests {
             .to_string();
         assert!(found.contains("line 2: "), "{found}");
         assert!(found.contains("line 3: "), "{found}");
-        assert!(found.contains("storage.directory is missing"), "{found}");
+        assert!(found.contains("storage.directory or storage.device is missing"), "{found}");
+    }
+
+    #[test]
+    fn a_store_is_a_directory_or_a_device() {
+        let device = LEAST.replace("directory = \"/shared\"", "device = \"/dev/mapper/ha\"");
+        let config = Config::parse(&device).expect("good");
+        assert_eq!(config.storage, Place::Device("/dev/mapper/ha".into()));
+        let both = problems("device = \"/dev/mapper/ha\"\n");
+        assert!(both.contains("storage.directory is \"/shared\""), "{both}");
+        assert!(both.contains("storage.device is \"/dev/mapper/ha\""), "{both}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod corosync;
+pub mod doctor;
 pub mod driver;
 pub mod enrol;
 pub mod fence;
@@ -31,6 +32,7 @@ pub mod reset;
 pub mod systemd;
 pub mod telemetry;
 pub mod verify_ip;
+pub mod virtualization;
 pub mod watchdog;
 
 /// Where adapters put their events. Must not block: it is called on the threads that own the devices.

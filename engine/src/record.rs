@@ -121,6 +121,16 @@ impl RunRecord {
         self.change(|feeds| *feeds = Feeds { ended: Some(ended), open: false, ..*feeds })
     }
 
+    /// The watchdog was closed: nothing of it is left to inherit.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn forget_feeds(&self) -> Result<()> {
+        let mut content = self.shared.content.lock().unwrap_or_else(PoisonError::into_inner);
+        content.feeds = None;
+        replace(&self.shared.path, &content)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Feeds)) -> Result<()> {
         let mut content = self.shared.content.lock().unwrap_or_else(PoisonError::into_inner);
         change(content.feeds.get_or_insert(Feeds { basis: None, ended: None, open: false }));

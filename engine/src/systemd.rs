@@ -1,5 +1,7 @@
 //! What the agent tells systemd, and asks it. Without systemd both are nothing.
 
+use anyhow::{Context, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -12,16 +14,89 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Tells the service manager, e.g. `READY=1`. Nobody listening is not an error.
 pub fn notify(text: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
-    let send = || -> std::io::Result<usize> {
-        let address = match path.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)
-    };
+    let send = || UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address(&path)?);
     if let Err(error) = send() {
         tracing::debug!(%error, text, "systemd was not told");
     }
+}
+
+fn address(path: &str) -> std::io::Result<SocketAddr> {
+    match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(path),
+    }
+}
+
+/// Takes a descriptor out of what systemd kept for this unit over a restart. Once a name.
+#[allow(unsafe_code)]
+#[must_use]
+pub fn stored_descriptor(wanted: &str) -> Option<OwnedFd> {
+    let variable = |name: &str| std::env::var(name).ok();
+    if variable("LISTEN_PID")?.parse() != Ok(std::process::id()) {
+        return None;
+    }
+    let count: usize = variable("LISTEN_FDS")?.parse().ok()?;
+    let names = variable("LISTEN_FDNAMES")?;
+    let position = names.split(':').take(count).position(|name| name == wanted)?;
+    let descriptor = 3 + RawFd::try_from(position).ok()?;
+    // SAFETY: systemd passes descriptors from 3 on to this process alone (LISTEN_PID); nobody else in it
+    // takes them. Children must not inherit it.
+    unsafe {
+        if libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return None;
+        }
+        Some(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// systemd keeps descriptors for this unit, as far as that can be told from inside.
+#[must_use]
+pub fn keeps_descriptors() -> bool {
+    // systemd 254 and later says how many.
+    std::env::var("NOTIFY_SOCKET").is_ok() && std::env::var("FDSTORE").as_deref() != Ok("0")
+}
+
+/// Gives systemd a copy of the descriptor to keep over restarts of this unit.
+///
+/// # Errors
+/// It does not listen.
+pub fn store_descriptor(name: &str, descriptor: RawFd) -> Result<()> {
+    let path = std::env::var("NOTIFY_SOCKET").context("not started by systemd")?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address(&path)?)?;
+    // Not polled: a device that reports an error is kept nevertheless.
+    let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
+    send_descriptor(&socket, message.as_bytes(), descriptor).context("cannot notify systemd")
+}
+
+/// systemd closes what it kept under this name.
+pub fn forget_descriptor(name: &str) {
+    notify(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"));
+}
+
+#[allow(unsafe_code)]
+fn send_descriptor(socket: &UnixDatagram, text: &[u8], descriptor: RawFd) -> std::io::Result<()> {
+    // One descriptor, in bytes.
+    const SIZE: u32 = 4;
+    let mut parts = libc::iovec { iov_base: text.as_ptr() as *mut _, iov_len: text.len() };
+    let mut control = [0_u64; 4];
+    // SAFETY: a zeroed msghdr is a valid empty one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut parts;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: `control` is aligned and larger than the space of one descriptor (24 bytes), so the first
+    // header and its data lie within it; sendmsg only reads what the message points to, all of it alive.
+    let sent = unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(SIZE) as _;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(SIZE) as _;
+        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor);
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// This machine is on its way down: what ends here is meant to end.
@@ -51,6 +126,15 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_descriptor_is_sent_as_a_right() {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        send_descriptor(&near, b"FDSTORE=1", near.as_raw_fd()).unwrap();
+        let mut text = [0; 64];
+        let got = far.recv(&mut text).unwrap();
+        assert_eq!(&text[..got], b"FDSTORE=1");
+    }
 
     #[test]
     fn a_program_that_hangs_is_not_waited_for() {

@@ -71,15 +71,6 @@ fn load_permille(text: &str) -> u32 {
     whole.saturating_mul(1_000).saturating_add(hundredths.parse::<u32>().unwrap_or(0) * 10)
 }
 
-/// Whether this machine is a virtual one, which somebody may pause from outside.
-#[must_use]
-pub fn runs_under_hypervisor() -> bool {
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let is_flags = |line: &&str| line.starts_with("flags") || line.starts_with("Features");
-    let line = flags.lines().find(is_flags).unwrap_or_default();
-    line.split_ascii_whitespace().any(|flag| flag == "hypervisor")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use steadfast_lab::api;
 use steadfast_lab::failover::Role;
 use steadfast_lab::faultfs::Mode;
 use steadfast_lab::faults::Cut;
 use steadfast_lab::guard::Guard;
-use steadfast_lab::lab::{Lab, Node, Options};
+use steadfast_lab::lab::{Lab, Node, Options, Storage};
 use steadfast_lab::power_log::{Cause, PowerCut};
 
 /// L + S of the preset `standard`, in ms.
@@ -44,6 +45,10 @@ fn lab(name: &str, options: Options) -> Result<Guard> {
     lab.create_guests()?;
     lab.wait_until_good()?;
     Ok(lab)
+}
+
+fn on_block_device() -> Options {
+    Options { storage: Storage::Block, ..Options::default() }
 }
 
 fn without_fence_agent() -> Options {
@@ -188,21 +193,53 @@ fn ha_guests_on(lab: &Lab, node: Node) -> Vec<String> {
     mine.map(|guest| guest.name).filter(|name| ha.contains(name)).collect()
 }
 
-#[test]
-fn a_node_cut_off_the_storage_loses_its_guests_to_others_once() -> Result<()> {
-    let lab = lab("storage", Options::default())?;
+/// Everything that a node has on the shared storage hangs, its pages too.
+fn storage_hangs_for_one(name: &str, options: Options) -> Result<()> {
+    let lab = lab(name, options)?;
     let leader = lab.wait_until_good()?;
     let victim = lab.victim(Role::Member, leader);
     lab.ensure_guest_on(victim)?;
     let moved = ha_guests_on(&lab, victim);
     let watch = Watch::begin(&lab);
     lab.cut(victim, Cut::Storage, Mode::Hang)?;
+    let took = shows(&lab, leader, victim, "Storage isolation", Duration::from_secs(30))?;
+    println!("{name}: storage isolation shown after {} ms", took.as_millis());
     for name in &moved {
         let took = runs_elsewhere(&lab, name, victim, Duration::from_secs(60))?;
         println!("storage: {name} after {} ms", took.as_millis());
     }
     lab.check_single()?;
     watch.end()
+}
+
+/// Waits until `node` shows this status of `other`.
+fn shows(lab: &Lab, node: Node, other: Node, status: &str, limit: Duration) -> Result<Duration> {
+    let (begin, mut last) = (Instant::now(), String::new());
+    while begin.elapsed() < limit {
+        let report = api::status(lab, node)?;
+        let found = report.nodes.into_iter().find(|shown| shown.name == other.to_string());
+        last = found.map(|shown| shown.status).unwrap_or_default();
+        if last == status {
+            return Ok(begin.elapsed());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    bail!("{node} shows {other} as {last}, expected {status}")
+}
+
+#[test]
+fn a_node_cut_off_the_storage_loses_its_guests_to_others_once() -> Result<()> {
+    storage_hangs_for_one("storage", Options::default())
+}
+
+#[test]
+fn a_failover_works_on_a_raw_shared_block_device() -> Result<()> {
+    failover("block", Role::Member, on_block_device(), 6_000)
+}
+
+#[test]
+fn a_hung_block_device_isolates_its_node_as_a_hung_directory_does() -> Result<()> {
+    storage_hangs_for_one("block-hangs", on_block_device())
 }
 
 /// A channel is lost by everybody for 30 s, then comes back.

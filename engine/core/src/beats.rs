@@ -100,8 +100,8 @@ impl Beats {
 
     fn count_echo(&mut self, by: NodeId, beat: &Beat) {
         let mine = |echo: &&Echo| {
-            (echo.node, echo.boot, echo.incarnation)
-                == (self.me.node, self.me.boot, self.me.incarnation)
+            let same = (echo.boot, echo.incarnation) == (self.me.boot, self.me.incarnation);
+            echo.node == self.me.node && (same || mutant!(EchoOfEarlierLife))
         };
         if let Some(echo) = beat.echoes.iter().find(mine) {
             let newest = self.echoed_of_mine.entry(by).or_default();
@@ -119,12 +119,17 @@ impl Beats {
     /// The youngest instant at which this node sent a beat that a majority (itself counted) has echoed.
     pub fn network_basis(&self, ledger: &Ledger) -> Option<Instant> {
         let newest = self.sent.back()?.0;
+        if mutant!(LeaseWithoutEchoes) {
+            return self.sent.back().map(|(_, at)| *at);
+        }
         // An echo of what was never sent is none.
-        let echo = |node| self.echoed_of_mine.get(&node).filter(|number| **number <= newest);
+        let is_mine = |number: u64| number <= newest || mutant!(EchoOfEarlierLife);
+        let echo = |node| self.echoed_of_mine.get(&node).filter(|number| is_mine(**number));
         let own = |node| (node == self.me.node).then_some(newest);
         let echoed = |node| own(node).or(echo(node).copied()).unwrap_or(0);
         let number = echoed_by_majorities(ledger, echoed);
-        self.sent.iter().rev().find(|(sent, _)| *sent == number).map(|(_, at)| *at)
+        let is_it = |sent: u64| sent == number || sent < number && mutant!(EchoOfEarlierLife);
+        self.sent.iter().rev().find(|(sent, _)| is_it(*sent)).map(|(_, at)| *at)
     }
 
     /// Numbers the next own beat and says what it echoes. Own time is taken before it is sent: the safe side.
@@ -139,12 +144,13 @@ impl Beats {
     }
 
     fn echoes(&mut self) -> Vec<Echo> {
-        if !self.may_echo {
+        if !self.may_echo && !mutant!(EchoBeforeFirstRead) {
             return Vec::new();
         }
         let mut echoes = Vec::new();
         for (node, heard) in &self.heard {
-            if *node == self.me.node || self.barred.contains_key(node) {
+            let barred = self.barred.contains_key(node) && !mutant!(EvictedEchoed);
+            if *node == self.me.node || barred {
                 continue;
             }
             self.newest_echoed.insert(*node, heard.received);
@@ -176,7 +182,8 @@ impl Beats {
 
     /// When the newest beat of `victim` that this node ever echoed was received, or this incarnation began.
     pub fn newest_echoed(&self, victim: NodeId) -> Instant {
-        self.newest_echoed.get(&victim).copied().unwrap_or_default().max(self.started)
+        let started = if mutant!(BoundForgetsRestart) { Instant(0) } else { self.started };
+        self.newest_echoed.get(&victim).copied().unwrap_or_default().max(started)
     }
 
     /// Rule 4's answers: for every eviction known, how old the newest echoed beat is. Told only while barred.

@@ -3,12 +3,12 @@
 
 use crate::decision::Kind;
 use crate::heartbeat::{Cycle, Progress};
-use crate::ids::{Digest, Stamp};
+use crate::ids::{Digest, NodeId, Stamp};
 use crate::machine::Machine;
 use crate::outbox::Note;
 use crate::page::Page;
 use crate::time::{Instant, Millis};
-use alloc::string::String;
+use alloc::{collections::BTreeSet, string::String};
 
 /// The first page waits this long for the first scan of processes.
 const FIRST_SCAN: Millis = Millis(2_000);
@@ -116,6 +116,7 @@ impl Machine {
         });
         match read {
             Ok(()) => self.on_cycle(&cycle),
+            Err(_) if mutant!(CycleWithoutBody) => self.on_cycle(&cycle),
             // Its writer may have gone on to the next body meanwhile: the cycle has not finished, read again soon.
             Err(why) => {
                 let beat = self.config.timing.beat;
@@ -125,6 +126,13 @@ impl Machine {
     }
 
     pub(crate) fn on_cycle(&mut self, cycle: &Cycle) {
+        let unread = self.register.ledger().slots().find(|node| !cycle.pages.contains_key(node));
+        if let Some(node) = unread {
+            self.read_slots();
+            let why = alloc::format!("the ledger names node {node}, whose page was not read yet");
+            let beat = self.config.timing.beat;
+            return self.heartbeat.give_up(why, cycle.start.is_none(), beat, self.out.now);
+        }
         self.heartbeat.finish(cycle);
         self.beats.permit_echoes();
         let outcome = self.register.on_cycle(cycle);
@@ -134,25 +142,40 @@ impl Machine {
         self.on_outcome(outcome);
     }
 
+    /// Whose pages are read: everybody's that the newest body names, and that a commit under way will. Fewer than before only when
+    /// that body is proved.
+    pub(crate) fn read_slots(&mut self) {
+        let mut slots: BTreeSet<NodeId> = self.register.ledger().slots().collect();
+        slots.extend(self.register.committing().iter().flat_map(|next| next.slots()));
+        if self.register.proved().is_none() {
+            slots.extend(self.heartbeat.slots.iter());
+        }
+        self.heartbeat.read_slots(slots);
+    }
+
     /// Knowledge of the ledger may have changed. `start` is the cycle's that showed it.
     pub(crate) fn on_ledger(&mut self, start: Option<Instant>) {
         let Some(known) = self.register.known().cloned() else { return };
+        self.read_slots();
         self.beats.on_ledger(known.stamp, &known.ledger, known.proved);
         self.guests.on_ledger(&known.ledger, known.proved);
         let mine = known.ledger.admission(self.me());
-        let admitted = mine.filter(|(boot, _)| *boot == self.config.me.boot);
-        if known.proved {
+        let is_mine = |boot| boot == self.config.me.boot || mutant!(AdmissionOfOtherBoot);
+        let admitted = mine.filter(|(boot, _)| is_mine(*boot));
+        if known.proved || mutant!(AdmittedByRumour) {
             self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);
             }
-            if let Some(eviction) = known.ledger.eviction(self.me()) {
-                self.on_own_eviction(eviction.since, "the ledger says so");
-            }
+        }
+        if let Some(eviction) = known.ledger.eviction(self.me()).filter(|_| known.proved)
+            && !mutant!(CycleIgnoresAdmission)
+        {
+            self.on_own_eviction(eviction.since, "the ledger says so");
         }
         // Later leases need the same admission in the newest body, proved or not.
         let same = admitted.filter(|(_, since)| self.lease.admission() == Some(*since));
-        if let Some(start) = start.filter(|_| same.is_some()) {
+        if let Some(start) = start.filter(|_| same.is_some() || mutant!(CycleIgnoresAdmission)) {
             let basis = if mutant!(StorageBasisAtEnd) { self.out.now } else { start };
             self.lease.on_storage_evidence(basis);
         }

@@ -113,7 +113,7 @@ impl Machine {
     /// What there is to do for a node's own guests while HA is off: look at them, and let go of the watchdog.
     pub(crate) fn leave_guests(&mut self) {
         self.guests.scan_if(false, &mut self.out);
-        self.orders.clear();
+        self.ordered.clear();
         self.disarming.close(&mut self.out);
     }
 

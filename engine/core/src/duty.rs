@@ -34,7 +34,7 @@ impl Machine {
         }
         if !good && !self.may_be_disarmed() {
             self.reset_if_due();
-            self.orders.clear();
+            self.ordered.clear();
         }
         self.state_none_left();
         self.adopt_and_expel();

@@ -193,7 +193,8 @@ impl Fencing {
         out: &mut Outbox,
     ) -> alloc::vec::Vec<NodeId> {
         // A leader that was paused since then may have been deposed, and the node admitted again.
-        let confirmed = confirmed.filter(|read| out.now.since(*read) < beat * FRESH_BEATS);
+        let fresh = |read: Instant| out.now.since(read) < beat * FRESH_BEATS;
+        let confirmed = confirmed.filter(|read| fresh(*read) || mutant!(FenceUnconfirmed));
         let mut ordered = alloc::vec::Vec::new();
         for (node, eviction) in ledger.evictions().filter(|(_, e)| e.proof.is_none()) {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };
@@ -222,7 +223,7 @@ impl Fencing {
         now: Instant,
     ) -> bool {
         let Some(case) = self.cases.get(&(node, eviction.since)) else { return false };
-        if eviction.fence_orders == 0 {
+        if eviction.fence_orders == 0 || mutant!(AdmittedDuringFence) {
             return true;
         }
         // Ordered by an earlier leader: its agent may be running until its time-out.
@@ -237,7 +238,8 @@ impl Fencing {
     pub fn proof(&self, node: NodeId, eviction: &Eviction, facts: &Facts<'_>) -> Option<Proof> {
         let case = self.cases.get(&(node, eviction.since))?;
         let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-        let says = |none_left: Option<Stamp>| none_left == Some(eviction.since);
+        let is_it = |stamp: Stamp| stamp == eviction.since || mutant!(NoneLeftOfOtherEviction);
+        let says = |none_left: Option<Stamp>| none_left.is_some_and(is_it);
         let by_page = page.is_some_and(|page| says(page.none_left));
         let by_beat = facts.beats.heard(node).is_some_and(|heard| says(heard.beat.none_left));
         if by_page || by_beat {
@@ -248,7 +250,12 @@ impl Fencing {
         }
         // Pages only: a beat can be read long after it was sent, a page read after the commit cannot.
         let reread = case.storage_bound.is_some();
-        if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
+        let idle = |idle: bool| idle || mutant!(BootChangedWhileBusy);
+        if reread && page.is_some_and(|page| page.boot() != eviction.boot && idle(page.idle)) {
+            return Some(Proof::BootChanged);
+        }
+        let heard = facts.beats.heard(node).filter(|_| mutant!(BootChangedByBeat));
+        if heard.is_some_and(|heard| heard.from.boot != eviction.boot) {
             return Some(Proof::BootChanged);
         }
         // A page that does not speak of the last arming enforces nothing that could be waited for.
@@ -315,11 +322,17 @@ impl Case {
         };
         let promise = |node: NodeId| self.bounds.get(&node).filter(|_| node != victim);
         // A victim that has not read of a change may still count by the nodes before it.
-        if !ledger.is_half(|node| promise(node).is_some()) {
+        if !ledger.is_half(|node| promise(node).is_some()) && !mutant!(BoundOfTooFew) {
             return None;
         }
         let network = *ledger.slots().filter_map(promise).max()?;
-        Some(network.max(self.storage_bound?) + surely_dead(span?))
+        let storage = self.storage_bound?;
+        let bound = match () {
+            () if mutant!(NoStorageBound) => network,
+            () if mutant!(NoNetworkBound) => storage,
+            () => network.max(storage),
+        };
+        Some(bound + surely_dead(span?))
     }
 }
 

@@ -134,7 +134,11 @@ impl Guests {
     /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
     pub fn on_exited(&mut self, vm: &VmId, died: bool, window: Millis, now: Instant) {
         self.adopted.remove(vm);
-        self.disturbed = now;
+        if let Some(scan) = self.scan.as_mut().filter(|_| mutant!(ExitOfEarlierProcess)) {
+            scan.present.remove(vm);
+        } else {
+            self.disturbed = now;
+        }
         // What was stopped on purpose, or was not ours to keep running, says nothing about the VM.
         if died && !self.is_destroying(vm) && self.is_ha(vm) {
             self.restarts.on_died(vm, window, now);
@@ -175,6 +179,11 @@ impl Guests {
         self.starting.contains_key(vm)
     }
 
+    /// How many starts are under way.
+    pub fn starting(&self) -> usize {
+        self.starting.len()
+    }
+
     pub fn is_ha(&self, vm: &VmId) -> bool {
         self.ha.contains(vm)
     }
@@ -188,7 +197,7 @@ impl Guests {
     /// HA VMs with a process here.
     pub fn present_ha(&self) -> Vec<VmId> {
         let present = self.scan.iter().flat_map(|scan| &scan.present);
-        present.filter(|vm| self.is_ha(vm)).cloned().collect()
+        present.filter(|vm| self.is_ha(vm) || mutant!(GuestsWithoutHaStopped)).cloned().collect()
     }
 
     /// "None left": no HA VM has a process, and no start of any incarnation is in flight, by a scan that began after
@@ -197,8 +206,8 @@ impl Guests {
         let Some(scan) = &self.scan else { return false };
         self.ledger_known
             && (self.starting.is_empty() || mutant!(ForgottenStart))
-            && scan.began >= self.disturbed.max(since)
-            && scan.unresolved.is_empty()
+            && (scan.began >= self.disturbed.max(since) || mutant!(NoneLeftByOldScan))
+            && (scan.unresolved.is_empty() || mutant!(UnresolvedStartForgotten))
             && !scan.present.iter().any(|vm| self.is_ha(vm))
     }
 

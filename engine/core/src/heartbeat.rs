@@ -105,7 +105,8 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn new(me: Identity, slots: BTreeSet<NodeId>, now: Instant) -> Self {
+    pub fn new(me: Identity, mut slots: BTreeSet<NodeId>, now: Instant) -> Self {
+        slots.insert(me.node);
         Self {
             me,
             phase: Phase::Unread,
@@ -118,6 +119,15 @@ impl Heartbeat {
             slots: Arc::new(slots),
             last_cycle: None,
             trouble: None,
+        }
+    }
+
+    /// From the next read on, these nodes' pages and the own one are read; what others' pages showed is forgotten.
+    pub fn read_slots(&mut self, mut slots: BTreeSet<NodeId>) {
+        slots.insert(self.me.node);
+        if *self.slots != slots {
+            self.seen.retain(|node, _| slots.contains(node));
+            self.slots = Arc::new(slots);
         }
     }
 
@@ -252,11 +262,16 @@ impl Heartbeat {
                     Progress::Hijacked(why)
                 }
                 None => {
-                    self.remember(&pages, now);
+                    self.remember(&pages, if mutant!(FirstShownAtReadBegin) { began } else { now });
                     self.phase = Phase::Idle;
                     Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
                 }
             },
+            Err(_) if mutant!(UnreadableSlotsSkipped) && start.is_some() => {
+                self.phase = Phase::Idle;
+                let pages = Pages::new();
+                Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
+            }
             Err(why) => {
                 self.give_up(why, start.is_none(), beat, now);
                 Progress::None
@@ -272,7 +287,7 @@ impl Heartbeat {
         let seen = self.seen.iter().map(|(node, seen)| (*node, seen.page.sequence));
         for (node, expected) in seen.chain(own) {
             let got = shown(node).map_or(0, |page| page.sequence);
-            if got < expected {
+            if got < expected && !mutant!(StaleReadAccepted) {
                 return Err(alloc::format!(
                     "stale read of the page of node {node}: expected sequence {expected} or later, got \
                      {got}; does the file system cache reads?"
@@ -303,7 +318,7 @@ impl Heartbeat {
     }
 
     fn remember(&mut self, pages: &Pages, now: Instant) {
-        for (node, page) in pages {
+        for (node, page) in pages.iter().filter(|(node, _)| self.slots.contains(node)) {
             let Some(page) = page else { continue };
             match self.seen.get_mut(node) {
                 Some(seen) if seen.page.sequence == page.sequence => seen.silent_cycles += 1,
@@ -320,7 +335,9 @@ impl Heartbeat {
     /// Sequence to go on from: what the own page on disk shows at the first read.
     pub fn adopt_sequence(&mut self, pages: &Pages) -> Option<Page> {
         let page = pages.get(&self.me.node).cloned().flatten()?;
-        self.sequence = self.sequence.max(page.sequence);
+        if !mutant!(SequenceFromOne) {
+            self.sequence = self.sequence.max(page.sequence);
+        }
         Some(page)
     }
 

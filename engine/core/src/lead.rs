@@ -1,14 +1,13 @@
 //! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
 
-use crate::action::Action;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
-use crate::event::Decider;
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Change, facts_of};
 use crate::machine::Machine;
-use crate::message::{Beat, Body, Committed, ElectionBallot};
+use crate::membership;
+use crate::message::{Beat, Body, Committed};
 use crate::outbox::Note;
 use crate::plan;
 use crate::quorum::Witness;
@@ -17,8 +16,8 @@ use crate::shutdown;
 use crate::snapshot::Status;
 use crate::time::Millis;
 use crate::wishes::Desk;
-use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
-use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
+use alloc::{string::String, sync::Arc, vec::Vec};
+use steadfast_sdk::wire::NodeFacts;
 
 impl Machine {
     pub(crate) fn compose_beat(&mut self) -> Beat {
@@ -95,78 +94,6 @@ impl Machine {
         self.out.record(Note::new(kind, "PROTOCOL 5", text).node(change.node));
     }
 
-    // --- election --------------------------------------------------------------------------------------
-
-    pub(crate) fn ask_priority(&mut self) {
-        if self.priority_asked.is_some() {
-            return;
-        }
-        let now = self.out.now;
-        let id = self.out.id();
-        let question = self.priority_question();
-        self.out.push(Action::AskPriority { id, question: Box::new(question) });
-        self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
-    }
-
-    fn priority_question(&self) -> NodePriorityQuestion {
-        let now_ms = self.out.now.0;
-        let seed = u64::from(self.me().0) << 32 | self.election.round;
-        NodePriorityQuestion { now_ms, seed, node: self.own_facts() }
-    }
-
-    /// A policy that is late loses its say, not the election.
-    pub(crate) fn answer_priority_if_late(&mut self) {
-        let now = self.out.now;
-        if self.priority_asked.take_if(|(_, deadline)| now >= *deadline).is_some() {
-            let verdict = (self.config.builtin.node_priority)(&self.priority_question());
-            let (name, kind) = ("built-in".into(), "built_in".into());
-            self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
-        }
-    }
-
-    pub(crate) fn on_priority(&mut self, priority: Score, decider: Decider) {
-        let builtin = (self.config.builtin.node_priority)(&self.priority_question()).score.value;
-        let age = self.heartbeat.age(self.out.now);
-        let ready = self.register.known().is_some() && !self.heartbeat.is_halted();
-        let ballot = ElectionBallot {
-            round: 0,
-            priority,
-            decider: decider.name,
-            policy: decider.digest,
-            builtin,
-            eligible: ready,
-            storage_ok: age.is_some_and(|age| age < self.config.timing.lease),
-            term: self.register.highest.term.max(self.election.highest_term),
-        };
-        self.election.on_priority(ballot, &mut self.out);
-    }
-
-    /// Why the known leader does not work, if it does not.
-    pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<&'static str> {
-        let leader = self.election.leader?.who;
-        let timing = &self.config.timing;
-        if leader.node == self.me() {
-            return self.register.leading().is_none().then_some("this node leads no more");
-        }
-        if !self.view.contains(leader.node) {
-            return Some("the leader is not in the view");
-        }
-        if self.beats.silence(leader.node, self.out.now) >= Millis(timing.lease.0 / 2) {
-            return Some("the leader is in the view and silent");
-        }
-        let isolated = facts_of!(self, ledger).is_storage_isolated(leader.node);
-        isolated.then_some("the leader has no storage, a majority has")
-    }
-
-    pub(crate) fn claim(&mut self) {
-        if self.register.known().is_none() || self.heartbeat.is_halted() {
-            let now = self.out.now;
-            self.election.decline("it has not read the ledger yet", now, &mut self.out);
-            return;
-        }
-        self.register.begin(self.election.highest_term);
-    }
-
     pub(crate) fn on_beaten(&mut self, by: Ballot, led: bool) {
         let now = self.out.now;
         let highest = self.election.highest_term;
@@ -185,6 +112,7 @@ impl Machine {
         self.fencing.clear();
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -195,6 +123,7 @@ impl Machine {
         self.fencing.begin(ballot);
         self.recovery.clear();
         self.budgets.clear();
+        self.orders.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -227,6 +156,9 @@ impl Machine {
         notes.into_iter().for_each(|note| self.out.record(note));
         self.recovery.on_committed(before, &known.ledger, &mut self.out);
         self.enrolment.on_committed(known.stamp, &mut self.out);
+        if before.changing.is_some() && known.ledger.changing.is_none() {
+            self.on_reconfigured(&known.ledger);
+        }
     }
 
     // --- leading ---------------------------------------------------------------------------------------
@@ -259,21 +191,8 @@ impl Machine {
         let stamp = self.register.known().map_or(Stamp::default(), |known| known.stamp);
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
-        self.recovery.on_reports(&facts);
         let committing = self.register.committing();
-        self.recovery.order((ballot.term, stamp), committing, &facts, &mut self.out);
-    }
-
-    /// A leader without storage, while a majority has it, makes room.
-    fn resigned(&mut self, ledger: &Ledger) -> bool {
-        if !facts_of!(self, ledger).is_storage_isolated(self.me()) {
-            return false;
-        }
-        let text = "this node leads no more: it has no storage, a majority has";
-        self.out.record(Note::new(Kind::Deposed, "PROTOCOL 6", text.into()).node(self.me()));
-        self.step_down();
-        self.beats.next = self.out.now;
-        true
+        self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     fn order_fences(&mut self, ledger: &Ledger) {
@@ -328,14 +247,16 @@ impl Machine {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
             let outlook = Outlook::of(&facts);
-            let desk = Desk { stamp, good: &good, outlook: &outlook };
+            let desk = Desk { stamp, good: &good, outlook: &outlook, facts: &facts };
             let out = &mut self.out;
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
+        changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
         if !changed && !requested {
             self.draft = Some((ledger.clone(), next));
         } else if changed && self.register.commit(next) {
             self.notes = notes;
+            self.read_slots();
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
     }

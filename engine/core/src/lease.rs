@@ -108,7 +108,7 @@ impl Lease {
     pub fn on_evicted(&mut self, eviction: Stamp, now: Instant) -> bool {
         let known = self.evicted.is_some_and(|(stamp, _)| stamp >= eviction);
         let older = self.admission.is_some_and(|admission| admission > eviction);
-        if known || older {
+        if known || older || mutant!(OwnEvictionIgnored) {
             return false;
         }
         self.evicted = Some((eviction, now));
@@ -175,9 +175,13 @@ impl Lease {
     /// again after it.
     fn feed_is_safe(&self, config: &Config, now: Instant) -> bool {
         // Opened anew after HA was off: no page shows this arming before the feed has ended, so nobody counts on it yet.
-        let last = self.last_feed_ended.or(self.reopening.then_some(now));
+        let unopened = self.reopening || mutant!(OpeningIsNoFeed);
+        let last = self.last_feed_ended.or(unopened.then_some(now));
         let (Some(last), Some(deadline)) = (last, self.deadline(config)) else { return false };
-        last + config.timing.watchdog * 2 <= deadline
+        let times = if mutant!(FeedWithoutSecondW) { 1 } else { 2 };
+        let watchdog =
+            if mutant!(WatchdogTooLong) { config.timing.beat } else { config.timing.watchdog };
+        last + watchdog * times <= deadline || mutant!(FedByWhoeverRuns)
     }
 
     /// The record on tmpfs, which the next incarnation inherits, is of this lease and not of one that is long over.
@@ -203,6 +207,7 @@ impl Lease {
         self.feed_asked = Some(out.now);
         self.asked_basis = self.basis();
         let (basis, last) = (self.basis(), self.last_feed_ended);
+        let basis = if mutant!(FeedRecordsNow) { basis.and(Some(out.now)) } else { basis };
         out.push(Action::FeedWatchdog { basis, last, not_after });
     }
 
@@ -213,6 +218,7 @@ impl Lease {
         }
         let margin = config.timing.start_margin;
         let end = self.expires(config).unwrap_or_default();
+        let end = if mutant!(StartWithoutLease) { now + margin * 2 } else { end };
         if now + margin > end {
             return Err(alloc::format!(
                 "lease is good for {}, a start needs {margin}",

@@ -298,7 +298,7 @@ impl VmEntry {
             spec,
             owner,
             since,
-            acknowledged: false,
+            acknowledged: mutant!(EnrolledUnread),
             failed_on: BTreeSet::new(),
             desired: Desired::Running,
             resumes: false,
@@ -372,7 +372,7 @@ impl Ledger {
     /// [`LedgerError`] if they are torn or of a format that this engine does not know.
     pub fn decode(stamp: Stamp, expected: Digest, bytes: &[u8]) -> Result<Self, LedgerError> {
         let got = Digest::of(bytes);
-        if got != expected {
+        if got != expected && !mutant!(TornBodyAccepted) {
             return Err(LedgerError::Digest { stamp, expected, got });
         }
         let ledger: Self = serde_json::from_slice(bytes)

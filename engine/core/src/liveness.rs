@@ -92,7 +92,8 @@ impl Facts<'_> {
 
     /// What a node says now: its newest beat, while it beats and has not left the view since.
     pub fn word_of(&self, node: NodeId) -> Option<&Heard> {
-        self.beats.heard(node).filter(|heard| self.is_beating(node) && !heard.stale)
+        let fresh = |heard: &&Heard| !heard.stale || mutant!(StaleWordBelieved);
+        self.beats.heard(node).filter(|_| self.is_beating(node)).filter(fresh)
     }
 
     /// What a node says of a VM now.
@@ -103,7 +104,8 @@ impl Facts<'_> {
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.
     pub fn is_page_silent(&self, node: NodeId) -> bool {
-        let Some(seen) = self.heartbeat.seen(node) else { return true };
+        let seen = self.heartbeat.seen(node).filter(|_| !mutant!(PageIgnored));
+        let Some(seen) = seen else { return true };
         let span = self.now.since(seen.first_shown);
         seen.silent_cycles >= SILENT_CYCLES && span >= self.config.timing.beat * 2
     }
@@ -131,7 +133,8 @@ impl Facts<'_> {
     /// storage works again, whichever is later. After an outage for everybody nobody is isolated for being last.
     pub fn storage_isolated_for(&self, node: NodeId) -> Millis {
         let lasted = self.storage_since.map_or(Millis(0), |since| self.now.since(since));
-        self.storage_age(node).unwrap_or_default().min(lasted)
+        let age = self.storage_age(node).unwrap_or_default();
+        if mutant!(LastInOutageIsolated) { age } else { age.min(lasted) }
     }
 
     /// The node has had no storage for `storage_isolation` while enough others had it.

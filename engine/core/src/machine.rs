@@ -22,6 +22,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
+use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
@@ -56,8 +57,10 @@ pub struct Machine {
     pub(crate) recovery: Recovery,
     pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
-    /// Start orders not carried out yet.
-    pub(crate) orders: BTreeMap<VmId, (StartOrder, Instant)>,
+    /// Orders that this node gives as a leader.
+    pub(crate) orders: Orders,
+    /// Start orders that it got and has not carried out yet.
+    pub(crate) ordered: BTreeMap<VmId, (StartOrder, Instant)>,
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
     pub(crate) disarming: Disarming,
@@ -100,7 +103,8 @@ impl Machine {
             recovery: Recovery::default(),
             budgets: Budgets::default(),
             enrolment: Enrolment::default(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
+            ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
             disarming: Disarming::default(),
             notes: Vec::new(),
@@ -351,6 +355,10 @@ impl Machine {
         match outcome {
             Outcome::None => {}
             Outcome::TermStands => self.on_term_stands(),
+            Outcome::Barred => {
+                let (now, why) = (self.out.now, "the ledger does not let it lead");
+                self.election.decline(why, now, &mut self.out);
+            }
             Outcome::Beaten { by, led } => self.on_beaten(by, led),
             Outcome::Committed { before } => self.on_committed(&before),
         }

@@ -7,6 +7,7 @@ use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
@@ -43,6 +44,7 @@ pub(crate) fn apply_evictions(
         due.retain(|(known, _)| *known != node);
         due.push((node, EvictionReason::Rebooted));
     }
+    due.extend(membership::drained(facts).map(|node| (node, EvictionReason::Removed)));
     let mut changed = false;
     for (node, reason) in due {
         changed |= evict(next, node, reason, stamp, facts);
@@ -53,7 +55,7 @@ pub(crate) fn apply_evictions(
 /// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
 fn shows_other_boot(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    page.is_some_and(|page| page.boot() != boot && page.idle)
+    page.is_some_and(|page| page.boot() != boot && (page.idle || mutant!(BootChangedWhileBusy)))
 }
 
 /// Admitted nodes whose page shows another boot than the admitted one.
@@ -130,9 +132,10 @@ pub(crate) fn apply_admissions(
     for (node, entry) in &mut next.nodes {
         let may = match &entry.standing {
             Standing::Admitted { .. } => false,
+            _ if entry.leaving => false,
             Standing::New => true,
             Standing::Evicted(eviction) => {
-                eviction.proof.is_some()
+                (eviction.proof.is_some() || mutant!(AdmittedUnproved))
                     && fencing.may_admit(*node, eviction, facts.config, facts.now)
             }
         };
@@ -156,15 +159,16 @@ fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId>
     let beat = &heard.beat;
     let stored = facts.storage_age(node)? < facts.config.timing.lease;
     let same = page.writer == heard.from;
-    let idle = beat.idle && beat.armed && page.idle && page.armed;
+    let idle = beat.idle && page.idle || mutant!(AdmittedUnproved);
+    let armed = beat.armed && page.armed;
     let said = match standing {
         // Under the evicted boot only its own word for this very eviction counts.
         Standing::Evicted(eviction) if eviction.boot == page.boot() => {
-            page.none_left == Some(eviction.since)
+            page.none_left == Some(eviction.since) || mutant!(AdmittedUnproved)
         }
         _ => true,
     };
-    (same && idle && stored && said).then_some(page.boot())
+    (same && idle && armed && stored && said).then_some(page.boot())
 }
 
 /// An enrolment is acknowledged when its owner has read it, and counts that VM among those it answers for, and when every other

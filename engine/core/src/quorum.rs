@@ -82,7 +82,8 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub fn testifies(facts: &Facts<'_>, liveness: &Liveness) -> Self {
-        let is_asked = |set: NodeSet<'_>| set.len() % 2 == 0 && facts.is_witnessed(set.len());
+        let is_asked =
+            |set: NodeSet<'_>| set.len().is_multiple_of(2) && facts.is_witnessed(set.len());
         if !facts.ledger.sets().any(is_asked) {
             return Self::default();
         }

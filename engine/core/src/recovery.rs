@@ -8,7 +8,6 @@ use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Ledger, Proof, VmEntry};
 use crate::liveness::Facts;
-use crate::message::{Body, StartOrder};
 use crate::outbox::{Note, Outbox};
 use crate::placement::{Admitted, Assignment, admit};
 use crate::time::{Instant, Millis};
@@ -44,15 +43,15 @@ pub(crate) struct Recovery {
     /// VMs that wait, and why.
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
-    ordered: BTreeMap<VmId, Instant>,
     stuck_since: BTreeMap<VmId, Instant>,
 }
 
 /// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
 pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
     // Of a node that is out of the view only old words are known: its next incarnation may know better.
+    let is_it = |since: Stamp| since == entry.since || mutant!(GivenUpOfOlderOwnership);
     match facts.state_of(entry.owner, &entry.spec.id)? {
-        GuestState::GivenUp { since, reason } if *since == entry.since => Some(reason),
+        GuestState::GivenUp { since, reason } if is_it(*since) => Some(reason),
         _ => None,
     }
 }
@@ -283,7 +282,6 @@ impl Recovery {
             if !moved {
                 continue;
             }
-            self.ordered.remove(vm);
             self.waiting.remove(vm);
             // Given a new ownership by its operator, not a new place.
             let placed =
@@ -304,61 +302,6 @@ impl Recovery {
         self.record.take_if(|_| told);
         self.asked = None;
     }
-
-    /// Orders every owner that is good and does not run its VM to start it. Repeated until its beat says otherwise. A VM
-    /// whose ownership the commit under way changes is not ordered: that commit rests on the owner's not running it.
-    pub fn order(
-        &mut self,
-        (term, stamp): (u64, Stamp),
-        committing: Option<&Ledger>,
-        facts: &Facts<'_>,
-        out: &mut Outbox,
-    ) {
-        let again = facts.config.timing.beat * 2;
-        for (vm, entry) in &facts.ledger.vms {
-            let Some(to) = self.idle_owner(entry, facts) else { continue };
-            if committing.is_some_and(|next| !keeps(next, vm, entry)) {
-                continue;
-            }
-            if self.ordered.get(vm).is_some_and(|at| out.now.since(*at) < again) {
-                continue;
-            }
-            if self.ordered.insert(vm.clone(), out.now).is_none() {
-                let (name, node) = (&entry.spec.name, facts.ledger.name(entry.owner));
-                let text = alloc::format!("{node} is ordered to start {name}");
-                let note = Note::new(Kind::StartOrdered, "PROTOCOL 7", text);
-                out.record(note.vm(vm).node(entry.owner));
-            }
-            let (vm, since) = (vm.clone(), entry.since);
-            out.send(Body::StartVm(StartOrder { term, stamp, vm, since, to }));
-        }
-    }
-
-    /// The owner's present incarnation, if it is good and says nothing of the VM.
-    fn idle_owner(&self, entry: &VmEntry, facts: &Facts<'_>) -> Option<crate::ids::Identity> {
-        let may = entry.acknowledged && entry.may_run();
-        facts.ledger.admission(entry.owner).filter(|_| may)?;
-        let heard = facts.word_of(entry.owner)?;
-        let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
-        silent.then_some(heard.from)
-    }
-
-    /// A VM runs: the next time it is ordered is a new story.
-    pub fn on_reports(&mut self, facts: &Facts<'_>) {
-        self.ordered.retain(|vm, _| {
-            let Some(entry) = facts.ledger.vms.get(vm) else { return false };
-            let Some(heard) = facts.beats.heard(entry.owner) else { return true };
-            let runs =
-                |r: &crate::guest::GuestReport| r.vm == *vm && r.state == GuestState::Running;
-            !heard.beat.guests.iter().any(runs)
-        });
-    }
-}
-
-/// `next` leaves the VM where it is, and its owner admitted.
-fn keeps(next: &Ledger, vm: &VmId, entry: &VmEntry) -> bool {
-    next.admission(entry.owner).is_some()
-        && next.vms.get(vm).is_some_and(|planned| planned.since == entry.since)
 }
 
 fn vm_facts(entry: &VmEntry) -> VmFacts {

@@ -61,6 +61,8 @@ pub(crate) enum Outcome {
     None,
     /// Our term stands; the ledger is adopted under our ballot.
     TermStands,
+    /// The ledger that we would adopt does not let this node lead.
+    Barred,
     /// Somebody else promised as much or more: we give up. The change under way, if any, is *unknown*, not failed.
     Beaten { by: Ballot, led: bool },
     /// Our change is committed.
@@ -260,6 +262,9 @@ impl Register {
         if node == self.me && self.own_stamp() == Some(stamp) {
             return None;
         }
+        if mutant!(AdoptsWhatItKnows) && matches!(self.role, Role::Promising(_)) {
+            return None;
+        }
         Some(Wanted { stamp, node, slot: newest.slot, digest: newest.digest })
     }
 
@@ -317,8 +322,11 @@ impl Register {
         let newest = cycle.pages.values().flatten().map(|page| page.accepted).max();
         let Some(known) = &mut self.known else { return };
         let is_newest = newest.unwrap_or_default() == known.stamp;
-        let seen_before = known.shown <= cycle.read_began && known.shown != cycle.read_ended;
-        if is_newest && seen_before && promised.unwrap_or_default() <= known.stamp.ballot {
+        let seen_before = known.shown <= cycle.read_began && known.shown != cycle.read_ended
+            || mutant!(ProofWithoutSecondRead);
+        let unbeaten =
+            promised.unwrap_or_default() <= known.stamp.ballot || mutant!(ProofIgnoresPromises);
+        if is_newest && seen_before && unbeaten {
             known.proved = true;
             self.confirmed = Some(cycle.read_began);
         }
@@ -332,10 +340,18 @@ impl Register {
 
     fn on_promised(&mut self, ballot: Ballot, rival: Ballot) -> Outcome {
         // "Equal to or above": an equal term of another node is a rival too.
-        if rival.term >= ballot.term {
+        if rival.term >= ballot.term + u64::from(mutant!(EqualPromiseAccepted)) {
             return self.beaten(rival);
         }
+        if mutant!(TermWithoutAdoption) {
+            self.role = Role::Leading(ballot, None);
+            return Outcome::TermStands;
+        }
         let Some(known) = &self.known else { return Outcome::None };
+        if !known.ledger.may_lead(self.me) {
+            self.role = Role::Follower;
+            return Outcome::Barred;
+        }
         let stamp = Stamp { ballot, version: known.stamp.version };
         let body = self.own_body(stamp, known.ledger.clone());
         self.role = Role::Adopting(ballot, body);
@@ -343,7 +359,7 @@ impl Register {
     }
 
     fn on_adopted(&mut self, ballot: Ballot, rival: Ballot, cycle: &Cycle) -> Outcome {
-        if rival.term >= ballot.term {
+        if rival.term >= ballot.term + u64::from(mutant!(EqualPromiseAccepted)) {
             return self.beaten(rival);
         }
         self.know_own(cycle);
@@ -357,7 +373,7 @@ impl Register {
         }
         self.confirmed = Some(cycle.read_began);
         let Role::Leading(_, Some(own)) = &self.role else { return Outcome::None };
-        if accepted != own.stamp {
+        if accepted != own.stamp && !mutant!(CommitUnwritten) {
             return Outcome::None;
         }
         let before = self.ledger();

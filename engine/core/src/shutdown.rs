@@ -105,6 +105,8 @@ impl Machine {
         let unwanted: Vec<VmId> = ledger
             .owned_by(self.me())
             .filter(|(vm, entry)| !entry.may_run() && self.guests.is_present(vm))
+            // Its process ended after the last scan: asked again, it would be a later one that listens.
+            .filter(|(vm, _)| self.shutdowns.is_asked(vm) || !self.guests.is_uncertain(vm))
             .map(|(vm, _)| vm.clone())
             .collect();
         for vm in unwanted {

@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::shutdown::Exit;
+use crate::start_order::by_priority;
 use crate::time::Millis;
 use alloc::string::String;
 
@@ -19,37 +20,41 @@ const ORDER_LIMIT: Millis = Millis(10_000);
 impl Machine {
     pub(crate) fn on_start_order(&mut self, order: StartOrder) {
         // Orders of an older term, or to another incarnation, are refused.
-        if order.to != self.config.me || order.term < self.election.highest_term {
+        let to_me = order.to == self.config.me
+            || order.to.node == self.me() && mutant!(OrderToOtherIncarnation);
+        let stale = order.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+        if !to_me || stale {
             return;
         }
-        self.election.highest_term = order.term;
+        self.election.highest_term = self.election.highest_term.max(order.term);
         self.register.on_committed_heard(order.stamp);
         self.heartbeat.hurry(self.out.now, Millis(0));
         let now = self.out.now;
-        self.orders.insert(order.vm.clone(), (order, now));
+        self.ordered.insert(order.vm.clone(), (order, now));
     }
 
     /// Carries out orders, and restarts what this incarnation ran, if every condition of section 7 holds.
     pub(crate) fn start_ordered(&mut self) {
         let now = self.out.now;
-        self.orders.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
-        let Some(known) = self.register.proved().filter(|known| !known.ledger.is_off()) else {
-            return;
-        };
+        self.ordered.retain(|_, (_, received)| now.since(*received) < ORDER_LIMIT);
+        let rumoured = self.register.known().filter(|_| mutant!(StartByRumour));
+        let known = self.register.proved().or(rumoured);
+        let Some(known) = known.filter(|known| !known.ledger.is_off()) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
-        for (vm, since) in wanted.map(|(vm, entry)| (vm, entry.since)) {
+        for (vm, since) in by_priority(wanted).into_iter().map(|(vm, entry)| (vm, entry.since)) {
             if self.guests.is_present(vm) || self.guests.is_starting(vm) {
-                self.orders.remove(vm);
+                self.ordered.remove(vm);
                 self.refused.remove(vm);
                 continue;
             }
-            let order = self.orders.get(vm).map(|(order, _)| order);
+            let order = self.ordered.get(vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
-                o.since == since && o.stamp <= stamp && o.term >= self.election.highest_term
+                let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
+                o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.restarts.has_run(vm, since);
+            let restart = self.guests.restarts.has_run(vm, since) || mutant!(StartWithoutOrder);
             if (ordered || restart) && !self.guests.has_ended(vm, since) {
                 self.start(vm, since, &ledger);
             }
@@ -72,11 +77,17 @@ impl Machine {
             self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
             return;
         }
+        let limit = self.config.limits.parallel_starts.max(1);
+        if self.guests.starting() >= limit {
+            let why = alloc::format!("it waits its turn: {limit} starts are under way here");
+            self.refused.insert(vm.clone(), why);
+            return;
+        }
         match self.lease.may_start(&self.config, now) {
             Ok(not_after) => {
                 self.guests.permit(vm, since, not_after, now);
                 self.shutdowns.on_started(vm);
-                self.orders.remove(vm);
+                self.ordered.remove(vm);
                 let (vm, xml) = (vm.clone(), entry.spec.xml);
                 self.out.push(Action::StartVm { vm, xml, not_after });
             }

@@ -5,8 +5,11 @@ use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
+use crate::liveness::Facts;
+use crate::membership;
 use crate::message::Change;
 use crate::outbox::Note;
+use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -17,6 +20,7 @@ pub(crate) struct Desk<'a> {
     pub stamp: Stamp,
     /// Good nodes: they may take VMs now.
     pub good: &'a [NodeFacts],
+    pub facts: &'a Facts<'a>,
     /// For switching HA off and on.
     pub outlook: &'a Outlook,
 }
@@ -35,6 +39,10 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::AddNode { node, name } => {
+                membership::add(next, *node, name, self.stamp, self.facts)
+            }
+            Change::RemoveNode(node) => membership::remove(next, *node),
             Change::Disarm { limit, reason } => {
                 Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
             }
@@ -70,6 +78,11 @@ impl Desk<'_> {
                 "another VM is called {}: UUID {}; rename one of them",
                 spec.name,
                 other.spec.id
+            ));
+        }
+        if let Some(circle) = circle(next, spec) {
+            return Err(alloc::format!(
+                "each of these would wait for the next to run: {circle}; leave one of them out of `after`"
             ));
         }
         if let Some(known) = next.vms.get_mut(&spec.id) {

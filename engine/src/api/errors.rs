@@ -25,6 +25,16 @@ impl Refusal {
         Self { status, kind, title, detail: detail.into(), remedy: remedy.into() }
     }
 
+    /// This case, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> &str {
+        &self.remedy
+    }
+
     /// The agent waits for something before it can do anything.
     pub(crate) fn not_ready(waits_for: impl Into<String>) -> Self {
         let kind = ("not_ready", "the agent is not ready yet");

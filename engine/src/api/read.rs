@@ -3,7 +3,7 @@
 use super::errors::Refusal;
 use super::wire::{DecisionReport, StatusReport};
 use crate::clock::Clock;
-use crate::config::bounds;
+use crate::config::{assumed, bounds};
 use crate::driver::Agent;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -20,7 +20,7 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
     Ok(Json(StatusReport {
         version: env!("CARGO_PKG_VERSION").into(),
         wall_ms: Clock.wall_ms(),
-        bounds: bounds(&live.timing),
+        bounds: bounds(&live.timing, &assumed(&agent.config)),
         warnings: agent.warnings(),
         snapshot: Snapshot::clone(&snapshot),
     }))

@@ -45,6 +45,15 @@ pub(super) enum Command {
     /// Policies that decide.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Is this node set up so that the promises hold, and what may failures cost?
+    ///
+    /// Each check is green, yellow (works, could be better or quicker) or red (a promise does not hold), with what to do.
+    /// Exit code: 0 all green, 1 something yellow, 2 something red.
+    Doctor {
+        /// Configuration file, read if no agent answers.
+        #[arg(long, value_name = "FILE", default_value = "/etc/steadfast/steadfast.toml")]
+        config: PathBuf,
+    },
     /// Why a VM or a node is where and how it is.
     Explain {
         /// A VM or a node, by name or UUID.
@@ -225,15 +234,25 @@ pub(super) enum PolicyCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StorageCommand {
-    /// Prepare a shared directory for a cluster. Once, on one node.
+    /// Prepare a shared directory or block device for a cluster. Once, on one node.
     Init(Init),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// The directory, on the shared file system.
+    /// A raw block device that all nodes see: a LUN, best by its name in /dev/mapper or /dev/disk/by-id
+    #[arg(
+        value_name = "DEVICE",
+        required_unless_present = "directory",
+        conflicts_with = "directory"
+    )]
+    pub(super) device: Option<PathBuf>,
+    /// Instead of a device: a directory on a shared file system.
     #[arg(long, value_name = "DIR")]
-    pub(super) directory: PathBuf,
+    pub(super) directory: Option<PathBuf>,
+    /// The device again, to overwrite whatever is on it.
+    #[arg(long, value_name = "DEVICE", conflicts_with = "directory")]
+    pub(super) force: Option<PathBuf>,
     /// Name of the cluster.
     #[arg(long, value_name = "NAME")]
     pub(super) cluster: String,
@@ -293,5 +312,11 @@ mod tests {
         assert!(Cli::try_parse_from(line.split(' ')).is_ok());
         let line = "steadfast storage init --directory /d --cluster c --node 1=n1 2=n2";
         assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+        let line = "steadfast storage init /dev/x --force /dev/x --cluster c --node 1=n1 2=n2";
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok());
+        for wrong in ["/dev/x --directory /d", "--directory /d --force /d", ""] {
+            let line = format!("steadfast storage init {wrong} --cluster c --node 1=n1");
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP over the agent's unix socket.
 
 use crate::api::wire::{Problem, StatusReport};
+use crate::doctor::Level;
 use anyhow::anyhow;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -27,6 +28,8 @@ pub enum Failure {
     Refused(Problem),
     /// Wrong usage or configuration.
     Usage(String),
+    /// `doctor` found something, and has told it.
+    Found(Level),
     /// The reader of stdout went away.
     Unheard,
     /// Anything else.
@@ -39,10 +42,16 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unheard => 0,
+            Self::Found(level) => level.exit_code(),
             Self::Refused(_) | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
         }
+    }
+
+    /// Nothing is left to be said about it.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self, Self::Found(_) | Self::Unheard)
     }
 
     pub(super) fn from_output(error: io::Error) -> Self {
@@ -72,6 +81,7 @@ impl fmt::Display for Failure {
             ),
             Self::Refused(problem) => write!(f, "{}; {}", problem.detail, problem.remedy),
             Self::Usage(text) => f.write_str(text),
+            Self::Found(level) => write!(f, "something is {}", level.word()),
             Self::Unheard => f.write_str("the reader went away"),
             Self::Other(error) => write!(f, "{error:#}"),
         }

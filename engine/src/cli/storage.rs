@@ -3,8 +3,8 @@
 use super::args::Init;
 use super::client::Failure;
 use super::{format, say};
-use crate::config::{Config, bounds};
-use crate::pages::{self, StoredNode};
+use crate::config::{Config, assumed, bounds};
+use crate::pages::{self, Place, StoredNode};
 use std::path::Path;
 use steadfast_core::ids::NodeId;
 use steadfast_core::time::Millis;
@@ -21,9 +21,19 @@ pub(super) fn node(text: &str) -> Result<(u32, String), String> {
 pub(super) fn init(init: &Init) -> Result<(), Failure> {
     let stored = |(id, name): &(u32, String)| StoredNode { id: NodeId(*id), name: name.clone() };
     let nodes: Vec<StoredNode> = init.nodes.iter().map(stored).collect();
-    pages::init(&init.directory, &init.cluster, &nodes).map_err(Failure::Other)?;
-    let (path, count) = (init.directory.display(), nodes.len());
-    say(&format!("{path} is ready for cluster {} of {count} nodes\n", init.cluster))
+    let place = place(init)?;
+    pages::init(&place, &init.cluster, &nodes, init.force.as_ref()).map_err(Failure::Other)?;
+    let count = nodes.len();
+    say(&format!("{place} is ready for cluster {} of {count} nodes\n", init.cluster))
+}
+
+/// What the operator names, as a place.
+fn place(init: &Init) -> Result<Place, Failure> {
+    match (&init.directory, &init.device) {
+        (Some(directory), None) => Ok(Place::Directory(directory.clone())),
+        (None, Some(device)) => Ok(Place::Device(device.clone())),
+        _ => Err(Failure::Usage("give a device, or --directory".into())),
+    }
 }
 
 /// How long corosync takes is not known here; the lab's default stands in.
@@ -33,11 +43,7 @@ pub(super) fn check_config(file: &Path) -> Result<(), Failure> {
     let usage = |problems: crate::config::Problems| Failure::Usage(problems.to_string());
     let config = Config::load(file).map_err(usage)?;
     let timing = config.timing(ASSUMED_MEMBERSHIP).map_err(usage)?;
-    let mut table = format::table(&["FAILURE", "OF", "FENCE AGENT", "BOUND", "SUM"]);
-    for bound in bounds(&timing) {
-        let agent = if bound.fence_agent { "yes" } else { "no" }.to_string();
-        let length = format!("{} ms", bound.bound_ms);
-        table.add_row([bound.failure, bound.role, agent, length, bound.sum]);
-    }
-    say(&format!("{} is good\n\n{}\n", file.display(), table.trim_fmt()))
+    let assumed = assumed(&config);
+    let table = super::bounds::render(&bounds(&timing, &assumed), &assumed);
+    say(&format!("{} is good\n\n{table}", file.display()))
 }

@@ -2,6 +2,7 @@
 
 use super::limits::RawLimits;
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
+use crate::pages::Place;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,6 +48,7 @@ struct Node {
 #[serde(default, deny_unknown_fields)]
 struct Storage {
     directory: Option<PathBuf>,
+    device: Option<PathBuf>,
     shared_paths: Vec<PathBuf>,
 }
 
@@ -172,13 +174,10 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
     let limits = file.limits.resolve(problems);
     let migrate_uri = resolve_migrate_uri(file.libvirt.migrate_uri, problems);
     let name = file.cluster.name.filter(|name| !name.is_empty());
-    let directory = file.storage.directory;
+    let place = resolve_place(file.storage.directory, file.storage.device, problems);
     // A mistyped value was told already; do not call it missing too.
     if name.is_none() && told == 0 {
         problems.push(missing("cluster.name", "name = \"production\""));
-    }
-    if directory.is_none() {
-        problems.push(missing("storage.directory", "directory = \"/mnt/shared/steadfast\""));
     }
     let run = file.run.directory.unwrap_or_else(|| "/run/steadfast".into());
     Some(Config {
@@ -187,7 +186,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         overrides: file.timing,
         limits,
         labels: file.node.labels,
-        storage: directory?,
+        storage: place?,
         shared_paths: file.storage.shared_paths,
         libvirt_uri: file.libvirt.uri.unwrap_or_else(|| "qemu:///system".into()),
         migrate_uri,
@@ -202,6 +201,28 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         never_paused: file.run.never_paused,
         fence,
     })
+}
+
+/// Exactly one of both.
+fn resolve_place(
+    directory: Option<PathBuf>,
+    device: Option<PathBuf>,
+    problems: &mut Vec<Problem>,
+) -> Option<Place> {
+    let problem = match (directory, device) {
+        (Some(directory), None) => return Some(Place::Directory(directory)),
+        (None, Some(device)) => return Some(Place::Device(device)),
+        (None, None) => missing(
+            "storage.directory or storage.device",
+            "directory = \"/mnt/shared/steadfast\", or device = \"/dev/mapper/steadfast\"",
+        ),
+        (Some(directory), Some(device)) => Problem::new(
+            format!("storage.directory is {directory:?} and storage.device is {device:?}"),
+            "keep the one that holds the store",
+        ),
+    };
+    problems.push(problem);
+    None
 }
 
 fn missing(key: &str, example: &str) -> Problem {

@@ -65,7 +65,7 @@ pub(super) fn watchdog(
         return Ok(None);
     };
     let device = device.to_str().context("[watchdog] device is not UTF-8")?;
-    Watchdog::start(device, timing.watchdog, record.clone(), Clock, Arc::clone(events)).map(Some)
+    Watchdog::start(device, timing, record.clone(), Clock, Arc::clone(events)).map(Some)
 }
 
 pub(super) fn fence(config: &Config, stored: &ClusterFile, events: &Sink) -> FenceAgents {

@@ -8,6 +8,7 @@ use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
 use crate::systemd;
+use crate::watchdog::ReadBack;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub enum Phase {
 pub struct Live {
     /// Timing it runs with.
     pub timing: Timing,
+    /// W as the watchdog says it, if there is one.
+    pub read_back: Option<ReadBack>,
     /// The way to the machine.
     pub inbox: Arc<Inbox>,
     /// Operators' requests under way.
@@ -88,8 +91,13 @@ impl Agent {
     /// What a person should put right.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        warnings.values().cloned().collect()
+        self.warnings_by_finder().into_values().collect()
+    }
+
+    /// The same, by who found it.
+    #[must_use]
+    pub fn warnings_by_finder(&self) -> BTreeMap<&'static str, String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// It waits; told once in the log for each reason.

@@ -56,7 +56,7 @@ impl Hands {
             | Action::PermitArrival { .. }
             | Action::ForbidArrival { .. }
             | Action::ResumeVm { .. } => self.move_live(action),
-            Action::CloseWatchdog => {}
+            Action::CloseWatchdog => self.close_watchdog(),
             // The driver does these itself.
             Action::Answer(_) | Action::Record(_) => {}
         }
@@ -116,6 +116,13 @@ impl Hands {
                 let reason = "no watchdog is configured: set [watchdog] device".into();
                 (self.events)(Event::WatchdogFailed { reason });
             }
+        }
+    }
+
+    fn close_watchdog(&self) {
+        match &self.watchdog {
+            Some(watchdog) => watchdog.release(),
+            None => (self.events)(Event::WatchdogClosed),
         }
     }
 

@@ -11,13 +11,15 @@ use super::questions::Questions;
 use super::{Driver, Inbox, Requests, adapters};
 use crate::Sink;
 use crate::clock::Clock;
-use crate::config::{Config, Problem, Problems};
+use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
 use crate::hook;
 use crate::journal::Journal;
-use crate::pages::{self, ClusterFile, PageStore};
+use crate::pages::{ClusterFile, Opening, PageStore};
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
+use crate::virtualization;
+use crate::watchdog::{self, Watchdog};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,8 +102,8 @@ fn gather(agent: &Agent, events: &Sink) -> Result<Parts, Problems> {
     let known = wait(agent, || known_cluster(&config.run, boot));
     let timing = config.timing(known.membership)?;
     let me = known.local;
-    let open = || pages::open(&config.storage, me, config.run.clone(), Arc::clone(events));
-    let pages = wait(agent, open);
+    let mut opening = Opening::new(config.storage.clone());
+    let pages = wait(agent, || opening.open(me, &config.run, Arc::clone(events)));
     // After the store: its lock is what makes the earlier incarnation surely dead.
     let record = wait(agent, || next_incarnation(&config.run, boot));
     Ok(Parts { boot, me, timing, pages, record })
@@ -152,11 +154,9 @@ fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<St
         problems.push(Problem::new(
             format!(
                 "mismatched cluster: the configuration says {:?}, {} says {:?}",
-                config.cluster,
-                config.storage.display(),
-                stored.cluster
+                config.cluster, config.storage, stored.cluster
             ),
-            "set cluster.name or storage.directory right",
+            format!("set cluster.name or {} right", config.storage.key()),
         ));
     }
     if !problems.is_empty() {
@@ -215,6 +215,7 @@ fn assemble(
     name: &str,
 ) -> Result<Running> {
     let config = &agent.config;
+    tell_timing(config, &parts.timing);
     let incarnation = parts.record.incarnation();
     let me = Identity { node: parts.me, boot: parts.boot, incarnation };
     let (decisions, taken) =
@@ -240,6 +241,7 @@ fn assemble(
     let requests = Arc::new(Requests::default());
     agent.begin(Arc::new(Live {
         timing: parts.timing.clone(),
+        read_back: hands.watchdog.as_ref().map(Watchdog::read_back),
         inbox: Arc::clone(inbox),
         requests: Arc::clone(&requests),
         decisions,
@@ -255,6 +257,17 @@ fn assemble(
     let inbox = Arc::clone(inbox);
     let driver = Driver { machine, hands, inbox, journal, requests, decisions: taken, wake_at };
     Ok((driver, first, now))
+}
+
+/// Once, at the start: what failures may cost, and whether time may prove this node dead.
+fn tell_timing(config: &Config, timing: &Timing) {
+    if let (Some(found), false) = (virtualization::evidence(), config.is_never_paused()) {
+        tracing::warn!(found, "a virtual machine: time is no proof for it; see `steadfast doctor`");
+    }
+    for bound in bounds(timing, &assumed(config)) {
+        let Bound { failure, role, fence_agent, bound_ms, sum, note, .. } = &bound;
+        tracing::info!(failure, role, fence_agent, bound_ms, sum, note, "bound");
+    }
 }
 
 fn open_journal(run: &Path) -> Option<Journal> {
@@ -283,7 +296,7 @@ fn machine_config(
         genesis: Ledger::genesis(&stored.cluster, &nodes),
         fence_agents: fenced_nodes(config, &nodes),
         verification: !config.verification.is_empty(),
-        never_paused: config.never_paused || !telemetry::runs_under_hypervisor(),
+        never_paused: time_proves(config),
         inherited: parts.record.inherited(now),
         name: name.into(),
         limits: config.limits.clone(),
@@ -292,6 +305,13 @@ fn machine_config(
             placement: steadfast_policy_placement::builtin,
         },
     }
+}
+
+/// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
+/// feed the watchdog.
+fn time_proves(config: &Config) -> bool {
+    let device = config.watchdog.as_ref().and_then(|device| device.to_str());
+    config.is_never_paused() && device.is_none_or(watchdog::outlives_agent)
 }
 
 fn fenced_nodes(config: &Config, nodes: &BTreeMap<NodeId, String>) -> BTreeSet<NodeId> {

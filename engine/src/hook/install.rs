@@ -51,6 +51,12 @@ pub fn remove(hooks: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// Our script is there.
+#[must_use]
+pub fn is_installed(hooks: &Path) -> bool {
+    matches!(read_own(&script_path(hooks)), Ok(Some(_)))
+}
+
 /// What to do when libvirt does not ask.
 #[must_use]
 pub fn remedy() -> &'static str {

@@ -8,38 +8,14 @@
 //! ```
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use steadfast_core::ids::{Digest, NodeId};
 
+use super::BODY_SLOTS;
+use super::cluster::{ClusterFile, FORMAT, StoredNode};
 use super::format::BLOCK;
-
-const FORMAT: u16 = 1;
-/// Slots for bodies a node has.
-pub const BODY_SLOTS: u8 = 2;
-
-/// A node as `cluster.json` names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredNode {
-    /// Corosync's node id.
-    pub id: NodeId,
-    /// Corosync's name of it.
-    pub name: String,
-}
-
-/// `cluster.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterFile {
-    /// Format of the store.
-    pub format: u16,
-    /// The cluster's name.
-    pub cluster: String,
-    /// The nodes that have a slot.
-    pub nodes: Vec<StoredNode>,
-}
 
 /// Paths of a store.
 #[derive(Debug, Clone)]
@@ -84,37 +60,21 @@ impl Layout {
 /// # Errors
 /// The directory holds something else, a node is named twice or badly, or storage fails.
 pub fn init(directory: &Path, cluster: &str, nodes: &[StoredNode]) -> Result<()> {
-    check_nodes(cluster, nodes)?;
-    let wanted = ClusterFile { format: FORMAT, cluster: cluster.to_owned(), nodes: nodes.to_vec() };
+    let wanted = ClusterFile::new(cluster, nodes)?;
     let layout = Layout::new(directory);
     if let Some(found) = read_cluster_file(&layout)? {
         ensure!(
             found == wanted,
-            "{} already holds the store of cluster {:?} with {} nodes, asked for {cluster:?} with {}: \
-             use another directory, or remove that store if no node uses it",
+            "{} already holds {}, asked for {}: use another directory, or remove that store if no node uses it",
             directory.display(),
-            found.cluster,
-            found.nodes.len(),
-            nodes.len(),
+            found.words(),
+            wanted.words(),
         );
         return check_files(&layout, &found);
     }
     create_files(&layout, nodes)?;
     // Last, so that a store with this file is whole.
     replace(&layout.cluster(), &serde_json::to_vec_pretty(&wanted)?)
-}
-
-fn check_nodes(cluster: &str, nodes: &[StoredNode]) -> Result<()> {
-    ensure!(!cluster.is_empty(), "a cluster needs a name");
-    ensure!(!nodes.is_empty(), "cluster {cluster:?} needs at least one node");
-    let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
-    let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-    let count = nodes.len();
-    ensure!(ids.len() == count, "{count} nodes have only {} different ids", ids.len());
-    ensure!(names.len() == count, "{count} nodes have only {} different names", names.len());
-    ensure!(!ids.contains(&NodeId(0)), "node ids begin at 1, got 0");
-    ensure!(!names.contains(""), "every node needs a name");
-    Ok(())
 }
 
 /// Gives `node` a slot, or its name to the slot that it has. A slot of another node of this name, which was
@@ -125,11 +85,7 @@ fn check_nodes(cluster: &str, nodes: &[StoredNode]) -> Result<()> {
 pub fn add_node(layout: &Layout, node: &StoredNode) -> Result<()> {
     let root = layout.root.display();
     let found = read_cluster_file(layout)?.with_context(|| format!("no store in {root}"))?;
-    let mut wanted = found.clone();
-    wanted.nodes.retain(|known| known.id != node.id && known.name != node.name);
-    wanted.nodes.push(node.clone());
-    wanted.nodes.sort_by_key(|known| known.id);
-    check_nodes(&wanted.cluster, &wanted.nodes)?;
+    let wanted = found.with(node)?;
     if found == wanted {
         return check_files(layout, &found);
     }

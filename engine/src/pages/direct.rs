@@ -1,10 +1,10 @@
 //! Files read and written past the client's cache.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -53,10 +53,41 @@ pub enum Access {
     Write,
 }
 
-/// A file that is kept open, and opened anew when that may help.
+/// A file, or a stretch of a device: where a page, a body or a blob lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Area {
+    /// The file or device.
+    pub path: PathBuf,
+    /// Where it begins, in bytes.
+    pub start: u64,
+    /// How many bytes it can hold.
+    pub room: u64,
+}
+
+impl Area {
+    /// A whole file.
+    #[must_use]
+    pub fn file(path: PathBuf) -> Self {
+        Self { path, start: 0, room: u64::MAX }
+    }
+
+    /// Where `length` bytes at `offset` of this area lie in the file.
+    fn place(&self, offset: u64, length: usize) -> Result<u64> {
+        let end = offset.checked_add(length as u64).filter(|end| *end <= self.room);
+        let (path, room) = (self.path.display(), self.room);
+        ensure!(
+            end.is_some(),
+            "{length} bytes at {offset} do not fit into the {room} bytes that {path} has for them: \
+             use a store in a directory, whose files can grow"
+        );
+        Ok(self.start + offset)
+    }
+}
+
+/// An area whose file is kept open, and opened anew when that may help.
 #[derive(Debug)]
 pub struct DirectFile {
-    path: PathBuf,
+    area: Area,
     access: Access,
     open: Option<Open>,
 }
@@ -66,15 +97,15 @@ struct Open {
     file: File,
     /// Opened with O_DIRECT.
     direct: bool,
-    identity: (u64, u64),
+    identity: Identity,
     compared: Instant,
 }
 
 impl DirectFile {
     /// Opened at the first use.
     #[must_use]
-    pub fn new(path: PathBuf, access: Access) -> Self {
-        Self { path, access, open: None }
+    pub fn new(area: Area, access: Access) -> Self {
+        Self { area, access, open: None }
     }
 
     /// Reads from `offset` until `buffer` is full or the file ends; returns the number of bytes read.
@@ -82,7 +113,8 @@ impl DirectFile {
     /// # Errors
     /// The system's, with the path. The file is opened anew at the next use.
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.with_open(|open| open.read(offset, buffer), "read")
+        let at = self.area.place(offset, buffer.len())?;
+        self.with_open(|open| open.read(at, buffer), "read")
     }
 
     /// Writes `bytes` (whole blocks, aligned) at `offset`; they are on stable storage when it returns.
@@ -90,7 +122,8 @@ impl DirectFile {
     /// # Errors
     /// The system's, with the path. How much was written is unknown.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.with_open(|open| open.write(offset, bytes), "write")
+        let at = self.area.place(offset, bytes.len())?;
+        self.with_open(|open| open.write(at, bytes), "write")
     }
 
     fn with_open<T>(
@@ -98,7 +131,8 @@ impl DirectFile {
         mut work: impl FnMut(&mut Open) -> std::io::Result<T>,
         verb: &str,
     ) -> Result<T> {
-        let Self { path, access, open } = self;
+        let Self { area, access, open } = self;
+        let path = &area.path;
         close_if_replaced(path, open)?;
         let mut open_file = match open.take() {
             Some(open_file) => open_file,
@@ -124,12 +158,19 @@ fn close_if_replaced(path: &Path, open: &mut Option<Open>) -> Result<()> {
     }
     current.compared = Instant::now();
     let identity = current.identity;
-    let seen = std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let seen = std::fs::metadata(path).map(|found| identity_of(&found));
     if !seen.as_ref().is_ok_and(|seen| *seen == identity) {
         *open = None;
     }
     seen.with_context(|| format!("cannot find {} any more", path.display()))?;
     Ok(())
+}
+
+/// What tells a file from the next one at the same path: device, inode, and for a device node the device.
+type Identity = (u64, u64, u64);
+
+fn identity_of(found: &Metadata) -> Identity {
+    (found.dev(), found.ino(), found.rdev())
 }
 
 impl Open {
@@ -145,14 +186,15 @@ impl Open {
             }
             result => result.with_context(|| format!("cannot open {}", path.display()))?,
         };
+        let found = file.metadata().with_context(|| format!("cannot stat {}", path.display()))?;
         if !direct {
+            must_not_be_device(path, &found)?;
             let kind =
                 file_system(&file).with_context(|| format!("cannot stat {}", path.display()))?;
             must_be_coherent(path, kind)?;
             say_indirect(path);
         }
-        let found = file.metadata().with_context(|| format!("cannot stat {}", path.display()))?;
-        let identity = (found.dev(), found.ino());
+        let identity = identity_of(&found);
         Ok(Self { file, direct, identity, compared: Instant::now() })
     }
 
@@ -220,6 +262,17 @@ fn must_be_coherent(path: &Path, kind: i64) -> Result<()> {
     Ok(())
 }
 
+/// A device's node lies on a coherent file system; what is behind it is another matter.
+fn must_not_be_device(path: &Path, found: &Metadata) -> Result<()> {
+    ensure!(
+        !found.file_type().is_block_device(),
+        "{} refuses O_DIRECT in blocks of {BLOCK} bytes, and this node's cache in front of a device may be \
+         older than what another node wrote: use a device with sectors of at most {BLOCK} bytes",
+        path.display()
+    );
+    Ok(())
+}
+
 /// The magic number of the file system that holds `file`.
 #[allow(unsafe_code)]
 fn file_system(file: &File) -> std::io::Result<i64> {
@@ -245,11 +298,12 @@ fn say_indirect(path: &Path) {
 /// # Errors
 /// The system's, with the path; or the file is longer than `extent` allows.
 pub fn read_fresh(
-    path: &Path,
+    area: &Area,
     extent: impl Fn(&[u8]) -> Result<usize>,
     first: usize,
 ) -> Result<AlignedBuffer> {
-    let mut file = DirectFile::new(path.to_owned(), Access::Read);
+    let path = &area.path;
+    let mut file = DirectFile::new(area.clone(), Access::Read);
     let mut buffer = AlignedBuffer::new(first);
     let got = file.read(0, buffer.get_mut())?;
     if got < BLOCK {
@@ -314,7 +368,7 @@ mod tests {
         let (path, other) = (scratch("old"), scratch("new"));
         std::fs::write(&path, vec![1; BLOCK]).unwrap();
         std::fs::write(&other, vec![2; BLOCK]).unwrap();
-        let mut file = DirectFile::new(path.clone(), Access::Read);
+        let mut file = DirectFile::new(Area::file(path.clone()), Access::Read);
         let mut block = AlignedBuffer::new(BLOCK);
         file.read(0, block.get_mut()).unwrap();
         std::fs::rename(&other, &path).unwrap();

@@ -12,7 +12,8 @@
 //! | 24..28 | node id |
 //! | 28..32 | CRC-32 of the whole block with this field zero |
 //!
-//! A body has the same header with magic `STEADBD1`, its slot for a sequence, and a CRC over header and payload.
+//! Everything else is a record: the same header with another magic, and a CRC over header and payload. A body is one
+//! with magic `STEADBD1` and its slot for a sequence.
 
 use steadfast_core::ids::NodeId;
 use steadfast_core::page::Page;
@@ -166,10 +167,62 @@ pub fn encode_body(body: &[u8], node: NodeId, slot: u8, blocks: &mut [u8]) -> Re
     if body.len() > MAX_BODY {
         return Err(Damage::Length(body.len() as u64));
     }
+    encode_record(BODY_MAGIC, body, slot.into(), node, blocks)
+}
+
+/// Encodes a record; `blocks` is at least [`body_size`] of the payload long.
+///
+/// # Errors
+/// The payload is larger than that.
+pub fn encode_record(
+    magic: &[u8; 8],
+    payload: &[u8],
+    sequence: u64,
+    node: NodeId,
+    blocks: &mut [u8],
+) -> Result<(), Damage> {
+    if HEADER + payload.len() > blocks.len() {
+        return Err(Damage::Length(payload.len() as u64));
+    }
     blocks.fill(0);
-    blocks[HEADER..HEADER + body.len()].copy_from_slice(body);
-    seal(blocks, BODY_MAGIC, body.len(), slot.into(), node, HEADER + body.len());
+    blocks[HEADER..HEADER + payload.len()].copy_from_slice(payload);
+    seal(blocks, magic, payload.len(), sequence, node, HEADER + payload.len());
     Ok(())
+}
+
+/// Decodes a record of `node` at the begin of `blocks`: its sequence and its payload.
+///
+/// # Errors
+/// Nothing was written, it is torn, or of another kind or node.
+pub fn decode_record<'a>(
+    magic: &[u8; 8],
+    blocks: &'a [u8],
+    node: NodeId,
+) -> Result<(u64, &'a [u8]), Damage> {
+    let header = Header::read(blocks, magic)?;
+    let extent = HEADER + header.length as usize;
+    let bytes = blocks.get(..extent).ok_or(Damage::Length(header.length.into()))?;
+    header.check(bytes, node)?;
+    Ok((header.sequence, &bytes[HEADER..]))
+}
+
+/// Decodes the newer of two copies of a record that are written in turn; `None`: no write was ever completed.
+///
+/// # Errors
+/// Neither copy is good and both were written, or a valid checksum holds what is not ours to read.
+pub fn decode_twin<'a>(
+    magic: &[u8; 8],
+    copies: &'a [u8],
+    node: NodeId,
+) -> Result<Option<(u64, &'a [u8])>, Damage> {
+    let (first, second) = copies.split_at(copies.len() / 2);
+    match (decode_record(magic, first, node), decode_record(magic, second, node)) {
+        (Ok(a), Ok(b)) => Ok(Some(if a.0 > b.0 { a } else { b })),
+        (Err(damage), _) | (_, Err(damage)) if !may_be_torn(&damage) => Err(damage),
+        (Ok(good), Err(_)) | (Err(_), Ok(good)) => Ok(Some(good)),
+        (Err(Damage::Empty), Err(_)) | (Err(_), Err(Damage::Empty)) => Ok(None),
+        (Err(damage), Err(_)) => Err(damage),
+    }
 }
 
 fn seal(
@@ -257,17 +310,11 @@ pub fn body_extent(first: &[u8]) -> Result<usize, Damage> {
 /// # Errors
 /// It is torn, or of another node or slot.
 pub fn decode_body(bytes: &[u8], node: NodeId, slot: u8) -> Result<Vec<u8>, Damage> {
-    let extent = body_extent(bytes)?;
-    if bytes.len() < extent {
-        return Err(Damage::Length(extent as u64));
+    let (found, body) = decode_record(BODY_MAGIC, bytes, node)?;
+    if found != u64::from(slot) {
+        return Err(Damage::Content(format!("body of slot {found} in the place of slot {slot}")));
     }
-    let header = Header::read(bytes, BODY_MAGIC)?;
-    header.check(&bytes[..extent], node)?;
-    if header.sequence != u64::from(slot) {
-        let found = header.sequence;
-        return Err(Damage::Content(format!("body of slot {found} in the file of slot {slot}")));
-    }
-    Ok(bytes[HEADER..extent].to_vec())
+    Ok(body.to_vec())
 }
 
 #[cfg(test)]

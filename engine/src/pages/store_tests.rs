@@ -1,5 +1,9 @@
+use super::format::BLOCK;
 use super::*;
+use std::collections::BTreeMap;
+use steadfast_core::event::Event;
 use steadfast_core::ids::{Ballot, BootId, Identity, Incarnation, Stamp};
+use steadfast_core::page::{Pages, StorageError};
 
 fn page(node: u32, sequence: u64) -> Page {
     let writer = Identity { node: NodeId(node), boot: BootId(5), incarnation: Incarnation(1) };
@@ -44,12 +48,17 @@ impl World {
         self.root.join("shared")
     }
 
+    fn place(&self) -> Place {
+        Place::Directory(self.shared())
+    }
+
     fn init(&self) -> Result<()> {
-        init(&self.shared(), "test", &nodes())
+        init(&self.place(), "test", &nodes(), None)
     }
 
     fn open(&self, node: u32) -> Result<Arc<PageStore>> {
-        open(&self.shared(), NodeId(node), self.root.join(node.to_string()), self.sink.clone())
+        let run = self.root.join(node.to_string());
+        Opening::new(self.place()).open(NodeId(node), &run, self.sink.clone())
     }
 
     fn next(&self) -> Event {
@@ -181,10 +190,10 @@ fn init_is_idempotent_and_destroys_nothing() {
     world.init().unwrap();
     one.read_pages(1, both());
     assert_eq!(world.pages_read().unwrap()[&NodeId(1)], Some(page(1, 1)));
-    assert!(init(&world.shared(), "other", &nodes()).is_err());
+    assert!(init(&world.place(), "other", &nodes(), None).is_err());
     std::fs::remove_file(world.shared().join("cluster.json")).unwrap();
     assert!(world.init().unwrap_err().to_string().contains("holds data"));
-    assert!(init(&world.shared(), "test", &[nodes()[0].clone(), nodes()[0].clone()]).is_err());
+    assert!(init(&world.place(), "test", &[nodes()[0].clone(), nodes()[0].clone()], None).is_err());
 }
 
 #[test]
@@ -212,7 +221,7 @@ fn a_node_is_added_while_others_run_and_keeps_its_page_when_it_comes_again() {
     let expected = BTreeMap::from([(NodeId(1), None), (NodeId(3), Some(page(3, 1)))]);
     assert_eq!(world.pages_read(), Ok(expected));
     one.add_node(&StoredNode { id: NodeId(4), name: "renamed".into() }).unwrap();
-    let file = dir::read_cluster_file(&Layout::new(&world.shared())).unwrap().unwrap();
+    let file = dir::read_cluster_file(&dir::Layout::new(&world.shared())).unwrap().unwrap();
     let ids: Vec<u32> = file.nodes.iter().map(|node| node.id.0).collect();
     assert_eq!(ids, [1, 2, 4]);
 }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::fence;
-use crate::lab::{Lab, Node, SHARED};
+use crate::lab::{Lab, Node, SHARED, Storage};
 use crate::net;
+use crate::san;
 use crate::sys;
 use crate::wait;
 
@@ -18,6 +19,8 @@ pub const DAEMON: &str = "steadfastd";
 const CONFIG: &str = "/etc/steadfast/steadfast.toml";
 /// What every node starts with. The build also makes the examples, which are for tests to drop.
 const SHIPPED_POLICIES: [&str; 3] = ["node-priority.wasm", "placement.wasm", "risk.wasm"];
+/// The agents' store, if it is a directory.
+const DIRECTORY: &str = "/mnt/shared/steadfast";
 /// Present when the shared storage was given its empty pages and ledger.
 const INITIALISED: &str = "storage.initialised";
 
@@ -46,7 +49,7 @@ preset = "{preset}"
 labels = {{ rack = "{rack}" }}
 
 [storage]
-directory = "{SHARED}/steadfast"
+{store}
 shared_paths = ["{SHARED}"]
 
 [libvirt]
@@ -73,6 +76,7 @@ directory = "/run/steadfast"
 never_paused = true
 "#,
         preset = lab.options.preset,
+        store = store(lab),
         rack = node.rack(),
         verification = net::VERIFICATION,
     );
@@ -99,6 +103,14 @@ pub fn install_hook(lab: &Lab, node: Node) -> Result<()> {
     sys::run(&mut install).map(drop)
 }
 
+/// Where the agents keep pages and ledger, as their configuration says it.
+fn store(lab: &Lab) -> String {
+    match lab.options.storage {
+        Storage::Directory => format!("directory = \"{DIRECTORY}\""),
+        Storage::Block => format!("device = \"{}\"", san::DEVICE),
+    }
+}
+
 /// The fence agent is this program under another name.
 pub fn install_fence_agent(lab: &Lab) -> Result<()> {
     let folder = lab.run.join("bin");
@@ -117,8 +129,11 @@ impl Lab {
 
     /// Once in a lab's life, before the first agent starts.
     pub fn init_storage(&self) -> Result<()> {
-        let directory = format!("{SHARED}/steadfast");
-        let mut args = vec!["storage", "init", "--directory", &directory, "--cluster", "lab"];
+        let mut args = vec!["storage", "init", "--cluster", "lab"];
+        match self.options.storage {
+            Storage::Directory => args.extend(["--directory", DIRECTORY]),
+            Storage::Block => args.push(san::DEVICE),
+        }
         let names: Vec<String> = self.nodes().map(|node| format!("{}={node}", node.0)).collect();
         for name in &names {
             args.extend(["--node", name]);
@@ -179,5 +194,12 @@ mod tests {
         assert_eq!(with.matches("[[fence]]").count(), 3);
         assert!(with.contains("rack = \"r2\""));
         assert!(!text(Options { fence_agent: false, ..Options::default() }).contains("fence"));
+    }
+
+    #[test]
+    fn the_store_is_a_directory_or_a_device() {
+        assert!(text(Options::default()).contains("directory = \"/mnt/shared/steadfast\""));
+        let block = text(Options { storage: Storage::Block, ..Options::default() });
+        assert!(block.contains("device = \"/run/lab/san\"") && !block.contains("/steadfast\"\nsh"));
     }
 }

@@ -10,7 +10,7 @@ use steadfast_lab::failover::Role;
 use steadfast_lab::faultfs::{self, Mode};
 use steadfast_lab::faults::Cut;
 use steadfast_lab::guard::Guard;
-use steadfast_lab::lab::{Coefficient, Lab, Node, Options};
+use steadfast_lab::lab::{Coefficient, Lab, Node, Options, Storage};
 use steadfast_lab::{demo, init, measure, node, power, status, sys};
 
 #[derive(Parser)]
@@ -125,6 +125,9 @@ struct UpOptions {
     /// No agents: corosync, libvirt and guests alone
     #[arg(long)]
     no_agent: bool,
+    /// What the agents keep pages and ledger on
+    #[arg(long, default_value = "directory")]
+    storage: Storage,
     /// Folder of .wasm policies for every node
     #[arg(long, env = "STEADFAST_LAB_POLICIES")]
     policies: Option<PathBuf>,
@@ -244,6 +247,7 @@ fn start(run: &Path, options: UpOptions) -> Result<Lab> {
             preset: options.preset,
             bare,
             no_agent: options.no_agent,
+            storage: options.storage,
             policies: options.policies,
         },
     )?;

@@ -15,7 +15,7 @@ use nix::unistd::Uid;
 use crate::lab::{Lab, Node, SHARED};
 use crate::power_log::Cause;
 use crate::sys::{self, Process};
-use crate::{agent, corosync, init, libvirt, net, wait};
+use crate::{agent, corosync, init, libvirt, net, san, wait};
 
 /// A machine that also compiles may take this long to start a daemon.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -72,6 +72,7 @@ impl Lab {
         self.save()?;
         net::create(self)?;
         sys::make_dir(&self.backing())?;
+        san::create(self)?;
         libvirt::build_guest(self)?;
         agent::install_fence_agent(self)?;
         self.nodes().try_for_each(|node| self.furnish(node))?;
@@ -169,6 +170,7 @@ impl Lab {
                 control.exists() && corosync::is_ready(self, node) && libvirt::is_ready(self, node);
             Ok(ready.then_some(()))
         })?;
+        san::attach(self, node)?;
         if self.runs_agents() { self.start_agent(node) } else { Ok(()) }
     }
 

@@ -68,6 +68,16 @@ impl FromStr for Coefficient {
     }
 }
 
+/// What the agents keep pages and ledger on. The guests' disks are files on the shared directory either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Storage {
+    /// A directory on the shared file system.
+    #[default]
+    Directory,
+    /// A raw block device that all nodes see.
+    Block,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
     pub nodes: u8,
@@ -80,6 +90,8 @@ pub struct Options {
     pub bare: bool,
     /// No steadfastd: corosync, libvirt and guests alone.
     pub no_agent: bool,
+    /// Pages and ledger.
+    pub storage: Storage,
     /// Folder of the `.wasm` files that every node starts with.
     pub policies: Option<PathBuf>,
 }
@@ -94,6 +106,7 @@ impl Default for Options {
             preset: "standard".into(),
             bare: false,
             no_agent: false,
+            storage: Storage::Directory,
             policies: None,
         }
     }

@@ -25,6 +25,7 @@ pub mod node;
 pub mod power;
 pub mod power_log;
 pub mod qemu;
+pub mod san;
 pub mod status;
 pub mod sys;
 pub mod wait;

@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use crate::init;
 use crate::lab::{Lab, Node};
 use crate::power_log::{self, Cause};
+use crate::san;
 use crate::sys::{self, Process};
 use crate::wait;
 
@@ -64,7 +65,10 @@ impl Lab {
 
     /// Cuts the node's power and returns when nothing of it runs any more.
     pub fn power_off(&self, node: Node, cause: Cause) -> Result<()> {
-        let Some(process) = self.power(node) else { return Ok(()) };
+        let Some(process) = self.power(node) else {
+            san::detach(self, node);
+            return Ok(());
+        };
         power_log::append(self, node, cause, process.pid);
         process.signal(Signal::SIGKILL);
         let start = std::time::Instant::now();
@@ -75,6 +79,7 @@ impl Lab {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        san::detach(self, node);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 /// Builds, then runs the same command there.
 pub fn hand_over(arguments: &Arguments, words: &[String]) -> Result<ExitCode, String> {
-    if let Some(name) = &arguments.only {
+    for name in &arguments.only {
         targets::find(name)?;
     }
     let target = target_directory()?;

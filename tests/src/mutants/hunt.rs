@@ -45,9 +45,8 @@ pub fn run_hunts(arguments: &Arguments) -> Result<ExitCode, String> {
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<(Mutant, &'static Target)>, String> {
-    let wanted = |mutant: &&Mutant| {
-        arguments.only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"))
-    };
+    let only = &arguments.only;
+    let wanted = |mutant: &&Mutant| only.is_empty() || only.contains(&format!("{mutant:?}"));
     let with_target = |mutant: &Mutant| Ok((*mutant, targets::find(&format!("{mutant:?}"))?));
     Mutant::ALL.iter().filter(wanted).map(with_target).collect()
 }

@@ -13,16 +13,16 @@ use std::process::ExitCode;
 /// Seeds that one bug may take at most.
 pub const SEEDS: u64 = 3_000;
 
-const USAGE: &str = "usage: cargo sim mutants [--only NAME] [--seeds MAX] [--seed N]
-  --only NAME   this planted bug alone
+const USAGE: &str = "usage: cargo sim mutants [--only NAME,..] [--seeds MAX] [--seed N]
+  --only NAME   these planted bugs alone
   --seeds MAX   give up after so many seeds each (3000)
-  --seed N      with --only: the story of one seed";
+  --seed N      with one --only: the story of one seed";
 
 /// What the command line says.
 #[derive(Debug)]
 pub struct Arguments {
-    /// One bug alone.
-    pub only: Option<String>,
+    /// These bugs alone; empty: all.
+    pub only: Vec<String>,
     /// Seeds to try for each.
     pub seeds: u64,
     /// The story of this seed.
@@ -47,14 +47,14 @@ pub fn main(words: Vec<String>) -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut arguments = Arguments { only: None, seeds: SEEDS, seed: None };
+    let mut arguments = Arguments { only: Vec::new(), seeds: SEEDS, seed: None };
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--only" => arguments.only = Some(words.next()?),
+            "--only" => arguments.only = words.next()?.split(',').map(String::from).collect(),
             "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
             "--seed" => arguments.seed = Some(words.next()?.parse().ok()?),
             _ => return None,
         }
     }
-    (arguments.seed.is_none() || arguments.only.is_some()).then_some(arguments)
+    (arguments.seed.is_none() || arguments.only.len() == 1).then_some(arguments)
 }

@@ -14,15 +14,16 @@
 //! | `pause n2 12s`, `pause agent n2 12s`, `suspend n2 1min` | the node, its agent, or the whole hardware stands still |
 //! | `agent n2 crashes`, `crashes as a ghost`, `crashes after 3 actions` | systemd starts it after 2 s, or after the `for` |
 //! | `watchdog n2 fails`, `works` | somebody else has opened it |
-//! | `guest web dies` | its process |
+//! | `guest web dies`, `shuts down`, `ignores ACPI`, `listens` | its process; what it does when asked to shut down |
 //! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
-//! | `operator enables web on n2`, `operator disables web on n2` | asked on that node |
+//! | `operator stops web` and the like | see `wish.rs` |
 //! | `heal` | every fault is over, every node is on |
 //!
 //! What can be undone can be `for` a time: `network n2 down for 20s`.
 
+use super::wish::Wish;
 use super::words::{Names, length};
 use crate::sim::clock::{SECOND, Time};
 use crate::sim::script::{FenceWill, StartWill};
@@ -56,14 +57,18 @@ pub enum Deed {
     Watchdog(u64, bool),
     /// A guest's process dies.
     GuestDies(usize),
+    /// A guest shuts itself down.
+    GuestShutsDown(usize),
+    /// A guest shuts down when asked to, or not.
+    Listens(usize, bool),
     /// How starts behave; `None`: like any.
     Starts(Option<usize>, Option<usize>, Option<StartWill>),
     /// Destroyed processes hang on these nodes, or not.
     StopsHang(u64, bool),
     /// How fence agents of these nodes behave; `None`: like any.
     FenceAgents(u64, Option<FenceWill>),
-    /// An operator wants HA for a VM, or not any more; asked on a node.
-    Operator(usize, usize, bool),
+    /// An operator wants something.
+    Operator(Wish),
     /// Everything is well again.
     Heal,
 }
@@ -113,6 +118,9 @@ impl Deed {
         let deed = match words {
             ["heal"] => Self::Heal,
             ["guest", vm, "dies"] => Self::GuestDies(names.vm(vm)?),
+            ["guest", vm, "shuts", "down"] => Self::GuestShutsDown(names.vm(vm)?),
+            ["guest", vm, "ignores", "ACPI"] => Self::Listens(names.vm(vm)?, false),
+            ["guest", vm, "listens"] => Self::Listens(names.vm(vm)?, true),
             ["split", sides @ ..] => Self::Split(split(sides, names)?),
             ["lag", nodes @ .., time] => Self::Lag(names.mask(nodes)?, length(time)?),
             ["pause", "agent", nodes @ .., time] => {
@@ -125,12 +133,7 @@ impl Deed {
                 Self::Pause(names.mask(nodes)?, length(time)?, Still::Hardware)
             }
             ["agent", node, "crashes", rest @ ..] => agent(names.node(node)?, rest)?,
-            ["operator", "enables", vm, "on", node] => {
-                Self::Operator(names.vm(vm)?, names.node(node)?, true)
-            }
-            ["operator", "disables", vm, "on", node] => {
-                Self::Operator(names.vm(vm)?, names.node(node)?, false)
-            }
+            ["operator", wish @ ..] => Self::Operator(Wish::parse(wish, names)?),
             ["starts", rest @ ..] => starts(rest, names)?,
             ["stops", "hang", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, true),
             ["stops", "work", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, false),
@@ -159,6 +162,7 @@ impl Deed {
             Self::Watchdog(nodes, works) => Self::Watchdog(*nodes, !works),
             Self::Starts(node, vm, Some(_)) => Self::Starts(*node, *vm, None),
             Self::StopsHang(nodes, hang) => Self::StopsHang(*nodes, !hang),
+            Self::Listens(vm, listens) => Self::Listens(*vm, !listens),
             Self::FenceAgents(nodes, Some(_)) => Self::FenceAgents(*nodes, None),
             // An agent's `for` is how long it stays away.
             Self::Agent(..) => self.clone(),

@@ -7,7 +7,7 @@
 //! | `fence agents for all`, `fence agents for n1 n2` | for none |
 //! | `verification IPs` | none |
 //! | `time rule off` (nodes can be paused from outside) | on |
-//! | `vm web on n1`, with `priority=900`, `memory=2048` (MiB), `vcpus=2`, `without HA` | no VM |
+//! | `vm web on n1 priority=900` and the like: `vm.rs` | no VM |
 //! | `clock n2 +0.5%` | exact |
 //! | `policies late`, `silent`, `wild` | honest |
 //! | `n3 starts off` | on |
@@ -18,6 +18,7 @@
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
 
+use super::vm::VmSetup;
 use super::words::{Names, length, rate};
 use crate::sim::clock::{MS, SECOND, Time};
 use crate::sim::plan::{Class, Plan, Wish};
@@ -26,23 +27,6 @@ use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
-
-/// A VM as a story declares it.
-#[derive(Debug, Clone)]
-pub struct VmSetup {
-    /// Its name, which is its UUID in this world.
-    pub name: String,
-    /// Where it runs when the story begins.
-    pub home: usize,
-    /// Under HA when the story begins.
-    pub ha: bool,
-    /// Restart priority.
-    pub priority: u16,
-    /// Memory in MiB.
-    pub memory_mib: u64,
-    /// Virtual CPUs.
-    pub vcpus: u32,
-}
 
 /// What there is.
 #[derive(Debug, Clone)]
@@ -102,7 +86,7 @@ impl Setup {
     /// Names that may be used so far.
     #[must_use]
     pub fn names(&self) -> Names {
-        let ours = self.vms.iter().map(|vm| vm.name.clone());
+        let ours = self.vms.iter().map(|vm| vm.spec.name.clone());
         let others = (1..=self.nodes).map(|n| format!("other-{n}"));
         Names { nodes: self.nodes, vms: ours.chain(others).collect() }
     }
@@ -123,7 +107,7 @@ impl Setup {
             ["verification", "IPs"] => self.verification = true,
             ["time", "rule", "off"] => self.time_rule = false,
             ["vm", name, "on", home, rest @ ..] => {
-                let vm = vm(name, names.node(home)?, rest)?;
+                let vm = VmSetup::parse(name, names.node(home)?, rest)?;
                 self.vms.push(vm);
             }
             ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
@@ -212,23 +196,6 @@ fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
         _ => return Err(format!("no such limit: {name}")),
     }
     Ok(())
-}
-
-fn vm(name: &str, home: usize, rest: &[&str]) -> Result<VmSetup, String> {
-    let mut vm =
-        VmSetup { name: name.into(), home, ha: true, priority: 500, memory_mib: 1_024, vcpus: 1 };
-    let bad = |word: &str| format!("not understood of {name}: {word}");
-    for word in rest {
-        match word.split_once('=') {
-            Some(("priority", number)) => vm.priority = number.parse().map_err(|_| bad(word))?,
-            Some(("memory", number)) => vm.memory_mib = number.parse().map_err(|_| bad(word))?,
-            Some(("vcpus", number)) => vm.vcpus = number.parse().map_err(|_| bad(word))?,
-            None if *word == "without" => vm.ha = false,
-            None if *word == "HA" && !vm.ha => {}
-            _ => return Err(bad(word)),
-        }
-    }
-    Ok(vm)
 }
 
 fn mood(word: &str) -> Result<Mood, String> {

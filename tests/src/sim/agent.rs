@@ -347,8 +347,8 @@ impl World {
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
             Action::CloseWatchdog => self.close_later(n, epoch),
-            Action::ShutDownVm { .. }
-            | Action::MigrateVm { .. }
+            Action::ShutDownVm { vm } => self.shut_down_vm(n, &vm),
+            Action::MigrateVm { .. }
             | Action::AbortMigration { .. }
             | Action::PermitArrival { .. }
             | Action::ForbidArrival { .. }

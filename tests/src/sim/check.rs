@@ -274,6 +274,9 @@ impl World {
     fn what_is_down(&self) -> Option<String> {
         let down = |enrolment: &super::operator::Enrolment| {
             let name = &self.vms[enrolment.vm];
+            if enrolment.off {
+                return None;
+            }
             if !enrolment.granted {
                 return Some(format!("HA for {name} was never granted"));
             }

@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
+    /// It need not run: its operator wants it off, or it has failed for good.
+    pub off: bool,
     /// What the operator says of the VM, if it is not like any other.
     pub spec: Option<Box<VmSpec>>,
 }

@@ -50,6 +50,8 @@ pub enum What {
     Scan(Box<ScanRun>),
     /// A fence agent goes one stage further.
     Fence(FenceRun),
+    /// A guest has had time to shut down.
+    ShutDown { node: usize, boot: u64, vm: usize },
     /// The node's power is cut.
     Cut { node: usize, boot: u64, why: &'static str },
     /// The node is switched on.

@@ -161,7 +161,7 @@ impl World {
             let home = self.rng.index(self.nodes.len());
             let asked = (0, self.rng.range(0, 12) * SECOND);
             let (begun, granted, spec) = (false, false, None);
-            self.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
+            self.enrolments.push(Enrolment { vm, home, asked, begun, granted, off: false, spec });
         }
         for index in 0..self.plan.faults.len() {
             self.queue.push(self.plan.faults[index].0, What::Fault { index });
@@ -219,6 +219,7 @@ impl World {
             What::Destroy(run) => self.destroy_on(run),
             What::Scan(run) => self.scan_on(run),
             What::Fence(run) => self.fence_on(run),
+            What::ShutDown { node, boot, vm } => self.shut_down_on(node, boot, vm),
             What::Cut { node, boot, why } => {
                 if self.nodes[node].boots == boot {
                     self.cut(node, why);

@@ -6,7 +6,7 @@ use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
 use crate::ids::{NodeId, VmId};
 use crate::kit::{at, config_of, id, node_priority, placement, slots, spec, vm};
-use crate::ledger::Standing;
+use crate::ledger::{Standing, VmSpec};
 use crate::machine::Machine;
 use crate::message::Change;
 use crate::page::{Pages, StorageError};
@@ -45,6 +45,8 @@ pub(crate) struct Cluster {
     pub closed: BTreeSet<u32>,
     /// Guests shut down when they are asked to.
     pub guests_listen: bool,
+    /// How long a start takes, once the process is there.
+    pub start_takes: u64,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -72,6 +74,7 @@ impl Cluster {
             answers: Vec::new(),
             closed: BTreeSet::new(),
             guests_listen: true,
+            start_takes: OTHER,
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -103,7 +106,7 @@ impl Cluster {
         Self::of(nodes, change).settled_with_vm(nodes)
     }
 
-    fn settled_with_vm(mut self, home: u32) -> Self {
+    pub fn settled_with_vm(mut self, home: u32) -> Self {
         self.executing.insert((vm("db"), home));
         self.run(15_000);
         self.ask(home, Change::EnableVm(Box::new(spec("db"))));
@@ -123,6 +126,13 @@ impl Cluster {
     pub fn ask_and_watch(&mut self, node: u32, change: Change) {
         self.ask(node, change);
         self.run(10_000);
+    }
+
+    /// `spec` runs on n3, and comes under HA.
+    pub fn enable(&mut self, spec: VmSpec) {
+        self.executing.insert((spec.id.clone(), 3));
+        self.run(6_000);
+        self.ask_and_watch(3, Change::EnableVm(Box::new(spec)));
     }
 
     /// The guest ends wherever it executes; with its own word if it shuts itself down.
@@ -247,8 +257,9 @@ impl Cluster {
                 }
                 self.later(node, DISK, Event::WriteEnded { id: write, result });
             }
-            Action::ReadPages { id: read, .. } => {
-                let result = result.map(|()| self.pages.clone());
+            Action::ReadPages { id: read, nodes } => {
+                let slot = |node: &NodeId| (*node, self.pages.get(node).cloned().flatten());
+                let result = result.map(|()| nodes.iter().map(slot).collect());
                 self.later(node, DISK, Event::PagesRead { id: read, result });
             }
             Action::ReadBody { id: read, node: whose, slot } => {
@@ -279,7 +290,7 @@ impl Cluster {
             Action::StartVm { vm, not_after, .. } => {
                 assert!(at(self.now) <= not_after);
                 self.start(&vm, node);
-                self.later(node, OTHER, Event::StartEnded { vm, result: Ok(()) });
+                self.later(node, self.start_takes, Event::StartEnded { vm, result: Ok(()) });
             }
             Action::DestroyVm { vm, .. } => {
                 self.executing.remove(&(vm.clone(), node));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::guest::GuestReport;
-use crate::kit::{eviction, id, outbox, own_vm, sent, set_eviction, stamp, vm};
+use crate::kit::{eviction, id, own_vm, set_eviction, stamp, vm};
 use crate::ledger::Eviction;
 use crate::stage::Stage;
 
@@ -145,66 +145,6 @@ fn only_admitted_beating_armed_and_leased_nodes_with_storage_may_take_vms() {
     assert_eq!(stage_of(&|s| s.life(3).beat.lease_left = Some(Millis(1_000))), [1, 2], "margin");
     assert_eq!(stage_of(&|s| s.life(3).stores = false), [1, 2]);
     assert_eq!(stage_of(&|s| s.see(&[1, 2])), [1, 2]);
-}
-
-#[test]
-fn an_owner_is_ordered_to_start_what_it_says_nothing_of_and_not_at_every_step() {
-    let mut recovery = Recovery::default();
-    let mut orders = |stage: &Stage, now| {
-        let mut out = outbox(1, now);
-        recovery.order((1, NEXT), None, &stage.facts(), &mut out);
-        sent(&mut out).len()
-    };
-    for state in [GuestState::Running, GuestState::Starting, GuestState::Stopping] {
-        assert_eq!(orders(&stage(Some(state)), 20_000), 0);
-    }
-    assert_eq!(orders(&stage(given_up(OWNED)), 20_000), 0, "it will not start it");
-    let silent = stage(None);
-    assert_eq!(orders(&silent, 20_000), 1);
-    assert_eq!(orders(&silent, 20_999), 0);
-    assert_eq!(orders(&silent, 21_000), 1);
-}
-
-#[test]
-fn an_order_names_the_owners_incarnation_its_term_and_the_ownership() {
-    let mut out = outbox(1, 20_000);
-    Recovery::default().order((7, NEXT), None, &stage(None).facts(), &mut out);
-    let to = crate::kit::who(3);
-    let order = StartOrder { term: 7, stamp: NEXT, vm: vm("db"), since: OWNED, to };
-    assert_eq!(sent(&mut out), [Body::StartVm(order)]);
-}
-
-#[test]
-fn nobody_is_ordered_who_is_evicted() {
-    let mut stage = stage(None);
-    set_eviction(&mut stage.ledger, 3, eviction(3, EVICTED));
-    let mut out = outbox(1, 20_000);
-    Recovery::default().order((7, NEXT), None, &stage.facts(), &mut out);
-    assert!(sent(&mut out).is_empty());
-}
-
-#[test]
-fn nobody_is_ordered_to_start_what_the_commit_under_way_takes_away() {
-    let stage = stage(None);
-    let ordered = |next: &Ledger| {
-        let mut out = outbox(1, 20_000);
-        Recovery::default().order((7, NEXT), Some(next), &stage.facts(), &mut out);
-        sent(&mut out).len()
-    };
-    assert_eq!(ordered(&stage.ledger), 1);
-    let (mut moves, mut evicts) = (stage.ledger.clone(), stage.ledger.clone());
-    own_vm(&mut moves, "db", 2, NEXT);
-    set_eviction(&mut evicts, 3, eviction(3, NEXT));
-    assert_eq!((ordered(&moves), ordered(&evicts)), (0, 0));
-}
-
-#[test]
-fn nobody_is_ordered_to_start_what_is_not_acknowledged() {
-    let mut stage = stage(None);
-    stage.ledger.vms.get_mut(&vm("db")).unwrap().acknowledged = false;
-    let mut out = outbox(1, 20_000);
-    Recovery::default().order((7, NEXT), None, &stage.facts(), &mut out);
-    assert!(sent(&mut out).is_empty());
 }
 
 #[test]

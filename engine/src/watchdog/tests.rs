@@ -1,7 +1,7 @@
 use super::*;
 use crate::record::next_incarnation;
-use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixListener;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use steadfast_core::ids::BootId;
@@ -21,9 +21,9 @@ impl Rig {
         let record = next_incarnation(&dir, BootId(1)).unwrap();
         let (sender, received) = mpsc::channel();
         let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
-        let timeout = Millis(4_000);
+        let timing = Timing::standard(Millis(1_000));
         let device = device(&dir);
-        let watchdog = Watchdog::start(&device, timeout, record.clone(), Clock, sink).unwrap();
+        let watchdog = Watchdog::start(&device, &timing, record.clone(), Clock, sink).unwrap();
         Self { dir, received, watchdog, record }
     }
 
@@ -53,16 +53,20 @@ fn power_switch(path: PathBuf, answer: Option<&'static str>) -> mpsc::Receiver<S
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-                let line = line.unwrap();
-                let reply = answer.unwrap_or(&line).to_owned();
-                let _ = sender.send(line);
-                let _ = writeln!(stream, "{reply}");
-            }
+            let (stream, sender) = (stream.unwrap(), sender.clone());
+            std::thread::spawn(move || serve(stream, answer, &sender));
         }
     });
     lines
+}
+
+fn serve(mut stream: UnixStream, answer: Option<&str>, sender: &mpsc::Sender<String>) {
+    for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+        let line = line.unwrap();
+        let reply = answer.unwrap_or(&line).to_owned();
+        let _ = sender.send(line);
+        let _ = writeln!(stream, "{reply}");
+    }
 }
 
 #[test]
@@ -130,10 +134,62 @@ fn a_device_with_a_longer_time_out_is_refused_and_disarmed_while_nothing_relies_
 }
 
 #[test]
-fn the_descriptor_is_sent_as_a_right() {
-    let (near, far) = UnixDatagram::pair().unwrap();
-    send_descriptor(&near, b"FDSTORE=1", near.as_raw_fd()).unwrap();
-    let mut text = [0; 64];
-    let got = far.recv(&mut text).unwrap();
-    assert_eq!(&text[..got], b"FDSTORE=1");
+fn a_device_that_cannot_wait_for_two_beats_is_refused_with_the_inequality() {
+    let rig = Rig::new("hastydog", |dir| {
+        let path = dir.join("dog");
+        drop(power_switch(path.clone(), Some("timeout 900")));
+        format!("unix:{}", path.display())
+    });
+    let Event::WatchdogFailed { reason } = rig.feed(soon()) else { panic!("fed") };
+    assert!(reason.contains("2 beats <= W does not hold: 1000 ms > 900 ms"), "{reason}");
+    assert_eq!(rig.watchdog.read_back().get(), Some(Millis(900)));
+}
+
+#[test]
+fn a_released_watchdog_is_closed_with_the_magic_character_and_forgotten_until_the_next_feed() {
+    let mut lines = None;
+    let rig = Rig::new("releaseddog", |dir| {
+        let path = dir.join("dog");
+        lines = Some(power_switch(path.clone(), None));
+        format!("unix:{}", path.display())
+    });
+    let lines = lines.unwrap();
+    let release = || {
+        rig.watchdog.release();
+        rig.received.recv_timeout(Duration::from_secs(5)).unwrap()
+    };
+    let inherited = || next_incarnation(&rig.dir, BootId(1)).unwrap().inherited(Clock.now());
+    assert_eq!(release(), Event::WatchdogClosed, "never opened");
+    let Event::WatchdogFed { .. } = rig.feed(soon()) else { panic!("not fed") };
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+    assert!(inherited().is_some());
+    assert_eq!(release(), Event::WatchdogClosed);
+    assert_eq!(lines.recv().unwrap(), "V");
+    assert_eq!(inherited(), None);
+    // The machine knows of no feed now, and is believed.
+    let Event::WatchdogFed { .. } = rig.feed_after(None, soon()) else { panic!("not fed") };
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+}
+
+#[test]
+fn a_watchdog_that_an_earlier_agent_left_open_is_closed_too() {
+    let mut lines = None;
+    let mut path = PathBuf::new();
+    let rig = Rig::new("lostdog", |dir| {
+        path = dir.join("dog");
+        lines = Some(power_switch(path.clone(), None));
+        format!("unix:{}", path.display())
+    });
+    let lines = lines.unwrap();
+    let Event::WatchdogFed { .. } = rig.feed(soon()) else { panic!("not fed") };
+    assert_eq!(lines.recv().unwrap(), "timeout 4000");
+    let (sender, received) = mpsc::channel();
+    let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
+    let record = next_incarnation(&rig.dir, BootId(1)).unwrap();
+    let device = format!("unix:{}", path.display());
+    let timing = Timing::standard(Millis(1_000));
+    let next = Watchdog::start(&device, &timing, record, Clock, sink).unwrap();
+    next.release();
+    assert_eq!(received.recv_timeout(Duration::from_secs(5)).unwrap(), Event::WatchdogClosed);
+    assert_eq!(lines.recv().unwrap(), "V");
 }
