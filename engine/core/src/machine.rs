@@ -53,6 +53,8 @@ pub struct Machine {
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
     pub(crate) witness: Witness,
+    /// The ledger that the last plan was made from, and the plan, if that changed nothing: the next need not copy it.
+    pub(crate) draft: Option<(Arc<Ledger>, Ledger)>,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
@@ -105,6 +107,7 @@ impl Machine {
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
             witness: Witness::default(),
+            draft: None,
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),

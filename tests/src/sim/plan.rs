@@ -157,6 +157,53 @@ impl Plan {
         plan
     }
 
+    /// The whole plan as a text that `cargo sim replay` reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The plan in a text.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let sizes = [plan.rates.len()].into_iter();
+        let sides = plan.faults.iter().map(|(_, fault)| fault.sides.len());
+        let aims = plan.aims.iter().map(|aim| aim.fault.sides.len());
+        match sizes.chain(sides).chain(aims).find(|size| *size != plan.nodes) {
+            Some(size) => Err(format!("a list of {size} nodes in a plan of {}", plan.nodes)),
+            None if !(2..=64).contains(&plan.nodes) || !(1..=60).contains(&plan.vms) => {
+                Err(format!("{} nodes and {} VMs", plan.nodes, plan.vms))
+            }
+            None => Ok(plan),
+        }
+    }
+
+    /// In a line, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!(
+            "seed {}: {:?}, {} nodes, {} VMs, {:?} policies, fence agents {:b}, rule 4 {}, L {} S {} W {}; \
+             {} faults of {:?}, {} directed ones, healed at {} s",
+            self.seed,
+            self.class,
+            self.nodes,
+            self.vms,
+            self.mood,
+            self.fence_agents,
+            self.never_paused,
+            self.timing.lease,
+            self.timing.stop,
+            self.timing.watchdog,
+            self.faults.len(),
+            self.kinds,
+            self.aims.len(),
+            self.heal / SECOND,
+        )
+    }
+
     /// The built-in policies.
     #[must_use]
     pub fn builtin(&self) -> Builtin {
