@@ -6,6 +6,7 @@ use super::faults::{Fault, Kind};
 use super::focus::Focus;
 use super::policy::{self, Mood};
 use super::rng::Rng;
+use super::wishes;
 use serde::{Deserialize, Serialize};
 use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::time::Millis;
@@ -87,6 +88,9 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// Faults by time.
     pub faults: Vec<(Time, Fault)>,
+    /// What operators want, by time.
+    #[serde(default)]
+    pub wishes: Vec<(Time, wishes::Wish)>,
     /// Directed faults.
     pub aims: Vec<Aim>,
     /// Storage faults may last minutes.
@@ -134,6 +138,7 @@ impl Plan {
             focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
+            wishes: Vec::new(),
             aims: Vec::new(),
             patient: rng.chance(100),
             fd_store: rng.chance(700),
@@ -150,6 +155,7 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
+        plan.draw_wishes();
         plan
     }
 
