@@ -173,6 +173,8 @@ impl World {
         let agent = Agent::new(machine, epoch, me, keeper);
         if let Some(boot) = self.nodes[n].boot.as_mut() {
             boot.agent = Some(agent);
+            // What an earlier incarnation let in is not this one's.
+            boot.permitted = 0;
         }
         self.note_awake(n);
         self.aim(Trigger::AgentStarts, n);
@@ -348,12 +350,14 @@ impl World {
             Action::Answer(reply) => self.replied(n, &reply),
             Action::CloseWatchdog => self.close_later(n, epoch),
             Action::ShutDownVm { vm } => self.shut_down_vm(n, &vm),
-            Action::MigrateVm { .. }
-            | Action::AbortMigration { .. }
-            | Action::PermitArrival { .. }
-            | Action::ForbidArrival { .. }
-            | Action::ResumeVm { .. }
-            | Action::Record(_) => {}
+            Action::MigrateVm { vm, to, not_after, .. } => {
+                self.migrate_vm(n, epoch, (&vm, to), not_after);
+            }
+            Action::AbortMigration { vm } => self.abort_migration(n, &vm),
+            Action::PermitArrival { vm } => self.permit_arrival(n, &vm, true),
+            Action::ForbidArrival { vm } => self.permit_arrival(n, &vm, false),
+            Action::ResumeVm { vm, not_after } => self.resume_vm(n, epoch, &vm, not_after),
+            Action::Record(_) => {}
         }
     }
 }

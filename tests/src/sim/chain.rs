@@ -202,7 +202,7 @@ impl World {
     /// to be under HA.
     fn untrue(&self, before: &Ledger, after: &Ledger) -> Option<Violation> {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
-            let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
+            let old = before.vms.get(vm).filter(|old| old.owner != entry.owner)?;
             let (k, n) = (self.vm_index(vm), index(old.owner));
             self.may_execute(n, 1 << k).then(|| {
                 let text = format!("{vm} leaves n{}, where it executes or may yet", n + 1);

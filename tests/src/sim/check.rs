@@ -98,7 +98,15 @@ impl World {
                 self.check_hands(n, vm);
                 self.note_ran(n, vm);
             }
-            Action::DestroyVm { vm, .. } | Action::UndefineVm { vm } => self.check_hands(n, vm),
+            Action::ResumeVm { vm, .. } => {
+                self.check_hands(n, vm);
+                self.check_start(n, vm);
+                self.note_ran(n, vm);
+            }
+            Action::DestroyVm { vm, .. }
+            | Action::UndefineVm { vm }
+            | Action::MigrateVm { vm, .. }
+            | Action::PermitArrival { vm } => self.check_hands(n, vm),
             Action::Send(message) => self.check_message(n, message),
             Action::WriteBody { bytes, .. } => self.check_body(n, bytes),
             Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
@@ -117,7 +125,9 @@ impl World {
             Kind::Proved => told.changed.proved |= node,
             Kind::Admitted => told.changed.admitted |= node,
             // An operator's start gives a VM to its owner anew.
-            Kind::Decided | Kind::Wish => told.changed.moved.extend(decision.vm.clone()),
+            Kind::Decided | Kind::Migration | Kind::Wish | Kind::Disarm => {
+                told.changed.moved.extend(decision.vm.clone());
+            }
             Kind::FenceOrdered => told.fenced |= node,
             Kind::Reset => told.reset = true,
             _ => {}

@@ -45,6 +45,8 @@ pub struct StartRun {
     pub not_after: Instant,
     /// The life of libvirtd that has it.
     pub libvirt: u64,
+    /// No start from disk: a copy that arrived is resumed.
+    pub resumes: bool,
     /// What comes next.
     pub stage: StartStage,
 }
@@ -111,9 +113,25 @@ impl World {
 
     /// Begins a start.
     pub fn start_vm(&mut self, node: usize, epoch: u64, vm: &VmId, not_after: Instant) {
+        self.begin_start(node, epoch, vm, not_after, false);
+    }
+
+    /// Begins to resume a copy: as any start, it may hang, and outlive who asked for it.
+    pub fn resume_vm(&mut self, node: usize, epoch: u64, vm: &VmId, not_after: Instant) {
+        self.begin_start(node, epoch, vm, not_after, true);
+    }
+
+    fn begin_start(
+        &mut self,
+        node: usize,
+        epoch: u64,
+        vm: &VmId,
+        not_after: Instant,
+        resumes: bool,
+    ) {
         let (boot, vm) = (self.nodes[node].boots, self.vm_index(vm));
-        let run =
-            StartRun { node, boot, epoch, vm, not_after, libvirt: 0, stage: StartStage::Check };
+        let (libvirt, stage) = (0, StartStage::Check);
+        let run = StartRun { node, boot, epoch, vm, not_after, libvirt, resumes, stage };
         if let Some(agent) = self.agent(node, epoch) {
             agent.preparing.push(Preparing { vm, not_after: Some(not_after) });
         }
@@ -136,8 +154,7 @@ impl World {
                 self.prepared(&run, None);
                 self.cover("starts", "too late");
                 let result = Err("not handed over: too late".into());
-                let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
-                return self.answer(n, run.epoch, 0, event);
+                return self.answer(n, run.epoch, 0, self.ended(&run, result));
             }
             StartStage::Check if self.nodes[n].libvirt_down > self.now => {
                 self.nodes[n].libvirt_down - self.now + self.rng.range(0, 50) * MS
@@ -160,7 +177,11 @@ impl World {
                     return self.disk.park(n, What::Start(run));
                 }
                 let result = self.survive_libvirt(&run, result);
-                run.stage = StartStage::End(self.appear(n, run.vm, result));
+                let result = match run.resumes {
+                    true => result.and_then(|()| self.resume_copy(n, run.vm)),
+                    false => self.appear(n, run.vm, result),
+                };
+                run.stage = StartStage::End(result);
                 self.rng.range(0, 50 * MS)
             }
             StartStage::End(result) => return self.start_ended(&run, result),
@@ -217,10 +238,11 @@ impl World {
     fn appear(&mut self, n: usize, vm: usize, result: Result<(), String>) -> Result<(), String> {
         result?;
         let Some(boot) = self.nodes[n].boot.as_mut() else { return Ok(()) };
-        if boot.executing >> vm & 1 == 1 {
+        if boot.executing >> vm & 1 == 1 || boot.copies.contains_key(&vm) {
             return Err("Requested operation is not valid: domain is already running".into());
         }
         boot.executing |= 1 << vm;
+        self.begins_life(vm);
         self.check.health[n].busy = self.now;
         self.note_vm(n, vm, "executes");
         self.script.tell(|| Told::Runs { node: n, vm });
@@ -249,8 +271,16 @@ impl World {
                 agent.watched |= 1 << run.vm;
             }
         }
-        let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
+        let event = self.ended(run, result);
         self.answer(run.node, run.epoch, 0, event);
+    }
+
+    fn ended(&self, run: &StartRun, result: Result<(), String>) -> Event {
+        let vm = self.vms[run.vm].clone();
+        match run.resumes {
+            true => Event::ResumeEnded { vm, result },
+            false => Event::StartEnded { vm, result },
+        }
     }
 
     /// libvirtd dies and is back after `down`. Guests do not notice.
@@ -279,7 +309,7 @@ impl World {
             return;
         }
         let vm = self.vms[run.vm].clone();
-        let exists = self.executing(n) >> run.vm & 1 == 1;
+        let exists = (self.executing(n) | self.copies(n)) >> run.vm & 1 == 1;
         let scripted = self.script.stops_hang >> n & 1 == 1;
         let stuck = scripted || self.nodes[n].stops_hang > self.now;
         if exists && (stuck || self.disk.stalled(n)) && (run.hung || self.rng.chance(500)) {
@@ -295,7 +325,8 @@ impl World {
             }
             return self.disk.park(n, What::Destroy(run));
         }
-        let gone = exists && self.guest_ends(n, run.vm, "is destroyed");
+        let copy = self.end_copy(n, run.vm);
+        let gone = exists && (copy | self.guest_ends(n, run.vm, "is destroyed"));
         let result = if gone { Ok(()) } else { Err("domain is not running".into()) };
         if !run.hung {
             let delay = self.rng.range(0, 20 * MS);
@@ -352,7 +383,7 @@ impl World {
         }
         let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         if let Some(unresolved) = run.unresolved.take() {
-            let present = self.names(boot.executing);
+            let present = self.names(boot.executing | self.copies(n));
             let event = Event::GuestsScanned(GuestScan { began: run.began, present, unresolved });
             let delay = self.rng.range(50, 8 * MS);
             return self.answer(n, run.epoch, delay, event);

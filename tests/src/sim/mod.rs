@@ -16,6 +16,7 @@ pub mod fence;
 pub mod focus;
 pub mod hypervisor;
 pub mod members;
+pub mod migration;
 pub mod network;
 pub mod node;
 pub mod operator;

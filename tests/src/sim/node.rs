@@ -4,10 +4,12 @@ use super::agent::Agent;
 use super::clock::{Clock, MS, SECOND, Time};
 use super::faults::bits;
 use super::hypervisor::Handed;
+use super::migration::Copy;
 use super::queue::{Needs, What};
 use super::script::Told;
 use super::watchdog::{FeedRecord, Watchdog};
 use super::world::World;
+use std::collections::BTreeMap;
 use steadfast_core::ids::{BootId, NodeId, VmId};
 use steadfast_core::time::Instant;
 
@@ -49,6 +51,10 @@ pub struct Boot {
     pub watchdog: Option<Watchdog>,
     /// VMs whose QEMU process exists, as bits.
     pub executing: u64,
+    /// Processes of VMs that do not execute them: copies on their way in, leftovers on their way out.
+    pub copies: BTreeMap<usize, Copy>,
+    /// VMs that may arrive by migration, as bits (tmpfs).
+    pub permitted: u64,
     /// Starts that libvirt works on.
     pub starts: Vec<Handed>,
     /// Page and body writes under way in the kernel.
@@ -152,6 +158,8 @@ impl World {
             fed: None,
             watchdog: None,
             executing: 0,
+            copies: BTreeMap::new(),
+            permitted: 0,
             starts: Vec::new(),
             writes: 0,
             libvirt: 0,

@@ -110,7 +110,7 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
-        self.revive_failed();
+        self.look_after();
         self.keep_members();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);

@@ -6,6 +6,7 @@ use super::faults::{Fault, Kind};
 use super::focus::Focus;
 use super::policy::{self, Mood};
 use super::rng::Rng;
+use super::wishes;
 use serde::{Deserialize, Serialize};
 use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::time::Millis;
@@ -89,6 +90,9 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// Faults by time.
     pub faults: Vec<(Time, Fault)>,
+    /// What operators want, by time.
+    #[serde(default)]
+    pub wishes: Vec<(Time, wishes::Wish)>,
     /// Directed faults.
     pub aims: Vec<Aim>,
     /// Storage faults may last minutes.
@@ -137,6 +141,7 @@ impl Plan {
             focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
+            wishes: Vec::new(),
             aims: Vec::new(),
             patient: rng.chance(100),
             fd_store: rng.chance(700),
@@ -154,6 +159,7 @@ impl Plan {
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
         plan.draw_members();
+        plan.draw_wishes();
         plan
     }
 

@@ -50,6 +50,10 @@ pub enum What {
     Scan(Box<ScanRun>),
     /// A fence agent goes one stage further.
     Fence(FenceRun),
+    /// A live migration goes one stage further.
+    Move { number: u64 },
+    /// A process that does not execute its guest ends.
+    CopyEnds { node: usize, boot: u64, vm: usize, number: u64 },
     /// A guest has had time to shut down.
     ShutDown { node: usize, boot: u64, vm: usize },
     /// The node's power is cut.
@@ -66,6 +70,8 @@ pub enum What {
     Fault { index: usize },
     /// It ends.
     FaultEnds { index: usize },
+    /// An operator wants something.
+    Wish { index: usize },
     /// All faults end, all nodes are switched on: from now on everything must come right.
     Heal,
     /// The world's own second hand: operators, verification, facts, liveness.

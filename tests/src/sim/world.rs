@@ -5,6 +5,7 @@ use super::clock::{MS, SECOND, Time};
 use super::coverage::Coverage;
 use super::faults::Kind;
 use super::members::Members;
+use super::migration::Moves;
 use super::network::Network;
 use super::node::{Node, id};
 use super::operator::Enrolment;
@@ -66,6 +67,8 @@ pub struct World {
     pub ghost_next: bool,
     /// Faults are over.
     pub healed: bool,
+    /// Live migrations.
+    pub moves: Moves,
     /// What operators want of VMs under HA.
     pub wishes: Wishes,
     /// Who is to be in the cluster.
@@ -146,6 +149,7 @@ impl World {
             failing_starts: 0,
             ghost_next: false,
             healed: false,
+            moves: Moves::default(),
             wishes: Wishes::default(),
             members: Members { unwanted: plan.strangers, ..Members::default() },
             script: Script::default(),
@@ -171,6 +175,7 @@ impl World {
         for index in 0..self.plan.faults.len() {
             self.queue.push(self.plan.faults[index].0, What::Fault { index });
         }
+        self.expect_wishes();
         self.queue.push(self.plan.heal, What::Heal);
         self.queue.push(SECOND, What::Tick);
     }
@@ -224,6 +229,8 @@ impl World {
             What::Destroy(run) => self.destroy_on(run),
             What::Scan(run) => self.scan_on(run),
             What::Fence(run) => self.fence_on(run),
+            What::Move { number } => self.move_on(number),
+            What::CopyEnds { node, boot, vm, number } => self.copy_ends(node, number, vm, boot),
             What::ShutDown { node, boot, vm } => self.shut_down_on(node, boot, vm),
             What::Cut { node, boot, why } => {
                 if self.nodes[node].boots == boot {
@@ -235,6 +242,7 @@ impl World {
             What::Pause { node, length, whole } => self.sleep(node, length, whole),
             What::Resume { node } => self.resume(node),
             What::Fault { index } => self.fault(index),
+            What::Wish { index } => self.wish(index),
             What::FaultEnds { index } => self.fault_ends(index),
             What::Heal => self.heal(),
             What::Tick => self.tick(),
