@@ -15,7 +15,7 @@ use crate::ids::{Stamp, VmId};
 use crate::ledger::{Ledger, VmEntry};
 use crate::liveness::Facts;
 use crate::outbox::Note;
-use crate::recovery::given_up;
+use crate::recovery::failed_here;
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -138,7 +138,7 @@ fn fail(vm: &VmId, entry: &mut VmEntry, facts: &Facts<'_>, notes: &mut Vec<Note>
     if !spent || !entry.may_run() || !admitted {
         return false;
     }
-    let Some(why) = given_up(entry, facts) else { return false };
+    let Some(why) = failed_here(entry, facts) else { return false };
     let why = failure(why, entry.relocations);
     let text = alloc::format!("{} has failed: {why}", entry.spec.name);
     notes.push(Note::new(Kind::VmFailed, "PROTOCOL 7", text).vm(vm).node(entry.owner));

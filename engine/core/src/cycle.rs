@@ -163,6 +163,7 @@ impl Machine {
         let is_mine = |boot| boot == self.config.me.boot || mutant!(AdmissionOfOtherBoot);
         let admitted = mine.filter(|(boot, _)| is_mine(*boot));
         if known.proved || mutant!(AdmittedByRumour) {
+            self.born.get_or_insert(known.stamp);
             self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);

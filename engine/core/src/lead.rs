@@ -6,6 +6,7 @@ use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Change, facts_of};
 use crate::machine::Machine;
+use crate::maintenance;
 use crate::membership;
 use crate::message::{Beat, Body, Committed};
 use crate::outbox::Note;
@@ -113,6 +114,7 @@ impl Machine {
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
+        self.migrations.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -124,6 +126,7 @@ impl Machine {
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
+        self.migrations.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -180,7 +183,8 @@ impl Machine {
             if facts_of!(self, &ledger).beating_may_act() {
                 self.order_fences(&ledger);
             }
-            self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
+            let facts = facts_of!(self, &ledger);
+            self.recovery.on_time(&self.migrations, &facts, &mut self.out);
         }
         if !self.register.is_busy() {
             self.commit_plan(&ledger);
@@ -193,6 +197,7 @@ impl Machine {
         let facts = facts_of!(self, &ledger);
         let committing = self.register.committing();
         self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
+        self.migrations.order((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     fn order_fences(&mut self, ledger: &Ledger) {
@@ -237,10 +242,12 @@ impl Machine {
             changed |=
                 plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
+            changed |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
             changed |= plan::acknowledge(&mut next, &facts);
             changed |= self.budgets.apply(&mut next, &facts, &mut notes);
             changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
-            changed |= self.recovery.apply(&mut next, stamp, &facts);
+            changed |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);
+            changed |= self.return_home(&mut next, stamp);
         }
         if self.enrolment.has_work() {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
@@ -258,12 +265,25 @@ impl Machine {
         }
     }
 
+    fn return_home(&self, next: &mut Ledger, stamp: Stamp) -> bool {
+        if next.vms.values().all(|entry| entry.home.is_none()) {
+            return false;
+        }
+        let ledger = self.register.ledger();
+        let facts = facts_of!(self, &ledger);
+        let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
+        let good = recovery::candidates(&facts, &self.own_facts(), own_good);
+        maintenance::return_home(next, stamp, &good, &self.migrations, &facts)
+    }
+
     fn ask_for_places(&mut self, ledger: &Ledger) {
         let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
         let own = self.own_facts();
         let facts = facts_of!(self, ledger);
         let nodes = recovery::candidates(&facts, &own, own_good);
-        self.recovery.ask_if_due(&facts, nodes, &mut self.out);
+        let movers = maintenance::movers(&facts, &self.migrations);
+        let takers = nodes.into_iter().filter(|n| !maintenance::is_emptied(ledger, NodeId(n.id)));
+        self.recovery.ask_if_due(movers, takers.collect(), &facts, &mut self.out);
     }
 
     /// The leader admits itself too, on the same conditions as everybody.

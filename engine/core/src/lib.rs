@@ -20,6 +20,7 @@ macro_rules! mutant {
 }
 
 pub mod action;
+mod arrival;
 mod beats;
 pub mod bounds;
 mod budget;
@@ -27,6 +28,7 @@ mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod departure;
 mod disarm;
 mod duty;
 mod election;
@@ -41,8 +43,10 @@ mod lease;
 pub mod ledger;
 mod liveness;
 pub mod machine;
+mod maintenance;
 mod membership;
 pub mod message;
+mod migration;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
 mod orders;

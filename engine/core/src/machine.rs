@@ -6,10 +6,12 @@
 //! Each concern has its own file and state; this file only passes events on and, after each, lets every concern do what
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
+use crate::arrival::Arrivals;
 use crate::beats::Beats;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::departure::Departures;
 use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
@@ -22,6 +24,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
+use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
@@ -62,6 +65,13 @@ pub struct Machine {
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
     pub(crate) disarming: Disarming,
+    /// Guests that leave by live migration, and those that arrive.
+    pub(crate) departures: Departures,
+    pub(crate) arrivals: Arrivals,
+    /// Migrations that this node watches as a leader.
+    pub(crate) migrations: Migrations,
+    /// The first ledger that this incarnation read with proof: what began before is not its own.
+    pub(crate) born: Option<Stamp>,
     /// What is to be told when the change under way is committed.
     pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
@@ -77,7 +87,7 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Machine {
@@ -104,6 +114,10 @@ impl Machine {
             ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
             disarming: Disarming::default(),
+            departures: Departures::default(),
+            arrivals: Arrivals::default(),
+            migrations: Migrations::default(),
+            born: None,
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
@@ -129,6 +143,8 @@ impl Machine {
         self.out.context = (self.election.highest_term, stamp);
         if !self.stopped {
             self.on_event(event);
+        }
+        if !self.stopped {
             self.settle();
         }
         let wake_at = self.wake_at();
@@ -181,13 +197,15 @@ impl Machine {
             Event::PlacementAnswered { id, verdict, decider } => {
                 let ledger = self.register.ledger();
                 let facts = facts_of!(self, &ledger);
-                self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
+                let migrations = &self.migrations;
+                self.recovery.on_answer(id, verdict, decider, migrations, &facts, &mut self.out);
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
             Event::WatchdogClosed => self.on_watchdog_closed(),
-            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
-            Event::ShutdownRequested => self.stopped = true,
+            Event::MigrationEnded { vm, result } => self.on_migration_ended(&vm, result),
+            Event::ResumeEnded { vm, result } => self.on_resume_ended(&vm, result),
+            Event::ShutdownRequested => self.end(),
         }
     }
 
@@ -201,6 +219,7 @@ impl Machine {
         self.elect();
         self.lead();
         self.start_ordered();
+        self.migrate_ordered();
         let has_leader = self.election.leader.is_some();
         self.enrolment.on_time(self.config.me, has_leader, &mut self.out);
         // What was just decided may need the disk.
@@ -294,7 +313,8 @@ impl Machine {
             Body::Reply(reply) if reply.to == self.config.me => {
                 self.enrolment.on_reply(&reply, &mut self.out);
             }
-            Body::MigrateVm(_) | Body::Reply(_) => {}
+            Body::MigrateVm(order) => self.on_migrate_order(order),
+            Body::Reply(_) => {}
         }
     }
 
@@ -306,6 +326,7 @@ impl Machine {
             Body::Ballot(ballot) => (ballot.term, ballot.round),
             Body::Leading { term } => (*term, 0),
             Body::StartVm(order) => (order.term, 0),
+            Body::MigrateVm(order) => (order.term, 0),
             _ => return None,
         };
         let known = self.election.highest_term.max(self.register.highest.term);

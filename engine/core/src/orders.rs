@@ -104,7 +104,7 @@ impl Orders {
 /// The owner's present incarnation, if it is good and says nothing of the VM. Under another boot than the admitted one, or
 /// before it has a lease, it would only forget the order, and wait for the next.
 fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
-    let may = entry.acknowledged && entry.may_run();
+    let may = entry.acknowledged && entry.may_run_here() && entry.migration.is_none();
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
     let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
     let heard = facts.word_of(entry.owner).filter(ready)?;
@@ -115,7 +115,10 @@ fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
 /// `next` leaves the VM where it is, wanted as it is, and its owner admitted.
 fn keeps(next: &Ledger, vm: &VmId, entry: &VmEntry) -> bool {
     next.admission(entry.owner).is_some()
-        && next.vms.get(vm).is_some_and(|planned| planned.since == entry.since && planned.may_run())
+        && next.vms.get(vm).is_some_and(|planned| {
+            let same = planned.since == entry.since && planned.migration.is_none();
+            same && planned.may_run_here()
+        })
 }
 
 #[cfg(test)]

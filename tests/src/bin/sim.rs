@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use steadfast_tests::mutants;
+use steadfast_tests::pve;
 use steadfast_tests::scenario::files;
 use steadfast_tests::scenario::runner::tell;
 use steadfast_tests::sim::clock::SECOND;
@@ -18,6 +19,7 @@ const USAGE: &str = "usage:
   cargo sim swarm --minutes M [--from SEED] [--nodes K] [--class C] [--plant P]
   cargo sim mutants [--only NAME] [--seeds MAX]
   cargo sim scenario FILE [--trace]
+  cargo sim import-pve DIR [--show]
 classes: quiet, storage, network, swarm
 plants: LyingFence, SlowClock, DeadWatchdog";
 
@@ -36,6 +38,9 @@ struct Arguments {
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("mutants") {
         return mutants::main(std::env::args().skip(2).collect());
+    }
+    if std::env::args().nth(1).as_deref() == Some("import-pve") {
+        return import_pve(std::env::args().skip(2).collect());
     }
     let Some(arguments) = parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
@@ -82,6 +87,38 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
         }
     }
     Some(arguments)
+}
+
+/// Stories of another manager, told to our machines.
+fn import_pve(words: Vec<String>) -> ExitCode {
+    let [folder, rest @ ..] = words.as_slice() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let folders = match pve::folders(std::path::Path::new(folder)) {
+        Ok(folders) => folders,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(2);
+        }
+    };
+    catch_panics();
+    if rest == ["--show"] {
+        folders.iter().for_each(|f| println!("{}", pve::show(f).unwrap_or_else(|why| why)));
+        return ExitCode::SUCCESS;
+    }
+    let (mut told, mut same) = ([0, 0], [0, 0]);
+    for folder in folders {
+        let story = pve::tell(&folder);
+        let kind = usize::from(story.placement);
+        told[kind] += 1;
+        same[kind] += usize::from(story.differences.is_empty());
+        let verdict = if story.differences.is_empty() { "same" } else { "differs" };
+        println!("{:<56} {verdict}", story.name);
+        story.differences.iter().for_each(|difference| println!("    {difference}"));
+    }
+    println!("{}/{} behaviour, {}/{} placement", same[0], told[0], same[1], told[1]);
+    ExitCode::SUCCESS
 }
 
 fn class(word: &str) -> Option<Class> {

@@ -18,6 +18,7 @@
 //! | `agent n2 crashes`, `crashes as a ghost`, `crashes after 3 actions` | systemd starts it after 2 s, or after the `for` |
 //! | `watchdog n2 fails`, `works` | somebody else has opened it |
 //! | `guest web dies`, `shuts down`, `ignores ACPI`, `listens` | its process; what it does when asked to shut down |
+//! | `guest web is moved by hand to n2` | somebody moves its process, behind our back |
 //! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
@@ -66,6 +67,8 @@ pub enum Deed {
     GuestDies(usize),
     /// A guest shuts itself down.
     GuestShutsDown(usize),
+    /// Somebody moves a guest's process to a node, behind our back.
+    ByHand(usize, usize),
     /// A guest shuts down when asked to, or not.
     Listens(usize, bool),
     /// How starts behave; `None`: like any.
@@ -134,6 +137,9 @@ impl Deed {
             ["heal"] => Self::Heal,
             ["guest", vm, "dies"] => Self::GuestDies(names.vm(vm)?),
             ["guest", vm, "shuts", "down"] => Self::GuestShutsDown(names.vm(vm)?),
+            ["guest", vm, "is", "moved", "by", "hand", "to", node] => {
+                Self::ByHand(names.vm(vm)?, names.node(node)?)
+            }
             ["guest", vm, "ignores", "ACPI"] => Self::Listens(names.vm(vm)?, false),
             ["guest", vm, "listens"] => Self::Listens(names.vm(vm)?, true),
             ["link", link, state @ ("up" | "down")] => {

@@ -203,6 +203,11 @@ impl Stage {
                 let home = self.watch.homes[*vm];
                 home.into_iter().for_each(|n| self.world.guest_shuts_down(n, *vm));
             }
+            Deed::ByHand(vm, node) => {
+                let home = self.watch.homes[*vm];
+                home.map(|n| self.world.guest_ends(n, *vm, "is moved by hand"));
+                self.world.appears(*node, *vm);
+            }
             Deed::Listens(vm, listens) => set(&mut self.world.script.deaf, 1 << vm, !listens),
             Deed::Starts(node, vm, will) => {
                 let starts = &mut self.world.script.starts;

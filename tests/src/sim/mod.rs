@@ -15,6 +15,7 @@ pub mod faults;
 pub mod fence;
 pub mod focus;
 pub mod hypervisor;
+pub mod members;
 pub mod network;
 pub mod node;
 pub mod operator;

@@ -111,6 +111,7 @@ impl World {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
         self.revive_failed();
+        self.keep_members();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);
     }

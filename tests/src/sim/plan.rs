@@ -68,6 +68,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Nodes that the first ledger does not name, as bits.
+    pub strangers: u64,
     /// Limits of every machine.
     pub limits: Limits,
     /// The built-in policies are those that ship; otherwise the plain ones of stories.
@@ -125,6 +127,7 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            strangers: 0,
             limits: draw_limits(seed),
             shipped: true,
             mood: Mood::draw(rng, class == Class::Swarm),
@@ -150,6 +153,7 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
+        plan.draw_members();
         plan
     }
 
@@ -201,6 +205,7 @@ impl Plan {
                 self.aims.push(Aim::draw(from, self, rng));
             }
         }
+        self.draw_shots((quiet_until, quiet_until + phase), rng);
         self.heal = quiet_until + phase + 20 * SECOND;
         if !mixed {
             self.heal += 60 * SECOND;

@@ -36,9 +36,9 @@ fn take(
     }
     let mut out = outbox(1, 1_000);
     let good = good(&[2, 3]);
-    let stage = Stage::new();
-    let desk =
-        Desk { stamp: NEXT, good: &good, outlook: &Outlook::default(), facts: &stage.facts() };
+    let (stage, outlook) = (Stage::new(), Outlook::default());
+    let facts = &stage.facts();
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &outlook, facts };
     let changed = enrolment.apply(next, &desk, COMMITTED, &mut Vec::new(), &mut out);
     (changed, replies(&mut out))
 }

@@ -22,9 +22,9 @@ fn enable(name: &str) -> Change {
 fn asked(ledger: &Ledger, change: &Change, are_good: bool) -> Result<(bool, Ledger), String> {
     let good = if are_good { good(&[1, 2, 3]) } else { Vec::new() };
     let mut next = ledger.clone();
-    let stage = Stage::new();
-    let desk =
-        Desk { stamp: NEXT, good: &good, outlook: &Outlook::default(), facts: &stage.facts() };
+    let (stage, outlook) = (Stage::new(), Outlook::default());
+    let facts = &stage.facts();
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &outlook, facts };
     let changed = desk.apply(&mut next, id(2), change, &mut Vec::new())?;
     Ok((changed, next))
 }
