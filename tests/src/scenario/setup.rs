@@ -12,6 +12,7 @@
 //! | `policies late`, `silent`, `wrong`, `lying`, `trapping`, `wild` | honest |
 //! | `policies shipped` | plain ones: most free memory, lowest node |
 //! | `n3 starts off` | on |
+//! | `n4 is not configured` | it is |
 //! | `n3 has memory=4096` (MiB) | 65536 |
 //! | `witness on`, `witness off` | on with two nodes |
 //! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
@@ -52,6 +53,8 @@ pub struct Setup {
     pub shipped: bool,
     /// Nodes that are off when the story begins, as bits.
     pub off: u64,
+    /// Nodes that the cluster does not know yet, as bits.
+    pub unknown: u64,
     /// Memory of nodes that have not 64 GiB.
     pub memory: BTreeMap<usize, u64>,
     /// Limits of every machine.
@@ -77,6 +80,7 @@ impl Default for Setup {
             mood: Mood::Honest,
             shipped: false,
             off: 0,
+            unknown: 0,
             memory: BTreeMap::new(),
             limits: Limits::default(),
             reboot: Some(20 * SECOND),
@@ -117,6 +121,7 @@ impl Setup {
             ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
             ["policies", "shipped"] => self.shipped = true,
             ["policies", mood] => self.mood = self::mood(mood)?,
+            [node, "is", "not", "configured"] => self.unknown |= 1 << names.node(node)?,
             [node, "starts", "off"] => self.off |= 1 << names.node(node)?,
             [node, "has", memory] => {
                 let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());

@@ -6,7 +6,7 @@ use super::vm::VmSetup;
 use super::watch::{Request, Watch};
 use super::wish::{What, Wish};
 use crate::sim::clock::{MS, SECOND, Time};
-use crate::sim::node::id;
+use crate::sim::node::{id, index};
 use crate::sim::operator::Enrolment;
 use crate::sim::queue;
 use crate::sim::rng::Rng;
@@ -55,6 +55,7 @@ impl Stage {
         for (k, vm) in setup.vms.iter().enumerate() {
             world.vms[k] = VmId(vm.spec.name.clone());
         }
+        world.genesis.nodes.retain(|id, _| setup.unknown >> index(*id) & 1 == 0);
         let watch = Watch::new(&world);
         let (begin, hanging, failing) = (0, 0, 0);
         let setup = setup.clone();
@@ -114,7 +115,7 @@ impl Stage {
     }
 
     fn is_up(&self) -> bool {
-        let admitted = each(!self.setup.off)
+        let admitted = each(!(self.setup.off | self.setup.unknown))
             .take_while(|n| *n < self.setup.nodes)
             .all(|n| self.watch.ledger.admission(id(n)).is_some());
         let ours = (0..self.setup.vms.len()).filter(|vm| self.setup.vms[*vm].ha);
@@ -158,7 +159,9 @@ impl Stage {
         self.watch.log.mark();
         self.watch.log.add(self.world.now, ">", text);
         let mut deed = deed.clone();
-        if let (Deed::Agent(_, back, _), Some(lasting)) = (&mut deed, lasting) {
+        if let (Deed::Agent(_, back, _) | Deed::Libvirt(_, back), Some(lasting)) =
+            (&mut deed, lasting)
+        {
             *back = lasting;
         } else if let (Some(lasting), Some(opposite)) = (lasting, deed.opposite()) {
             self.undo.push((self.world.now + lasting, opposite, text.into()));
@@ -173,6 +176,10 @@ impl Stage {
             Deed::Power(nodes, false) => each(*nodes).for_each(|n| self.world.cut(n, "fault")),
             Deed::Network(nodes, up) => self.network(*nodes, *up),
             Deed::Split(sides) => self.split(sides),
+            Deed::Link(from, to, up) => self.link(*from, *to, *up),
+            Deed::Libvirt(nodes, down) => {
+                each(*nodes).for_each(|n| self.world.restart_libvirt(n, *down));
+            }
             Deed::Receivers(nodes) => self.world.script.receivers = Some(*nodes),
             Deed::Lag(nodes, lag) => each(*nodes).for_each(|n| self.world.net.lag[n] = *lag),
             Deed::Corosync(nodes, runs) => {
@@ -231,12 +238,21 @@ impl Stage {
         self.world.topology_changed();
     }
 
+    fn link(&mut self, from: usize, to: usize, up: bool) {
+        set(&mut self.world.net.deaf[to], 1 << from, !up);
+        self.world.topology_changed();
+    }
+
     fn storage(&mut self, nodes: u64, will: StorageWill) {
+        self.world.slow_storage(nodes, 0, 0);
+        self.world.stale_storage(nodes, will == StorageWill::Stale);
         let (hanging, failing) = (self.hanging & nodes, self.failing & nodes);
         self.hanging &= !nodes;
         self.failing &= !nodes;
         match will {
-            StorageWill::Works => {}
+            StorageWill::Works | StorageWill::Stale => {}
+            StorageWill::Slow(time) => self.world.slow_storage(nodes, time, time),
+            StorageWill::LateWrites(time) => self.world.slow_storage(nodes, 0, time),
             StorageWill::Hangs => {
                 self.hanging |= nodes;
                 self.world.disturb_storage(nodes, false);
