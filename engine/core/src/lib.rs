@@ -47,6 +47,7 @@ mod maintenance;
 mod membership;
 pub mod message;
 mod migration;
+mod misplaced;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
 mod orders;

@@ -15,9 +15,10 @@ use crate::ledger::{Leave, Ledger, Maintenance, VmEntry};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::migration::{self, Migrations, begin, under_way};
+use crate::misplaced::misplaced;
 use crate::outbox::Note;
 use crate::recovery::admits;
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
 /// VMs that are to move off their nodes now.
@@ -26,16 +27,18 @@ pub(crate) fn movers<'a>(facts: &Facts<'a>, migrations: &Migrations) -> Vec<&'a 
     if under_way(facts.ledger) >= limit || facts.ledger.disarm.is_some() {
         return Vec::new();
     }
+    let misplaced = misplaced(facts);
     let movable = |entry: &&VmEntry| {
-        is_to_move(entry, facts)
+        is_to_move(entry, &misplaced, facts)
             && (!migrations.rests(&entry.spec.id, facts.now)
                 || may_restart(entry, facts, migrations))
     };
     facts.ledger.vms.values().filter(movable).collect()
 }
 
-fn is_to_move(entry: &VmEntry, facts: &Facts<'_>) -> bool {
-    is_emptied(facts.ledger, entry.owner) && migration::unready(entry, facts).is_none()
+fn is_to_move(entry: &VmEntry, misplaced: &BTreeMap<&VmId, String>, facts: &Facts<'_>) -> bool {
+    let wanted = is_emptied(facts.ledger, entry.owner) || misplaced.contains_key(&entry.spec.id);
+    wanted && migration::unready(entry, facts).is_none()
 }
 
 /// Its owner is to be emptied.
@@ -61,9 +64,9 @@ pub(crate) fn set_off(
 ) -> bool {
     let limit = facts.config.limits.parallel_migrations.max(1);
     let free = under_way(next) < limit && next.disarm.is_none();
-    let Some(entry) = facts.ledger.vms.get(vm).filter(|entry| is_to_move(entry, facts)) else {
-        return false;
-    };
+    let misplaced = misplaced(facts);
+    let to_move = |entry: &&VmEntry| is_to_move(entry, &misplaced, facts) && entry.owner != to;
+    let Some(entry) = facts.ledger.vms.get(vm).filter(to_move) else { return false };
     let node = next.nodes.get(&entry.owner).cloned();
     let restart = may_restart(entry, facts, migrations);
     let Some(entry) = next.vms.get_mut(vm).filter(|_| free) else { return false };
@@ -73,7 +76,10 @@ pub(crate) fn set_off(
     if node.maintenance.is_some() {
         entry.home.get_or_insert(entry.owner);
     }
-    let reason = alloc::format!("{} is to be emptied", node.name);
+    let reason = match misplaced.get(vm).filter(|_| !node.wants_empty()) {
+        Some(why) => why.clone(),
+        None => alloc::format!("{} is to be emptied", node.name),
+    };
     if restart {
         entry.leave = Some(Leave { to: Some(to), since: stamp, reason });
     } else {

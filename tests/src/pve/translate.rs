@@ -235,10 +235,24 @@ impl Script<'_> {
             _ => return Ok(()),
         };
         let ignored = self.is_ignored_before(id, second);
+        let home = self.home_of(id, second)?;
         for deed in deeds.iter().filter(|deed| ignored || **deed != "enables") {
-            self.line(second, &format!("operator {deed} {}", vm_name(id)));
+            let at = if *deed == "enables" { format!(" on {home}") } else { String::new() };
+            self.line(second, &format!("operator {deed} {}{at}", vm_name(id)));
         }
         Ok(())
+    }
+
+    /// Where it was configured, or moved by hand.
+    fn home_of(&self, id: &str, second: u64) -> Result<String, String> {
+        let steps = usize::try_from(second / STEP).unwrap_or(usize::MAX);
+        let moved = self.story.steps.iter().take(steps).flatten().filter_map(|c| match c {
+            Command::MoveByHand(other, node) if other == id => Some(node),
+            _ => None,
+        });
+        let home =
+            moved.last().or_else(|| self.story.services.get(id).map(|service| &service.node));
+        home.map_or(Ok("n1".into()), |home| self.node(home))
     }
 
     /// The service is not under HA when this second comes.

@@ -253,8 +253,10 @@ impl World {
 
     /// Somebody starts a guest behind everybody's back.
     pub fn appears(&mut self, n: usize, vm: usize) {
-        // Where it executes already it goes on.
-        let _ = self.appear(n, vm, Ok(()));
+        let Some(boot) = self.nodes[n].boot.as_mut() else { return };
+        boot.executing |= 1 << vm;
+        self.note_vm(n, vm, "is started by hand");
+        self.script.tell(|| Told::Runs { node: n, vm });
     }
 
     fn start_ended(&mut self, run: &StartRun, result: Result<(), String>) {
