@@ -114,10 +114,11 @@ impl Budgets {
     /// A VM that runs has not failed; one that has run for long has its budgets back.
     fn forgive(&mut self, vm: &VmId, entry: &mut VmEntry, facts: &Facts<'_>) -> bool {
         let fresh = (entry.since, facts.now);
-        let (since, began) = *self.running.entry(vm.clone()).or_insert(fresh);
-        if since != entry.since {
+        let known = self.running.get(vm).copied();
+        if known.is_none_or(|(since, _)| since != entry.since) {
             self.running.insert(vm.clone(), fresh);
         }
+        let (since, began) = known.unwrap_or(fresh);
         let rested = since == entry.since
             && facts.now.since(began) >= facts.config.limits.budget_window
             && entry.relocations > 0;

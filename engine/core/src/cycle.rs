@@ -186,6 +186,8 @@ impl Machine {
         if self.lease.on_admitted(since, start) {
             self.none_left = None;
             self.renew_by_network();
+            // The leader orders nothing before it hears of the lease.
+            self.beats.next = self.out.now;
         }
     }
 

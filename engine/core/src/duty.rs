@@ -1,6 +1,7 @@
 //! This node's duties: keep the watchdog fed while the rule allows, stop HA VMs when the lease is over, know its own VMs
 //! from others' (PROTOCOL sections 4 and 7). How it starts them is in `starting.rs`.
 
+use crate::action::Action;
 use crate::decision::Kind;
 use crate::guest::{GuestReport, GuestScan, GuestState};
 use crate::ids::VmId;
@@ -17,6 +18,15 @@ impl Machine {
     /// Proved: no HA VM executes here, and none is permitted to start.
     pub(crate) fn is_idle(&self) -> bool {
         self.guests.none_left(Instant(0))
+    }
+
+    /// The agent is about to stop: nothing is begun any more. One that guards HA VMs leaves its watchdog counting for its
+    /// successor; one that guards none has nobody to be reset for. Whoever comes after it starts nothing before it is fed again.
+    pub(crate) fn end(&mut self) {
+        self.stopped = true;
+        if self.is_idle() {
+            self.out.push(Action::CloseWatchdog);
+        }
     }
 
     /// First of all, always: what may not run here is stopped, and the watchdog is fed if the rule allows.

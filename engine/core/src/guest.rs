@@ -242,7 +242,8 @@ impl Guests {
     /// HA guests may execute: present, starting, or not known not to.
     pub fn may_execute(&self) -> bool {
         let may_come = !self.starting.is_empty() || !self.arriving.is_empty();
-        if may_come || !self.present_ha().is_empty() {
+        let mut present = self.scan.iter().flat_map(|scan| &scan.present);
+        if may_come || present.any(|vm| self.is_ha(vm)) {
             return true;
         }
         let unnamed = self.had_lease && !self.ledger_known;
@@ -290,7 +291,8 @@ impl Guests {
 
     /// The VM belongs elsewhere: its domain here is removed, once per ownership.
     pub fn undefine(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
-        if self.undefined.insert(vm.clone(), since) != Some(since) {
+        if self.undefined.get(vm) != Some(&since) {
+            self.undefined.insert(vm.clone(), since);
             out.push(Action::UndefineVm { vm: vm.clone() });
         }
     }

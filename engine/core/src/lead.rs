@@ -17,7 +17,7 @@ use crate::shutdown;
 use crate::snapshot::Status;
 use crate::time::Millis;
 use crate::wishes::Desk;
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
 impl Machine {
@@ -225,14 +225,14 @@ impl Machine {
         self.fencing.on_fence_ended(victim, eviction, result, self.out.now);
     }
 
-    fn commit_plan(&mut self, ledger: &Ledger) {
+    fn commit_plan(&mut self, ledger: &Arc<Ledger>) {
         let Some(stamp) = self.register.next_stamp() else { return };
         if !ledger.is_off() {
             self.ask_for_places(ledger);
         }
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
-        let mut next = ledger.clone();
+        let mut next = self.draft(ledger);
         let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
         let disarming = &mut self.disarming;
@@ -249,7 +249,8 @@ impl Machine {
             changed |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);
             changed |= self.return_home(&mut next, stamp);
         }
-        if self.enrolment.has_work() {
+        let requested = self.enrolment.has_work();
+        if requested {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
             let outlook = Outlook::of(&facts);
@@ -258,7 +259,9 @@ impl Machine {
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
-        if changed && self.register.commit(next) {
+        if !changed && !requested {
+            self.draft = Some((ledger.clone(), next));
+        } else if changed && self.register.commit(next) {
             self.notes = notes;
             self.read_slots();
             self.heartbeat.hurry(self.out.now, Millis(0));
@@ -276,12 +279,24 @@ impl Machine {
         maintenance::return_home(next, stamp, &good, &self.migrations, &facts)
     }
 
+    /// A copy of the ledger to be changed: the last one, if nothing was changed in it.
+    fn draft(&mut self, ledger: &Arc<Ledger>) -> Ledger {
+        let last = self.draft.take().filter(|(of, _)| Arc::ptr_eq(of, ledger));
+        let next = last.map_or_else(|| Ledger::clone(ledger), |(_, unchanged)| unchanged);
+        #[cfg(test)]
+        assert_eq!(next, **ledger, "a plan that says it changed nothing has changed something");
+        next
+    }
+
     fn ask_for_places(&mut self, ledger: &Ledger) {
+        let facts = facts_of!(self, ledger);
+        let movers = maintenance::movers(&facts, &self.migrations);
+        if self.recovery.has_no_orphans(&facts) && movers.is_empty() {
+            return;
+        }
         let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
         let own = self.own_facts();
-        let facts = facts_of!(self, ledger);
         let nodes = recovery::candidates(&facts, &own, own_good);
-        let movers = maintenance::movers(&facts, &self.migrations);
         let takers = nodes.into_iter().filter(|n| !maintenance::is_emptied(ledger, NodeId(n.id)));
         self.recovery.ask_if_due(movers, takers.collect(), &facts, &mut self.out);
     }

@@ -53,6 +53,8 @@ pub struct Machine {
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
     pub(crate) witness: Witness,
+    /// The ledger that the last plan was made from, and the plan, if that changed nothing: the next need not copy it.
+    pub(crate) draft: Option<(Arc<Ledger>, Ledger)>,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) recovery: Recovery,
@@ -87,7 +89,7 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Machine {
@@ -105,6 +107,7 @@ impl Machine {
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
             witness: Witness::default(),
+            draft: None,
             election: Election::new(me, now),
             fencing: Fencing::default(),
             recovery: Recovery::default(),
@@ -143,6 +146,8 @@ impl Machine {
         self.out.context = (self.election.highest_term, stamp);
         if !self.stopped {
             self.on_event(event);
+        }
+        if !self.stopped {
             self.settle();
         }
         let wake_at = self.wake_at();
@@ -203,7 +208,7 @@ impl Machine {
             Event::WatchdogClosed => self.on_watchdog_closed(),
             Event::MigrationEnded { vm, result } => self.on_migration_ended(&vm, result),
             Event::ResumeEnded { vm, result } => self.on_resume_ended(&vm, result),
-            Event::ShutdownRequested => self.stopped = true,
+            Event::ShutdownRequested => self.end(),
         }
     }
 

@@ -131,6 +131,17 @@ impl Recovery {
         *self = Self::default();
     }
 
+    /// Every VM has a place: nothing is to be asked, and nothing waits.
+    pub fn has_no_orphans(&mut self, facts: &Facts<'_>) -> bool {
+        let mut entries = facts.ledger.vms.values();
+        let none = !entries.any(|entry| is_orphan(facts.ledger, entry, facts));
+        if none {
+            self.waiting.clear();
+            self.stuck_since.clear();
+        }
+        none
+    }
+
     /// Asks the policy where orphans go, and `movers`, if that is due.
     pub fn ask_if_due(
         &mut self,

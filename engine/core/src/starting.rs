@@ -44,28 +44,28 @@ impl Machine {
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
         for (vm, entry) in by_priority(ledger.owned_by(me)) {
-            let (vm, since) = (vm.clone(), entry.since);
-            let here = self.guests.is_present(&vm) || self.guests.is_starting(&vm);
-            if here || self.departures.is_leaving(&vm) {
-                self.ordered.remove(&vm);
-                self.refused.remove(&vm);
+            let since = entry.since;
+            let here = self.guests.is_present(vm) || self.guests.is_starting(vm);
+            if here || self.departures.is_leaving(vm) {
+                self.ordered.remove(vm);
+                self.refused.remove(vm);
                 continue;
             }
             if let Some(why) = reason_to_give_up(&ledger, entry) {
-                self.release(&vm, entry, why);
+                self.release(vm, entry, why);
                 continue;
             }
             if !entry.may_run_here() {
                 continue;
             }
-            let order = self.ordered.get(&vm).map(|(order, _)| order);
+            let order = self.ordered.get(vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
                 let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
                 o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.restarts.has_run(&vm, since) || mutant!(StartWithoutOrder);
-            if (ordered || restart) && !self.guests.has_ended(&vm, since) {
-                self.start(&vm, since, &ledger);
+            let restart = self.guests.restarts.has_run(vm, since) || mutant!(StartWithoutOrder);
+            if (ordered || restart) && !self.guests.has_ended(vm, since) {
+                self.start(vm, since, &ledger);
             }
         }
     }

@@ -34,9 +34,12 @@ impl Watch {
 
 fn cluster(old: &Ledger, new: &Ledger) -> Vec<String> {
     let mut news = Vec::new();
-    match (&old.disarm, &new.disarm) {
-        (None, Some(_)) => news.push("disarms HA".into()),
-        (Some(_), None) => news.push("arms HA".into()),
+    match (old.is_off(), new.is_off()) {
+        (false, true) => news.push("switches HA off".into()),
+        (true, false) => news.push("switches HA on".into()),
+        _ if old.disarm.is_none() && new.disarm.is_some() => {
+            news.push("will switch HA off as soon as it can".into());
+        }
         _ => {}
     }
     let gone = old.nodes.iter().filter(|(id, _)| !new.nodes.contains_key(*id));

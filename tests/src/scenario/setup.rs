@@ -9,8 +9,10 @@
 //! | `time rule off` (nodes can be paused from outside) | on |
 //! | `vm web on n1 priority=900` and the like: `vm.rs` | no VM |
 //! | `clock n2 +0.5%` | exact |
-//! | `policies late`, `silent`, `wild` | honest |
+//! | `policies late`, `silent`, `wrong`, `lying`, `trapping`, `wild` | honest |
+//! | `policies shipped` | plain ones: most free memory, lowest node |
 //! | `n3 starts off` | on |
+//! | `n4 is not configured` | it is |
 //! | `n3 has memory=4096` (MiB) | 65536 |
 //! | `witness on`, `witness off` | on with two nodes |
 //! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
@@ -47,8 +49,12 @@ pub struct Setup {
     pub rates: Vec<u64>,
     /// How policies behave.
     pub mood: Mood,
+    /// The shipped policies, and not the simulator's plain ones: most free memory, lowest node.
+    pub shipped: bool,
     /// Nodes that are off when the story begins, as bits.
     pub off: u64,
+    /// Nodes that the cluster does not know yet, as bits.
+    pub unknown: u64,
     /// Memory of nodes that have not 64 GiB.
     pub memory: BTreeMap<usize, u64>,
     /// Limits of every machine.
@@ -72,7 +78,9 @@ impl Default for Setup {
             vms: Vec::new(),
             rates: vec![1_000_000; 48],
             mood: Mood::Honest,
+            shipped: false,
             off: 0,
+            unknown: 0,
             memory: BTreeMap::new(),
             limits: Limits::default(),
             reboot: Some(20 * SECOND),
@@ -111,7 +119,9 @@ impl Setup {
                 self.vms.push(vm);
             }
             ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
+            ["policies", "shipped"] => self.shipped = true,
             ["policies", mood] => self.mood = self::mood(mood)?,
+            [node, "is", "not", "configured"] => self.unknown |= 1 << names.node(node)?,
             [node, "starts", "off"] => self.off |= 1 << names.node(node)?,
             [node, "has", memory] => {
                 let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());
@@ -142,7 +152,7 @@ impl Setup {
         plan.never_paused = self.time_rule;
         plan.limits = self.limits.clone();
         plan.mood = self.mood;
-        plan.shipped = false;
+        plan.shipped = self.shipped;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
         plan
@@ -203,7 +213,10 @@ fn mood(word: &str) -> Result<Mood, String> {
         "honest" => Ok(Mood::Honest),
         "late" => Ok(Mood::Late),
         "silent" => Ok(Mood::Silent),
+        "wrong" => Ok(Mood::Wrong),
+        "lying" => Ok(Mood::Lying),
+        "trapping" => Ok(Mood::Trapping),
         "wild" => Ok(Mood::Wild),
-        _ => Err(format!("no such mood: {word}; there are honest, late, silent and wild")),
+        _ => Err(format!("no such mood: {word}; see tests/src/scenario/setup.rs")),
     }
 }

@@ -6,7 +6,7 @@ use super::vm::VmSetup;
 use super::watch::{Request, Watch};
 use super::wish::{What, Wish};
 use crate::sim::clock::{MS, SECOND, Time};
-use crate::sim::node::id;
+use crate::sim::node::{id, index};
 use crate::sim::operator::Enrolment;
 use crate::sim::queue;
 use crate::sim::rng::Rng;
@@ -15,7 +15,7 @@ use crate::sim::trace::Trace;
 use crate::sim::world::World;
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
-use steadfast_core::ledger::VmSpec;
+use steadfast_core::ledger::{Desired, VmSpec};
 use steadfast_core::message::Change;
 
 /// Everything is up by then, or the story cannot begin.
@@ -55,6 +55,7 @@ impl Stage {
         for (k, vm) in setup.vms.iter().enumerate() {
             world.vms[k] = VmId(vm.spec.name.clone());
         }
+        world.genesis.nodes.retain(|id, _| setup.unknown >> index(*id) & 1 == 0);
         let watch = Watch::new(&world);
         let (begin, hanging, failing) = (0, 0, 0);
         let setup = setup.clone();
@@ -103,15 +104,18 @@ impl Stage {
         if !self.is_up() {
             return Err("not everything came up before the story began".into());
         }
-        // Whole seconds are easier to read.
-        self.begin = (self.world.now / SECOND + 4) * SECOND;
+        self.pass(self.world.now + 4 * SECOND);
+        // Just after a beat, so that what happens does not depend on how long this took.
+        let settled = self.world.now;
+        while self.watch.beat < settled && self.step_before(settled + 2 * SECOND) {}
+        self.begin = self.world.now + 100 * MS;
         self.pass(self.begin);
         self.watch.begin(self.begin);
         Ok(())
     }
 
     fn is_up(&self) -> bool {
-        let admitted = each(!self.setup.off)
+        let admitted = each(!(self.setup.off | self.setup.unknown))
             .take_while(|n| *n < self.setup.nodes)
             .all(|n| self.watch.ledger.admission(id(n)).is_some());
         let ours = (0..self.setup.vms.len()).filter(|vm| self.setup.vms[*vm].ha);
@@ -155,7 +159,9 @@ impl Stage {
         self.watch.log.mark();
         self.watch.log.add(self.world.now, ">", text);
         let mut deed = deed.clone();
-        if let (Deed::Agent(_, back, _), Some(lasting)) = (&mut deed, lasting) {
+        if let (Deed::Agent(_, back, _) | Deed::Libvirt(_, back), Some(lasting)) =
+            (&mut deed, lasting)
+        {
             *back = lasting;
         } else if let (Some(lasting), Some(opposite)) = (lasting, deed.opposite()) {
             self.undo.push((self.world.now + lasting, opposite, text.into()));
@@ -170,6 +176,10 @@ impl Stage {
             Deed::Power(nodes, false) => each(*nodes).for_each(|n| self.world.cut(n, "fault")),
             Deed::Network(nodes, up) => self.network(*nodes, *up),
             Deed::Split(sides) => self.split(sides),
+            Deed::Link(from, to, up) => self.link(*from, *to, *up),
+            Deed::Libvirt(nodes, down) => {
+                each(*nodes).for_each(|n| self.world.restart_libvirt(n, *down));
+            }
             Deed::Receivers(nodes) => self.world.script.receivers = Some(*nodes),
             Deed::Lag(nodes, lag) => each(*nodes).for_each(|n| self.world.net.lag[n] = *lag),
             Deed::Corosync(nodes, runs) => {
@@ -192,6 +202,11 @@ impl Stage {
             Deed::GuestShutsDown(vm) => {
                 let home = self.watch.homes[*vm];
                 home.into_iter().for_each(|n| self.world.guest_shuts_down(n, *vm));
+            }
+            Deed::ByHand(vm, node) => {
+                let home = self.watch.homes[*vm];
+                home.map(|n| self.world.guest_ends(n, *vm, "is moved by hand"));
+                self.world.appears(*node, *vm);
             }
             Deed::Listens(vm, listens) => set(&mut self.world.script.deaf, 1 << vm, !listens),
             Deed::Starts(node, vm, will) => {
@@ -223,12 +238,21 @@ impl Stage {
         self.world.topology_changed();
     }
 
+    fn link(&mut self, from: usize, to: usize, up: bool) {
+        set(&mut self.world.net.deaf[to], 1 << from, !up);
+        self.world.topology_changed();
+    }
+
     fn storage(&mut self, nodes: u64, will: StorageWill) {
+        self.world.slow_storage(nodes, 0, 0);
+        self.world.stale_storage(nodes, will == StorageWill::Stale);
         let (hanging, failing) = (self.hanging & nodes, self.failing & nodes);
         self.hanging &= !nodes;
         self.failing &= !nodes;
         match will {
-            StorageWill::Works => {}
+            StorageWill::Works | StorageWill::Stale => {}
+            StorageWill::Slow(time) => self.world.slow_storage(nodes, time, time),
+            StorageWill::LateWrites(time) => self.world.slow_storage(nodes, 0, time),
             StorageWill::Hangs => {
                 self.hanging |= nodes;
                 self.world.disturb_storage(nodes, false);
@@ -297,10 +321,10 @@ impl Stage {
         self.undo.clear();
         (self.hanging, self.failing) = (0, 0);
         self.world.plan.heal = self.world.now;
-        // What is to be off, or has failed for good, need not come up; nor what nobody put under HA.
+        // What is to be off need not come up, nor what nobody put under HA.
         for enrolment in &mut self.world.enrolments {
             let entry = self.watch.ledger.vms.get(&self.world.vms[enrolment.vm]);
-            enrolment.off = entry.is_some_and(|entry| !entry.may_run());
+            enrolment.off = entry.is_some_and(|entry| entry.desired == Desired::Stopped);
         }
         self.world.enrolments.retain(|enrolment| enrolment.begun || enrolment.asked.1 < Time::MAX);
         self.world.heal();

@@ -36,6 +36,8 @@ pub struct Watch {
     pub resets: u32,
     /// Evictions.
     pub evictions: u32,
+    /// When the leader beat last.
+    pub beat: Time,
     /// Who asked what.
     pub requests: BTreeMap<u64, Request>,
     destroying: BTreeSet<(usize, String)>,
@@ -69,6 +71,7 @@ impl Watch {
             version: 0,
             resets: 0,
             evictions: 0,
+            beat: 0,
             requests: BTreeMap::new(),
             destroying: BTreeSet::new(),
             said: BTreeMap::new(),
@@ -210,6 +213,7 @@ impl Watch {
                     self.add(world, node, &format!("leads, term {term}"));
                 }
                 Body::Committed(_) => self.look_at_ledger(world, node),
+                Body::Beat(_) if self.leader == Some(node) => self.beat = world.now,
                 _ => {}
             },
             Action::Fence { victim, .. } => {

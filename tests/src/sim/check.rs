@@ -124,6 +124,7 @@ impl World {
             Kind::Evicted => told.changed.evicted |= node,
             Kind::Proved => told.changed.proved |= node,
             Kind::Admitted => told.changed.admitted |= node,
+            // An operator's start gives a VM to its owner anew.
             Kind::Decided | Kind::Migration | Kind::Wish | Kind::Disarm => {
                 told.changed.moved.extend(decision.vm.clone());
             }

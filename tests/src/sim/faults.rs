@@ -74,6 +74,8 @@ pub enum Kind {
     Verification,
     /// Policies change on some nodes.
     NewPolicy,
+    /// An operator adds a node, or removes it.
+    Reconfigure,
 }
 
 impl Kind {

@@ -25,7 +25,7 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
-    /// It need not run: its operator wants it off, or it has failed for good.
+    /// It need not run: its operator wants it off.
     pub off: bool,
     /// What the operator says of the VM, if it is not like any other.
     pub spec: Option<Box<VmSpec>>,
@@ -111,6 +111,7 @@ impl World {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
         self.look_after();
+        self.keep_members();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);
     }

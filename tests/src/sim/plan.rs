@@ -69,6 +69,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Nodes that the first ledger does not name, as bits.
+    pub strangers: u64,
     /// Limits of every machine.
     pub limits: Limits,
     /// The built-in policies are those that ship; otherwise the plain ones of stories.
@@ -129,6 +131,7 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            strangers: 0,
             limits: draw_limits(seed),
             shipped: true,
             mood: Mood::draw(rng, class == Class::Swarm),
@@ -155,8 +158,56 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
+        plan.draw_members();
         plan.draw_wishes();
         plan
+    }
+
+    /// The whole plan as a text that `cargo sim replay` reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The plan in a text.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let sizes = [plan.rates.len()].into_iter();
+        let sides = plan.faults.iter().map(|(_, fault)| fault.sides.len());
+        let aims = plan.aims.iter().map(|aim| aim.fault.sides.len());
+        match sizes.chain(sides).chain(aims).find(|size| *size != plan.nodes) {
+            Some(size) => Err(format!("a list of {size} nodes in a plan of {}", plan.nodes)),
+            None if !(2..=64).contains(&plan.nodes) || !(1..=60).contains(&plan.vms) => {
+                Err(format!("{} nodes and {} VMs", plan.nodes, plan.vms))
+            }
+            None => Ok(plan),
+        }
+    }
+
+    /// In a line, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!(
+            "seed {}: {:?}, {} nodes, {} VMs, {:?} policies, fence agents {:b}, rule 4 {}, L {} S {} W {}; \
+             {} faults of {:?}, {} directed ones, healed at {} s",
+            self.seed,
+            self.class,
+            self.nodes,
+            self.vms,
+            self.mood,
+            self.fence_agents,
+            self.never_paused,
+            self.timing.lease,
+            self.timing.stop,
+            self.timing.watchdog,
+            self.faults.len(),
+            self.kinds,
+            self.aims.len(),
+            self.heal / SECOND,
+        )
     }
 
     /// The built-in policies.
@@ -207,6 +258,7 @@ impl Plan {
                 self.aims.push(Aim::draw(from, self, rng));
             }
         }
+        self.draw_shots((quiet_until, quiet_until + phase), rng);
         self.heal = quiet_until + phase + 20 * SECOND;
         if !mixed {
             self.heal += 60 * SECOND;

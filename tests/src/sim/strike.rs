@@ -71,6 +71,7 @@ impl World {
                 self.ghost_next = false;
             }
             Kind::CorosyncLoss => self.corosync(n, true),
+            Kind::Reconfigure => self.reconfigure(1 << n),
             Kind::SlowNetwork => {
                 self.net.lag[n] = fault.lag.min(5 * SECOND);
                 self.note_network(n);
@@ -241,6 +242,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note_world(|| "HEAL: from here on everything must come right".into());
         self.healed = true;
+        self.members.unwanted = 0;
         self.script.heal();
         self.net.heal();
         (self.fence_down, self.slow_fences) = (0, 0);

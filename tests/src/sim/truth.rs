@@ -56,7 +56,10 @@ impl World {
     /// `eventually_up` for nodes: after healing all are admitted.
     pub fn who_is_out(&self) -> Option<String> {
         let ledger = self.check.chain.newest()?;
-        let out = bits((0..self.nodes.len()).filter(|n| ledger.admission(id(*n)).is_none()));
+        let out =
+            bits((0..self.nodes.len()).filter(|n| {
+                ledger.nodes.contains_key(&id(*n)) && ledger.admission(id(*n)).is_none()
+            }));
         (out > 0).then(|| format!("{} is not admitted", mask_words(out)))
     }
 }

@@ -4,6 +4,7 @@ use super::check::{Check, Violation};
 use super::clock::{MS, SECOND, Time};
 use super::coverage::Coverage;
 use super::faults::Kind;
+use super::members::Members;
 use super::migration::Moves;
 use super::network::Network;
 use super::node::{Node, id};
@@ -70,6 +71,8 @@ pub struct World {
     pub moves: Moves,
     /// What operators want of VMs under HA.
     pub wishes: Wishes,
+    /// Who is to be in the cluster.
+    pub members: Members,
     /// What a story decides, instead of chance.
     pub script: Script,
     /// What directed faults wait for, as bits.
@@ -119,7 +122,8 @@ impl World {
             libvirt_down: 0,
             policy: 0,
         };
-        let names = (0..count).map(|n| (id(n), format!("n{}", n + 1))).collect();
+        let named = (0..count).filter(|n| plan.strangers >> n & 1 == 0);
+        let names = named.map(|n| (id(n), format!("n{}", n + 1))).collect();
         let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
         // Guests are bits of a mask.
         let others = (0..count.min(64 - plan.vms)).map(|n| VmId(format!("other-{}", n + 1)));
@@ -147,6 +151,7 @@ impl World {
             healed: false,
             moves: Moves::default(),
             wishes: Wishes::default(),
+            members: Members { unwanted: plan.strangers, ..Members::default() },
             script: Script::default(),
             aims: 0,
             spinning: (0, 0),

@@ -1,6 +1,6 @@
 //! libvirt's hook: no tool starts an HA VM behind the agents' backs.
 
-use super::{Watch, ha_guests_on, lab};
+use super::{Watch, ha_guests_on, lab, without_fence_agent};
 use anyhow::{Context, Result, bail, ensure};
 use std::time::{Duration, Instant};
 use steadfast_lab::lab::{Lab, Node, Options};
@@ -17,7 +17,8 @@ fn refusal(lab: &Lab, node: Node, name: &str) -> Result<String> {
 
 #[test]
 fn libvirt_starts_an_ha_vm_nowhere_but_at_home_and_others_anywhere() -> Result<()> {
-    let lab = lab("hook", Options::default())?;
+    // An agent that is down for seconds is a dead node to the others: with this preset they wait for longer.
+    let lab = lab("hook", Options { preset: "calm".into(), ..without_fence_agent() })?;
     let leader = lab.wait_until_good()?;
     let other = lab.nodes().find(|node| *node != leader).context("another node")?;
     let home = lab.nodes().find(|node| *node != other).context("a home")?;
