@@ -121,6 +121,8 @@ impl Guests {
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
+            // What comes under HA again is adopted again.
+            self.adopted.retain(|vm| ledger.vms.contains_key(vm));
             self.endings.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
         } else {
             self.ha.extend(ledger.vms.keys().cloned());

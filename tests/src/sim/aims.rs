@@ -54,6 +54,16 @@ pub enum Trigger {
     Feed,
     /// An agent has started.
     AgentStarts,
+    /// A target lets a copy in.
+    Permits,
+    /// A source asks for a migration.
+    Migrates,
+    /// A guest has left its source.
+    Leaves,
+    /// A target lets a guest go on.
+    Resumes,
+    /// HA is switched off or on on a node.
+    Disarms,
 }
 
 impl Trigger {
@@ -78,6 +88,10 @@ impl Trigger {
         Self::Feed,
         Self::AgentStarts,
     ];
+
+    /// What only operators' wishes lead to.
+    const WISHED: [Self; 5] =
+        [Self::Permits, Self::Migrates, Self::Leaves, Self::Resumes, Self::Disarms];
 
     /// It happens many times a second.
     fn is_common(self) -> bool {
@@ -116,6 +130,15 @@ pub struct Aim {
 impl Aim {
     /// A directed fault.
     pub fn draw(from: Time, plan: &Plan, rng: &mut Rng) -> Self {
+        Self::draw_of(&Trigger::ALL, from, plan, rng)
+    }
+
+    /// A directed fault at what operators' wishes lead to.
+    pub fn draw_wished(from: Time, plan: &Plan, rng: &mut Rng) -> Self {
+        Self::draw_of(&Trigger::WISHED, from, plan, rng)
+    }
+
+    fn draw_of(triggers: &[Trigger], from: Time, plan: &Plan, rng: &mut Rng) -> Self {
         const KINDS: [Kind; 16] = [
             Kind::PowerCut,
             Kind::FastReboot,
@@ -134,7 +157,7 @@ impl Aim {
             Kind::LateWrites,
             Kind::StorageForAll,
         ];
-        let trigger = rng.pick(&Trigger::ALL);
+        let trigger = rng.pick(triggers);
         let nth = if trigger.is_common() { rng.skewed(1, 400) } else { rng.skewed(1, 6) };
         let delay = match rng.below(10) {
             0..4 => 0,
@@ -159,7 +182,8 @@ impl World {
         self.aim_about(trigger, n, n);
     }
 
-    fn aim_about(&mut self, trigger: Trigger, n: usize, object: usize) {
+    /// `n` has done it to `object`.
+    pub fn aim_about(&mut self, trigger: Trigger, n: usize, object: usize) {
         if !self.aims_at(trigger) || self.healed {
             return;
         }
@@ -212,6 +236,9 @@ impl World {
             Action::ReadPages { .. } => self.aim(Trigger::ReadsPages, n),
             Action::StartVm { .. } => self.aim(Trigger::Starts, n),
             Action::DestroyVm { .. } => self.aim(Trigger::Destroys, n),
+            Action::PermitArrival { .. } => self.aim(Trigger::Permits, n),
+            Action::MigrateVm { to, .. } => self.aim_about(Trigger::Migrates, n, index(*to)),
+            Action::ResumeVm { .. } => self.aim(Trigger::Resumes, n),
             Action::Fence { victim, .. } => self.aim_about(Trigger::Fences, n, index(*victim)),
             Action::Send(message) => self.aim_at_message(n, &message.body),
             Action::Record(decision) => {
@@ -221,6 +248,7 @@ impl World {
                     Tells::Proved => self.aim_about(Trigger::Proves, n, object),
                     Tells::Admitted => self.aim_about(Trigger::Admits, n, object),
                     Tells::Lease => self.aim(Trigger::Lease, n),
+                    Tells::Disarm => self.aim_about(Trigger::Disarms, n, object),
                     _ => {}
                 }
             }

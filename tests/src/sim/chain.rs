@@ -162,6 +162,7 @@ impl World {
             }
         }
         if let Some(before) = before {
+            self.note_new_ownerships(before, after);
             self.cover_change(before, after);
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! A copy is a process: a scan sees it, and it holds the VM's place. It does not execute before it is resumed.
 
+use super::aims::Trigger;
 use super::clock::{MS, SECOND, Time};
 use super::node::index;
 use super::queue::What;
@@ -204,6 +205,7 @@ impl World {
         let (boot, vm) = (self.nodes[n].boots, run.vm);
         let at = self.now + self.rng.skewed(0, 400) * MS;
         self.queue.push(at, What::CopyEnds { node: n, boot, vm, number });
+        self.aim_about(Trigger::Leaves, n, run.to);
         // Now and then libvirt loses its own word.
         let lost = self.rng.chance(40);
         self.move_returns(number, if lost { Err("the connection died".into()) } else { Ok(()) });

@@ -1,7 +1,8 @@
 //! Operators who want something of nodes and VMs that are under HA already: start, stop, move, maintain, disarm.
 
+use super::aims::Aim;
 use super::clock::{MS, SECOND, Time};
-use super::node::id;
+use super::node::{id, index};
 use super::plan::{Class, Plan};
 use super::queue::What;
 use super::rng::Rng;
@@ -89,6 +90,12 @@ impl Plan {
         self.limits.shutdown_timeout = Millis(rng.pick(&[2_000, 20_000]));
         self.limits.parallel_migrations = rng.index(3) + 1;
         self.limits.parallel_starts = rng.pick(&[1, 2, 8]);
+        if rng.chance(600) {
+            for _ in 0..rng.range(1, 5) {
+                let from = rng.range(20 * SECOND, self.heal);
+                self.aims.push(Aim::draw_wished(from, self, rng));
+            }
+        }
         let only = rng.chance(300).then(|| rng.pick(&Wanted::ALL));
         let pace = rng.pick(&[3 * SECOND, 8 * SECOND, 20 * SECOND]);
         let mut at = 20 * SECOND;
@@ -178,6 +185,20 @@ impl World {
             if let Some(epoch) = self.epoch(n) {
                 self.wishes.asked.insert(name, self.now);
                 self.request(n, epoch, change);
+            }
+        }
+    }
+
+    /// A VM that runs where it belongs got a new ownership: its owner finds it running under that one.
+    pub fn note_new_ownerships(&mut self, before: &Ledger, after: &Ledger) {
+        for (vm, entry) in &after.vms {
+            let old = before.vms.get(vm).filter(|old| old.owner == entry.owner);
+            let Some(old) = old.filter(|old| old.since != entry.since) else { continue };
+            let (k, n) = (self.vm_index(vm), index(entry.owner));
+            let runs = self.executing(n) >> k & 1 == 1;
+            let Some(boot) = self.nodes[n].boot.as_mut().filter(|_| runs) else { continue };
+            if let Some(agent) = boot.agent.as_mut().filter(|a| a.ran.get(&k) == Some(&old.since)) {
+                agent.ran.insert(k, entry.since);
             }
         }
     }
