@@ -257,9 +257,10 @@ impl Recovery {
     pub fn apply(&mut self, next: &mut Ledger, stamp: Stamp, facts: &Facts<'_>) -> bool {
         let mut changed = false;
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
+            // The same commit may evict it.
+            let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
             let Some(entry) = next.vms.get_mut(&vm) else { continue };
-            let still = is_orphan(facts.ledger, entry, facts);
-            if !still || facts.ledger.admission(node).is_none() || !facts.is_beating(node) {
+            if !is_orphan(facts.ledger, entry, facts) || !stays || !facts.is_beating(node) {
                 continue;
             }
             if facts.ledger.admission(entry.owner).is_some() {
