@@ -302,8 +302,9 @@ impl Recovery {
     ) -> bool {
         let mut changed = false;
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
-            let good = facts.ledger.admission(node).is_some() && facts.is_beating(node);
-            if !good || is_emptied(next, node) {
+            // The same commit may evict it.
+            let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
+            if !stays || !facts.is_beating(node) || is_emptied(next, node) {
                 continue;
             }
             let orphan = |entry: &VmEntry| is_orphan(facts.ledger, entry, facts);

@@ -203,7 +203,13 @@ impl World {
     /// to be under HA.
     fn untrue(&self, before: &Ledger, after: &Ledger) -> Option<Violation> {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
-            let old = before.vms.get(vm).filter(|old| old.owner != entry.owner)?;
+            let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
+            let admission = before.admission(old.owner);
+            if entry.owner == old.owner
+                && admission.is_some_and(|it| after.admission(old.owner) == Some(it))
+            {
+                return None; // It goes nowhere.
+            }
             let (k, n) = (self.vm_index(vm), index(old.owner));
             self.may_execute(n, 1 << k).then(|| {
                 let text = format!("{vm} leaves n{}, where it executes or may yet", n + 1);
@@ -284,7 +290,7 @@ fn illegal(before: &Ledger, after: &Ledger) -> Option<Violation> {
             let unproved = open.then_some(Violation { rule, text });
             unproved.or_else(|| {
                 let text = format!("{vm} goes to {}, which is not admitted", new.owner);
-                let legal = after.admission(new.owner).is_some();
+                let legal = new.owner == old.owner || after.admission(new.owner).is_some();
                 (!legal).then_some(Violation { rule: "policy_is_advice", text })
             })
         })

@@ -68,11 +68,11 @@ impl Check {
 impl World {
     /// The first broken promise ends the run, unless the plan does not care for this one.
     pub fn fail(&mut self, rule: &'static str, text: String) {
-        if self.plan.overlooks(rule) {
+        if self.violation.is_some() || self.plan.overlooks(rule) {
             return;
         }
         self.note_world(|| format!("VIOLATION of {rule}: {text}"));
-        self.violation.get_or_insert(Violation { rule, text });
+        self.violation = Some(Violation { rule, text });
     }
 
     /// `one_home`: a guest's process has appeared on `n`.

@@ -46,8 +46,8 @@ pub struct Wish {
     pub plant: Option<Plant>,
     /// A direction for the faults.
     pub focus: Option<Focus>,
-    /// A promise that is not looked at.
-    pub overlook: Option<&'static str>,
+    /// Promises that are not looked at.
+    pub overlook: &'static [&'static str],
     /// The only fault kind, beside directed ones.
     pub kind: Option<Kind>,
 }
@@ -145,7 +145,7 @@ impl Plan {
             aims: Vec::new(),
             patient: rng.chance(100),
             fd_store: rng.chance(700),
-            overlook: wish.overlook.map(String::from).into_iter().collect(),
+            overlook: wish.overlook.iter().map(|rule| (*rule).into()).collect(),
             heal: 0,
             bound: 240 * SECOND,
         };

@@ -135,7 +135,23 @@ impl Shrinker {
         }
     }
 
+    /// Everything happens sooner after the beginning.
+    fn hasten(&mut self) {
+        let quiet = 15 * SECOND;
+        let at = self.plan.faults.iter().map(|(at, _)| *at);
+        let first = at.chain(self.plan.aims.iter().map(|aim| aim.from)).min();
+        let Some(early) = first.and_then(|first| first.checked_sub(quiet)) else { return };
+        let mut smaller = self.plan.clone();
+        smaller.faults.iter_mut().for_each(|(at, _)| *at -= early);
+        smaller.aims.iter_mut().for_each(|aim| aim.from -= early);
+        smaller.heal -= early;
+        if early > 0 {
+            self.take(&smaller);
+        }
+    }
+
     fn shorten(&mut self) {
+        self.hasten();
         let last = self.plan.faults.iter().map(|(at, fault)| at + fault.length).max();
         let heal = last.unwrap_or(30 * SECOND) + SECOND;
         if heal < self.plan.heal {

@@ -112,6 +112,17 @@ fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
 }
 
 #[test]
+fn a_node_that_the_same_commit_evicts_is_given_nothing() {
+    let stage = stage(given_up(OWNED));
+    let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let mut recovery = Recovery { decided, ..Recovery::default() };
+    let mut next = stage.ledger.clone();
+    set_eviction(&mut next, 2, eviction(2, NEXT));
+    assert!(!recovery.apply(&mut next, NEXT, &stage.facts()));
+    assert_eq!(next.vms[&vm("db")].owner, id(3));
+}
+
+#[test]
 fn a_vm_that_moves_is_owned_from_that_commit_on_and_remembers_where_it_failed() {
     let stage = stage(given_up(OWNED));
     let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
