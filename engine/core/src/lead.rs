@@ -1,5 +1,6 @@
 //! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
 
+use crate::brake::Brake;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{Ballot, NodeId, Stamp};
@@ -121,6 +122,7 @@ impl Machine {
     pub(crate) fn on_term_stands(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
+        self.brake = Brake::default();
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
@@ -151,6 +153,7 @@ impl Machine {
         self.out.context = (known.stamp.ballot.term, known.stamp);
         self.open_cases();
         self.announce();
+        self.brake.on_committed(before, &known.ledger, self.out.now);
         plan::tell(before, &known.ledger, &mut self.out);
         let notes = core::mem::take(&mut self.notes);
         notes.into_iter().for_each(|note| self.out.record(note));
@@ -235,7 +238,8 @@ impl Machine {
         if !next.is_off() {
             changed |= plan::apply_proofs(&mut next, &self.fencing, &facts);
             changed |=
-                plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
+                plan::apply_evictions(&mut next, stamp, &self.liveness, &mut self.brake, &facts);
+            changed |= plan::record_fence_orders(&mut next, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
             changed |= plan::acknowledge(&mut next, &facts);
             changed |= self.budgets.apply(&mut next, &facts, &mut notes);
@@ -251,6 +255,7 @@ impl Machine {
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
+        self.brake.news.take().into_iter().for_each(|note| self.out.record(note));
         if changed && self.register.commit(next) {
             self.notes = notes;
             self.read_slots();

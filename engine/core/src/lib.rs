@@ -22,6 +22,7 @@ macro_rules! mutant {
 pub mod action;
 mod beats;
 pub mod bounds;
+mod brake;
 mod budget;
 mod candidacy;
 pub mod config;

@@ -7,6 +7,7 @@
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
 use crate::beats::Beats;
+use crate::brake::Brake;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
@@ -52,6 +53,7 @@ pub struct Machine {
     pub(crate) witness: Witness,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
+    pub(crate) brake: Brake,
     pub(crate) recovery: Recovery,
     pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
@@ -97,6 +99,7 @@ impl Machine {
             witness: Witness::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
+            brake: Brake::default(),
             recovery: Recovery::default(),
             budgets: Budgets::default(),
             enrolment: Enrolment::default(),
