@@ -65,6 +65,7 @@ impl Machine {
             id: self.me().0,
             name: self.config.name.clone(),
             status: status.into(),
+            flaps: self.view.flaps.of(self.me(), &self.config, now),
             storage_latency_ms: self.heartbeat.latency().0,
             network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
             ..self.facts.clone()

@@ -34,6 +34,7 @@ mod election;
 mod enrolment;
 pub mod event;
 mod eviction;
+mod flaps;
 pub mod guest;
 mod heartbeat;
 pub mod ids;

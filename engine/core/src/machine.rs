@@ -242,10 +242,18 @@ impl Machine {
         let now = self.out.now;
         let gone = self.view.on_changed(members, now);
         gone.iter().for_each(|node| self.beats.on_gone(*node));
+        self.note_flaps(&gone);
         let ask = self.election.on_view(&gone, now);
         self.on_ask(ask);
         // A new view is news: say at once who we are and whom we hear.
         self.beats.next = now;
+    }
+
+    fn note_flaps(&mut self, gone: &alloc::collections::BTreeSet<NodeId>) {
+        let together = self.register.ledger().is_half(|node| self.view.contains(node));
+        let who = |node: &NodeId| self.beats.heard(*node).map(|heard| heard.from);
+        let gone: Vec<Identity> = gone.iter().filter_map(who).collect();
+        self.view.flaps.on_view(self.config.me, &gone, together, self.out.now);
     }
 
     fn on_message(&mut self, sender: NodeId, message: Message) {
@@ -265,6 +273,7 @@ impl Machine {
                     self.fencing.on_bound(from.node, bound, now);
                 }
                 self.election.on_beat(from, &beat, now);
+                self.view.flaps.on_heard(from, &self.config, now);
                 self.beats.on_received(from, beat, now);
                 self.renew_by_network();
             }
