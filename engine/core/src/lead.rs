@@ -1,5 +1,6 @@
 //! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
 
+use crate::brake::Brake;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{Ballot, NodeId, Stamp};
@@ -65,6 +66,7 @@ impl Machine {
             id: self.me().0,
             name: self.config.name.clone(),
             status: status.into(),
+            flaps: self.view.flaps.of(self.me(), &self.config, now),
             storage_latency_ms: self.heartbeat.latency().0,
             network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
             ..self.facts.clone()
@@ -123,6 +125,7 @@ impl Machine {
     pub(crate) fn on_term_stands(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
+        self.brake = Brake::default();
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
@@ -154,6 +157,7 @@ impl Machine {
         self.out.context = (known.stamp.ballot.term, known.stamp);
         self.open_cases();
         self.announce();
+        self.brake.on_committed(before, &known.ledger, self.out.now);
         plan::tell(before, &known.ledger, &mut self.out);
         let notes = core::mem::take(&mut self.notes);
         notes.into_iter().for_each(|note| self.out.record(note));
@@ -240,7 +244,8 @@ impl Machine {
         if !next.is_off() {
             changed |= plan::apply_proofs(&mut next, &self.fencing, &facts);
             changed |=
-                plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
+                plan::apply_evictions(&mut next, stamp, &self.liveness, &mut self.brake, &facts);
+            changed |= plan::record_fence_orders(&mut next, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
             changed |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
             changed |= plan::acknowledge(&mut next, &facts);
@@ -259,6 +264,7 @@ impl Machine {
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
+        self.brake.news.take().into_iter().for_each(|note| self.out.record(note));
         if !changed && !requested {
             self.draft = Some((ledger.clone(), next));
         } else if changed && self.register.commit(next) {

@@ -8,6 +8,7 @@
 
 use crate::arrival::Arrivals;
 use crate::beats::Beats;
+use crate::brake::Brake;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
@@ -57,6 +58,7 @@ pub struct Machine {
     pub(crate) draft: Option<(Arc<Ledger>, Ledger)>,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
+    pub(crate) brake: Brake,
     pub(crate) recovery: Recovery,
     pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
@@ -110,6 +112,7 @@ impl Machine {
             draft: None,
             election: Election::new(me, now),
             fencing: Fencing::default(),
+            brake: Brake::default(),
             recovery: Recovery::default(),
             budgets: Budgets::default(),
             enrolment: Enrolment::default(),
@@ -261,10 +264,18 @@ impl Machine {
         let now = self.out.now;
         let gone = self.view.on_changed(members, now);
         gone.iter().for_each(|node| self.beats.on_gone(*node));
+        self.note_flaps(&gone);
         let ask = self.election.on_view(&gone, now);
         self.on_ask(ask);
         // A new view is news: say at once who we are and whom we hear.
         self.beats.next = now;
+    }
+
+    fn note_flaps(&mut self, gone: &alloc::collections::BTreeSet<NodeId>) {
+        let together = self.register.ledger().is_half(|node| self.view.contains(node));
+        let who = |node: &NodeId| self.beats.heard(*node).map(|heard| heard.from);
+        let gone: Vec<Identity> = gone.iter().filter_map(who).collect();
+        self.view.flaps.on_view(self.config.me, &gone, together, self.out.now);
     }
 
     fn on_message(&mut self, sender: NodeId, message: Message) {
@@ -284,6 +295,7 @@ impl Machine {
                     self.fencing.on_bound(from.node, bound, now);
                 }
                 self.election.on_beat(from, &beat, now);
+                self.view.flaps.on_heard(from, &self.config, now);
                 self.beats.on_received(from, beat, now);
                 self.renew_by_network();
             }

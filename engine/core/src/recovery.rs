@@ -120,7 +120,8 @@ pub(crate) fn candidates(facts: &Facts<'_>, own: &NodeFacts, own_good: bool) -> 
         let leased = heard.beat.lease_left.is_some_and(|left| left > margin);
         let stored = facts.storage_age(*node).is_some_and(|age| age < facts.config.timing.lease);
         if leased && stored && heard.beat.armed {
-            nodes.push(heard.beat.facts.clone());
+            let flaps = heard.beat.facts.flaps.max(facts.flaps(*node));
+            nodes.push(NodeFacts { flaps, ..heard.beat.facts.clone() });
         }
     }
     nodes

@@ -334,7 +334,11 @@ fn draw_class(rng: &mut Rng) -> Class {
 /// By chance of its own, so that known seeds keep their stories.
 fn draw_limits(seed: u64) -> Limits {
     let mut rng = Rng::new(seed ^ 0x11_17);
-    Limits { witness: rng.pick(&[None, None, Some(true), Some(false)]), ..Limits::default() }
+    Limits {
+        witness: rng.pick(&[None, None, Some(true), Some(false)]),
+        max_evictions: rng.pick(&[None, None, None, Some(1)]),
+        ..Limits::default()
+    }
 }
 
 fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {
