@@ -11,11 +11,12 @@ use steadfast_tests::sim::clock::SECOND;
 use steadfast_tests::sim::coverage::Atlas;
 use steadfast_tests::sim::faults::Kind;
 use steadfast_tests::sim::plan::{Class, Plan, Plant, Wish};
+use steadfast_tests::sim::profiles;
 use steadfast_tests::sim::report::{Outcome, catch_panics, command, run};
 
 const USAGE: &str = "usage:
-  cargo sim --seed N [--verbose] [--trace] [--nodes K] [--class C] [--plant P]
-  cargo sim swarm --minutes M [--from SEED] [--nodes K] [--class C] [--plant P]
+  cargo sim --seed N [--verbose] [--trace] [--nodes K] [--class C] [--plant P] [--focus F]
+  cargo sim swarm --minutes M [--from SEED] [--nodes K] [--class C] [--plant P] [--focus F]
   cargo sim mutants [--only NAME] [--seeds MAX]
   cargo sim scenario FILE [--trace]
 classes: quiet, storage, network, swarm
@@ -71,6 +72,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             }
             "--trace" => arguments.trace = true,
             "--verbose" => (arguments.trace, arguments.verbose) = (true, true),
+            "--focus" => arguments.wish = profiles::find(&words.next()?)?.wish(),
             "--kind" => {
                 let name = words.next()?;
                 let named = |kind: &Kind| format!("{kind:?}") == name;

@@ -202,7 +202,7 @@ impl World {
     /// to be under HA.
     fn untrue(&self, before: &Ledger, after: &Ledger) -> Option<Violation> {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
-            let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
+            let old = before.vms.get(vm).filter(|old| old.owner != entry.owner)?;
             let (k, n) = (self.vm_index(vm), index(old.owner));
             self.may_execute(n, 1 << k).then(|| {
                 let text = format!("{vm} leaves n{}, where it executes or may yet", n + 1);
@@ -276,7 +276,7 @@ fn illegal(before: &Ledger, after: &Ledger) -> Option<Violation> {
     });
     node.or_else(|| {
         after.vms.iter().find_map(|(vm, new)| {
-            let old = before.vms.get(vm).filter(|old| old.since != new.since)?;
+            let old = before.vms.get(vm).filter(|old| old.owner != new.owner)?;
             let open = before.eviction(old.owner).is_some_and(|eviction| eviction.proof.is_none());
             let text = format!("{vm} leaves {} without a proof in the ledger", old.owner);
             let rule = "no_start_without_proof";
@@ -313,7 +313,7 @@ pub fn fresh(before: &Ledger, after: &Ledger) -> Fresh {
     let moved = after
         .vms
         .iter()
-        .filter(|(vm, entry)| before.vms.get(*vm).is_some_and(|old| old.since != entry.since));
+        .filter(|(vm, entry)| before.vms.get(*vm).is_some_and(|old| old.owner != entry.owner));
     fresh.moved = moved.map(|(vm, _)| vm.clone()).collect();
     fresh
 }
