@@ -11,6 +11,7 @@ use steadfast_tests::scenario::runner::tell;
 use steadfast_tests::sim::clock::SECOND;
 use steadfast_tests::sim::faults::Kind;
 use steadfast_tests::sim::plan::{Class, Plan, Plant, Wish};
+use steadfast_tests::sim::profiles;
 use steadfast_tests::sim::report::{Outcome, catch_panics, command, run_plan};
 use steadfast_tests::sim::shrink::Shrinker;
 use steadfast_tests::sim::swarm;
@@ -23,7 +24,7 @@ const USAGE: &str = "usage:
   cargo sim mutants [--only NAME] [--seeds MAX]
   cargo sim scenario FILE [--trace]
   cargo sim import-pve DIR [--show]
-wishes: [--nodes K] [--class C] [--kind FAULT] [--plant P]
+wishes: [--nodes K] [--class C] [--kind FAULT] [--focus F] [--plant P]
 classes: quiet, storage, network, swarm; faults: as `swarm` names them
 plants: LyingFence, SlowClock, DeadWatchdog";
 
@@ -95,6 +96,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             }
             "--trace" => arguments.trace = true,
             "--verbose" => (arguments.trace, arguments.verbose) = (true, true),
+            "--focus" => arguments.wish = profiles::find(&words.next()?)?.wish(),
             "--kind" => {
                 let name = words.next()?;
                 let named = |kind: &Kind| format!("{kind:?}") == name;

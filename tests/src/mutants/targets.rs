@@ -1,10 +1,10 @@
 //! Which faults aim at which planted bug.
 
-use crate::sim::aims::Trigger;
-use crate::sim::faults::Kind;
 use crate::sim::focus::Focus;
-use crate::sim::plan::Class;
-use crate::sim::policy::Mood;
+use crate::sim::profiles::{
+    BAD_FENCES, BAD_STORAGE, BURIED, FAILING_STARTS, HALF_CONNECTED, LOST_COMMITS, OUTAGES,
+    RESTARTS, RIVALS, SILENT_POLICIES, SLOW_STARTS,
+};
 
 /// How one planted bug is hunted.
 #[derive(Debug, Clone, Copy)]
@@ -18,100 +18,6 @@ pub struct Target {
 const fn target(name: &'static str, focus: Focus) -> Target {
     Target { name, focus }
 }
-
-/// Leaders lose storage, network or their agent in the middle of a commit, and what they wrote lands late.
-const LOST_COMMITS: Focus = Focus::at(&[
-    Kind::StallSome,
-    Kind::LateWrites,
-    Kind::Isolate,
-    Kind::GuestDies,
-    Kind::FailStarts,
-    Kind::FastReboot,
-])
-.when(
-    &[Trigger::WritesBody, Trigger::Commits, Trigger::Leads, Trigger::Confirms],
-    &[Kind::Isolate, Kind::StallSome, Kind::LateWrites, Kind::PauseAgent],
-)
-.fast();
-
-/// Terms begin while their claimants are stopped.
-const RIVALS: Focus =
-    Focus::at(&[Kind::CrashAgent, Kind::PauseAgent, Kind::CorosyncLoss, Kind::SlowStorage])
-        .when(
-            &[Trigger::Confirms, Trigger::Closes, Trigger::Leads],
-            &[Kind::PauseAgent, Kind::PauseNode, Kind::CrashAgent, Kind::SlowStorage],
-        )
-        .fast();
-
-/// Nodes lose everything and only time proves them dead.
-const BURIED: Focus = Focus::at(&[Kind::Entomb, Kind::Isolate, Kind::StopsHang]).without_fencing();
-
-/// Nodes that hear some others and have no storage, or the other way round.
-const HALF_CONNECTED: Focus = Focus::at(&[
-    Kind::Partition,
-    Kind::StallSome,
-    Kind::Isolate,
-    Kind::Flapping,
-    Kind::SlowStorage,
-])
-.without_fencing()
-.fast();
-
-/// Agents and nodes come back while others judge what they were.
-const RESTARTS: Focus =
-    Focus::at(&[Kind::CrashAgent, Kind::FastReboot, Kind::Isolate, Kind::StallSome, Kind::Entomb])
-        .without_fencing()
-        .fast();
-
-/// Storage that is slow, fails or serves old pages.
-const BAD_STORAGE: Focus = Focus::at(&[
-    Kind::FailSome,
-    Kind::SlowStorage,
-    Kind::StaleReads,
-    Kind::Isolate,
-    Kind::Partition,
-    Kind::LateWrites,
-])
-.without_fencing()
-.fast();
-
-/// Starts take long, and their nodes and agents get into trouble meanwhile.
-const SLOW_STARTS: Focus = Focus::at(&[
-    Kind::SlowStarts,
-    Kind::FailStarts,
-    Kind::CrashAgent,
-    Kind::Isolate,
-    Kind::StallSome,
-    Kind::GuestDies,
-])
-.when(
-    &[Trigger::Starts, Trigger::HandOver, Trigger::Orders, Trigger::GuestAppears],
-    &[Kind::CrashAgent, Kind::Isolate, Kind::StallSome, Kind::PauseAgent],
-)
-.fast();
-
-/// Owners give VMs up, crash and lose touch.
-const FAILING_STARTS: Focus = Focus::at(&[
-    Kind::FailStarts,
-    Kind::GuestDies,
-    Kind::CrashAgent,
-    Kind::CorosyncLoss,
-    Kind::StallSome,
-    Kind::SlowNetwork,
-    Kind::LateLeaves,
-])
-.when(
-    &[Trigger::Starts, Trigger::Orders, Trigger::WritesBody],
-    &[Kind::CrashAgent, Kind::StallSome, Kind::SlowNetwork, Kind::PauseAgent],
-)
-.fast();
-
-/// Fence agents fail, hang and are late.
-const BAD_FENCES: Focus =
-    Focus::at(&[Kind::FenceDown, Kind::SlowFences, Kind::Entomb, Kind::Isolate, Kind::PauseAgent])
-        .when(&[Trigger::Fences, Trigger::Evicts], &[Kind::PauseAgent, Kind::Isolate])
-        .with_fencing()
-        .fast();
 
 /// One for each planted bug.
 pub const TARGETS: &[Target] = &[
@@ -164,11 +70,11 @@ pub const TARGETS: &[Target] = &[
     target("FirstShownAtReadBegin", BAD_STORAGE),
     target("TimeRuleWithoutMargin", BURIED),
     target("PageIgnored", HALF_CONNECTED),
-    target("LastInOutageIsolated", Focus::class(Class::StorageForAll)),
+    target("LastInOutageIsolated", OUTAGES),
     target("StaleWordBelieved", FAILING_STARTS),
     target("GivenUpOfOlderOwnership", FAILING_STARTS),
     target("EnrolledUnread", RESTARTS),
-    target("PolicyAwaited", Focus::ANY.policies(Mood::Silent)),
+    target("PolicyAwaited", SILENT_POLICIES),
     target("StaleTermObeyed", FAILING_STARTS),
     target("OrderToOtherIncarnation", FAILING_STARTS),
     target("OrderedWhileMoving", FAILING_STARTS),

@@ -320,7 +320,7 @@ pub fn fresh(before: &Ledger, after: &Ledger) -> Fresh {
     let moved = after
         .vms
         .iter()
-        .filter(|(vm, entry)| before.vms.get(*vm).is_some_and(|old| old.since != entry.since));
+        .filter(|(vm, entry)| before.vms.get(*vm).is_some_and(|old| old.owner != entry.owner));
     fresh.moved = moved.map(|(vm, _)| vm.clone()).collect();
     fresh
 }

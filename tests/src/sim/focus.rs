@@ -10,6 +10,8 @@ use super::rng::Rng;
 /// A direction for the faults of a plan. What it leaves open the seed decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Focus {
+    /// Its name on the command line.
+    pub name: &'static str,
     /// Class of the run.
     pub class: Class,
     /// Number of nodes.
@@ -28,26 +30,33 @@ pub struct Focus {
 
 impl Focus {
     /// No direction: a mixed run.
-    pub const ANY: Self = Self {
-        class: Class::Swarm,
-        nodes: None,
-        kinds: &[],
-        pace: 25 * SECOND,
-        shots: (&[], &[]),
-        fencing: None,
-        mood: None,
-    };
+    pub const ANY: Self = Self::any("any");
+
+    /// No direction yet.
+    #[must_use]
+    pub const fn any(name: &'static str) -> Self {
+        Self {
+            name,
+            class: Class::Swarm,
+            nodes: None,
+            kinds: &[],
+            pace: 25 * SECOND,
+            shots: (&[], &[]),
+            fencing: None,
+            mood: None,
+        }
+    }
 
     /// A run of this class.
     #[must_use]
-    pub const fn class(class: Class) -> Self {
-        Self { class, ..Self::ANY }
+    pub const fn class(self, class: Class) -> Self {
+        Self { class, ..self }
     }
 
     /// Only these kinds of faults, beside directed ones.
     #[must_use]
-    pub const fn at(kinds: &'static [Kind]) -> Self {
-        Self { kinds, ..Self::ANY }
+    pub const fn at(name: &'static str, kinds: &'static [Kind]) -> Self {
+        Self { kinds, ..Self::any(name) }
     }
 
     /// When one of these things happens, one of these faults hits.

@@ -22,6 +22,7 @@ pub mod node;
 pub mod operator;
 pub mod plan;
 pub mod policy;
+pub mod profiles;
 pub mod queue;
 pub mod report;
 pub mod rng;

@@ -107,7 +107,8 @@ pub fn command(seed: u64, wish: Wish) -> String {
         Some(Class::Swarm) => " --class swarm",
     };
     let kind = wish.kind.map(|kind| format!(" --kind {kind:?}")).unwrap_or_default();
-    format!("cargo sim --seed {seed}{nodes}{class}{kind}{plant}")
+    let focus = wish.focus.map(|focus| format!(" --focus {}", focus.name)).unwrap_or_default();
+    format!("cargo sim --seed {seed}{nodes}{class}{kind}{focus}{plant}")
 }
 
 impl World {

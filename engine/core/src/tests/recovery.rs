@@ -118,7 +118,7 @@ fn a_node_that_the_same_commit_evicts_is_given_nothing() {
     let mut recovery = Recovery { decided, ..Recovery::default() };
     let mut next = stage.ledger.clone();
     set_eviction(&mut next, 2, eviction(2, NEXT));
-    assert!(!recovery.apply(&mut next, NEXT, &stage.facts()));
+    assert!(!recovery.apply(&mut next, NEXT, &Migrations::default(), &stage.facts()));
     assert_eq!(next.vms[&vm("db")].owner, id(3));
 }
 
