@@ -36,6 +36,7 @@ mod eviction;
 pub mod guest;
 mod heartbeat;
 pub mod ids;
+pub mod invariants;
 mod lead;
 mod lease;
 pub mod ledger;
@@ -62,6 +63,7 @@ pub mod step;
 pub mod time;
 pub mod timing_lint;
 mod view;
+mod watch;
 mod wishes;
 
 #[cfg(test)]
