@@ -142,6 +142,11 @@ impl Lease {
             && self.watchdog_trouble.is_none()
     }
 
+    /// The last feed as the feed rule counts it: of a device that is opened anew after HA was off, now.
+    pub fn counted_feed(&self, now: Instant) -> Option<Instant> {
+        self.last_feed_ended.or(self.reopening.then_some(now))
+    }
+
     pub fn on_fed(&mut self, ended: Instant) {
         self.feed_asked = None;
         self.watchdog_trouble = None;

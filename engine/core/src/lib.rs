@@ -40,6 +40,7 @@ mod flaps;
 pub mod guest;
 mod heartbeat;
 pub mod ids;
+pub mod invariants;
 mod lead;
 mod lease;
 pub mod ledger;
@@ -69,6 +70,7 @@ pub mod step;
 pub mod time;
 pub mod timing_lint;
 mod view;
+mod watch;
 mod wishes;
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::shutdown::Shutdowns;
 use crate::step::Step;
 use crate::time::{Instant, Millis};
 use crate::view::View;
+use crate::watch::Watch;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -91,6 +92,7 @@ pub struct Machine {
     pub(crate) none_left: Option<Stamp>,
     /// A body that the cycle under way needs.
     pub(crate) wanted: Option<Wanted>,
+    pub(crate) watch: Watch,
     pub(crate) stopped: bool,
 }
 
@@ -133,6 +135,7 @@ impl Machine {
             unleased_since: None,
             none_left: None,
             wanted: None,
+            watch: Watch::default(),
             stopped: false,
             config,
         };
@@ -152,6 +155,7 @@ impl Machine {
         }
         if !self.stopped {
             self.settle();
+            self.watch_itself();
         }
         let wake_at = self.wake_at();
         Step { actions: core::mem::take(&mut self.out.actions), wake_at }

@@ -130,9 +130,17 @@ impl World {
             }
             Kind::FenceOrdered => told.fenced |= node,
             Kind::Reset => told.reset = true,
+            Kind::Alarm if decision.rule == "PROTOCOL 8" => self.check_alarm(&decision.text),
             _ => {}
         }
         self.cover_record(decision);
+    }
+
+    /// `false_alarm`: a machine calls its own reasoning wrong, in a world where nobody has planted anything.
+    fn check_alarm(&mut self, text: &str) {
+        if self.plan.plant.is_none() && !cfg!(steadfast_mutants) {
+            self.fail("false_alarm", text.into());
+        }
     }
 
     /// `explained`: a step that commits or does something grave records why.
