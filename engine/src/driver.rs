@@ -25,6 +25,7 @@ use decisions::Taken;
 use hands::Hands;
 use inbox::Input;
 use start::Failure;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -55,6 +56,8 @@ struct Driver {
     requests: Arc<Requests>,
     decisions: Sender<Taken>,
     wake_at: Instant,
+    /// The last action was to close the watchdog.
+    releasing: Cell<bool>,
 }
 
 impl Driver {
@@ -69,6 +72,7 @@ impl Driver {
                     let last = event == Event::ShutdownRequested;
                     self.step(event);
                     if last {
+                        self.let_go();
                         return;
                     }
                 }
@@ -78,6 +82,19 @@ impl Driver {
             // A stream of events must not keep a due wake-up waiting.
             if Clock.now() >= self.wake_at {
                 self.step(Event::Woke);
+            }
+        }
+    }
+
+    /// A watchdog that guards nothing any more was asked to close: the process must not end before it has.
+    fn let_go(&self) {
+        let end = std::time::Instant::now() + LAST_ANSWER;
+        while self.releasing.get() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            match self.inbox.pop(left) {
+                Some(Input::Event(Event::WatchdogClosed | Event::WatchdogFailed { .. })) => return,
+                None if left.is_zero() => return,
+                _ => {}
             }
         }
     }
@@ -111,13 +128,18 @@ impl Driver {
                 // Without a recorder decisions go unheard; the protocol goes on.
                 let _ = self.decisions.send(taken);
             }
-            other => self.hands.act(other),
+            other => {
+                self.releasing.set(matches!(other, Action::CloseWatchdog));
+                self.hands.act(other);
+            }
         }
     }
 }
 
 /// Threads of the runtime that serves the API.
 const API_THREADS: usize = 2;
+/// How long the lease path's end waits for the watchdog.
+const LAST_ANSWER: Duration = Duration::from_millis(1_500);
 /// How long the end waits for the lease path.
 const LAST_STEP: Duration = Duration::from_secs(2);
 

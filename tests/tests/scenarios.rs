@@ -45,7 +45,7 @@ fn every_story_has_a_sentence_as_its_title_and_ends_with_an_assertion() {
             "{}: no log; run with UPDATE_EXPECT=1",
             name(path)
         );
-        assert!(story.log.iter().all(|line| line.len() <= 160), "{}: long lines", name(path));
+        assert!(story.log.iter().all(|line| line.len() <= 240), "{}: long lines", name(path));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::ids::{Identity, NodeId, Stamp};
 use crate::ledger::Ledger;
 use crate::message::{Beat, Bound, Echo};
+use crate::quorum::NodeSet;
 use crate::time::{Instant, Millis};
 use alloc::{
     boxed::Box,
@@ -205,8 +206,8 @@ impl Beats {
 /// The newest beat that majorities of both sets have echoed; 0 if none. Half of a set renews nobody's lease by network, whatever the
 /// witness says.
 fn echoed_by_majorities(ledger: &Ledger, echoed: impl Fn(NodeId) -> u64) -> u64 {
-    let in_set = |set: Vec<NodeId>| {
-        let mut numbers: Vec<u64> = set.into_iter().map(&echoed).collect();
+    let in_set = |set: NodeSet<'_>| {
+        let mut numbers = set.values(&echoed);
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.get(numbers.len() / 2).copied().unwrap_or(0)
     };

@@ -15,7 +15,7 @@ use crate::ids::{Stamp, VmId};
 use crate::ledger::{Ledger, VmEntry};
 use crate::liveness::Facts;
 use crate::outbox::Note;
-use crate::recovery::given_up;
+use crate::recovery::failed_here;
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -114,10 +114,11 @@ impl Budgets {
     /// A VM that runs has not failed; one that has run for long has its budgets back.
     fn forgive(&mut self, vm: &VmId, entry: &mut VmEntry, facts: &Facts<'_>) -> bool {
         let fresh = (entry.since, facts.now);
-        let (since, began) = *self.running.entry(vm.clone()).or_insert(fresh);
-        if since != entry.since {
+        let known = self.running.get(vm).copied();
+        if known.is_none_or(|(since, _)| since != entry.since) {
             self.running.insert(vm.clone(), fresh);
         }
+        let (since, began) = known.unwrap_or(fresh);
         let rested = since == entry.since
             && facts.now.since(began) >= facts.config.limits.budget_window
             && entry.relocations > 0;
@@ -138,7 +139,7 @@ fn fail(vm: &VmId, entry: &mut VmEntry, facts: &Facts<'_>, notes: &mut Vec<Note>
     if !spent || !entry.may_run() || !admitted {
         return false;
     }
-    let Some(why) = given_up(entry, facts) else { return false };
+    let Some(why) = failed_here(entry, facts) else { return false };
     let why = failure(why, entry.relocations);
     let text = alloc::format!("{} has failed: {why}", entry.spec.name);
     notes.push(Note::new(Kind::VmFailed, "PROTOCOL 7", text).vm(vm).node(entry.owner));

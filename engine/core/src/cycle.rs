@@ -3,12 +3,12 @@
 
 use crate::decision::Kind;
 use crate::heartbeat::{Cycle, Progress};
-use crate::ids::{Digest, Stamp};
+use crate::ids::{Digest, NodeId, Stamp};
 use crate::machine::Machine;
 use crate::outbox::Note;
 use crate::page::Page;
 use crate::time::{Instant, Millis};
-use alloc::string::String;
+use alloc::{collections::BTreeSet, string::String};
 
 /// The first page waits this long for the first scan of processes.
 const FIRST_SCAN: Millis = Millis(2_000);
@@ -127,6 +127,13 @@ impl Machine {
     }
 
     pub(crate) fn on_cycle(&mut self, cycle: &Cycle) {
+        let unread = self.register.ledger().slots().find(|node| !cycle.pages.contains_key(node));
+        if let Some(node) = unread {
+            self.read_slots();
+            let why = alloc::format!("the ledger names node {node}, whose page was not read yet");
+            let beat = self.config.timing.beat;
+            return self.heartbeat.give_up(why, cycle.start.is_none(), beat, self.out.now);
+        }
         self.heartbeat.finish(cycle);
         self.beats.permit_echoes();
         let outcome = self.register.on_cycle(cycle);
@@ -136,15 +143,28 @@ impl Machine {
         self.on_outcome(outcome);
     }
 
+    /// Whose pages are read: everybody's that the newest body names, and that a commit under way will. Fewer than before only when
+    /// that body is proved.
+    pub(crate) fn read_slots(&mut self) {
+        let mut slots: BTreeSet<NodeId> = self.register.ledger().slots().collect();
+        slots.extend(self.register.committing().iter().flat_map(|next| next.slots()));
+        if self.register.proved().is_none() {
+            slots.extend(self.heartbeat.slots.iter());
+        }
+        self.heartbeat.read_slots(slots);
+    }
+
     /// Knowledge of the ledger may have changed. `start` is the cycle's that showed it.
     pub(crate) fn on_ledger(&mut self, start: Option<Instant>) {
         let Some(known) = self.register.known().cloned() else { return };
+        self.read_slots();
         self.beats.on_ledger(known.stamp, &known.ledger, known.proved);
         self.guests.on_ledger(&known.ledger, known.proved);
         let mine = known.ledger.admission(self.me());
         let is_mine = |boot| boot == self.config.me.boot || mutant!(AdmissionOfOtherBoot);
         let admitted = mine.filter(|(boot, _)| is_mine(*boot));
         if known.proved || mutant!(AdmittedByRumour) {
+            self.born.get_or_insert(known.stamp);
             self.read_disarming(&known.ledger);
             if let Some((_, since)) = admitted {
                 self.on_own_admission(since, start);
@@ -167,6 +187,8 @@ impl Machine {
         if self.lease.on_admitted(since, start) {
             self.none_left = None;
             self.renew_by_network();
+            // The leader orders nothing before it hears of the lease.
+            self.beats.next = self.out.now;
         }
     }
 

@@ -55,6 +55,8 @@ pub enum Kind {
     LastWords,
     /// HA was switched on or off for a VM, or refused.
     Enrolment,
+    /// The configured nodes changed, or are to.
+    Membership,
     /// What is wanted of a VM changed: it is to run, or to be off, or to leave its node.
     Wish,
     /// A VM's budgets are spent: nothing is tried until somebody starts it.

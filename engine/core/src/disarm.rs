@@ -10,7 +10,7 @@ use crate::decision::Kind;
 use crate::guest::GuestState;
 use crate::heartbeat::Cycle;
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Disarm, Ledger};
+use crate::ledger::{Disarm, Ledger, VmEntry};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::outbox::{Note, Outbox};
@@ -183,6 +183,10 @@ fn obstacle(facts: &Facts<'_>) -> Option<String> {
             "{} is evicted and not proved to run nothing",
             ledger.name(node)
         ));
+    }
+    let moving = |entry: &&VmEntry| entry.migration.is_some() || entry.resumes;
+    if let Some(entry) = ledger.vms.values().find(moving) {
+        return Some(alloc::format!("{} is being moved", entry.spec.name));
     }
     let orphan = ledger.vms.values().find(|entry| is_orphan(ledger, entry, facts));
     orphan.map(|entry| alloc::format!("{} is being recovered", entry.spec.name))

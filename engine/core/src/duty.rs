@@ -1,10 +1,11 @@
 //! This node's duties: keep the watchdog fed while the rule allows, stop HA VMs when the lease is over, know its own VMs
 //! from others' (PROTOCOL sections 4 and 7). How it starts them is in `starting.rs`.
 
+use crate::action::Action;
 use crate::decision::Kind;
 use crate::guest::{GuestReport, GuestScan, GuestState};
 use crate::ids::VmId;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, VmEntry};
 use crate::machine::Machine;
 use crate::outbox::Note;
 use crate::time::{Instant, Millis};
@@ -19,8 +20,18 @@ impl Machine {
         self.guests.none_left(Instant(0))
     }
 
+    /// The agent is about to stop: nothing is begun any more. One that guards HA VMs leaves its watchdog counting for its
+    /// successor; one that guards none has nobody to be reset for. Whoever comes after it starts nothing before it is fed again.
+    pub(crate) fn end(&mut self) {
+        self.stopped = true;
+        if self.is_idle() {
+            self.out.push(Action::CloseWatchdog);
+        }
+    }
+
     /// First of all, always: what may not run here is stopped, and the watchdog is fed if the rule allows.
     pub(crate) fn guard_guests(&mut self) {
+        self.watch_arrivals();
         if self.is_disarmed() {
             self.leave_guests();
             return;
@@ -36,8 +47,10 @@ impl Machine {
         if !good && !self.may_be_disarmed() {
             self.reset_if_due();
             self.ordered.clear();
+            self.departures.forget_orders();
         }
         self.state_none_left();
+        self.watch_departures();
         self.adopt_and_expel();
         if good {
             self.stop_unwanted();
@@ -49,7 +62,7 @@ impl Machine {
         }
     }
 
-    fn scan_is_old(&self) -> bool {
+    pub(crate) fn scan_is_old(&self) -> bool {
         let now = self.out.now;
         self.guests.scanned().is_none_or(|began| now.since(began) >= Millis(100))
     }
@@ -127,10 +140,13 @@ impl Machine {
             let present = self.guests.is_present(vm);
             if entry.owner == me {
                 self.guests.forget_undefined(vm);
-                if present && self.guests.adopt(vm, entry.since, &mut self.out) {
+                let settled = present && !self.settle_copy(vm, entry);
+                if settled && self.guests.adopt(vm, entry.since, &mut self.out) {
                     let text = alloc::format!("{} runs here", entry.spec.name);
                     self.out.record(Note::new(Kind::VmRunning, "PROTOCOL 7", text).vm(vm).node(me));
                 }
+            } else if self.is_expected(vm, entry) {
+                // Its copy may be here, or come.
             } else if present {
                 self.expel(vm, &ledger);
             } else {
@@ -162,14 +178,26 @@ impl Machine {
 
     /// What the beat says of guests here.
     pub(crate) fn guest_reports(&self) -> Vec<GuestReport> {
+        let ledger = self.register.proved().map(|known| known.ledger.clone());
         let report = |vm: &VmId| {
-            let state = match self.guests.state(vm)? {
-                GuestState::Running if self.shutdowns.is_asked(vm) => GuestState::Stopping,
-                state => state,
-            };
+            let entry = ledger.as_ref().and_then(|ledger| ledger.vms.get(vm));
+            let state = self.guest_state(vm, entry)?;
             Some(GuestReport { vm: vm.clone(), state })
         };
         self.guests.ha().iter().filter_map(report).collect()
+    }
+
+    fn guest_state(&self, vm: &VmId, entry: Option<&VmEntry>) -> Option<GuestState> {
+        if self.departures.is_leaving(vm) {
+            return Some(GuestState::Leaving);
+        }
+        if let Some(state) = self.arrival_state(vm, entry) {
+            return Some(state);
+        }
+        match self.guests.state(vm)? {
+            GuestState::Running if self.shutdowns.is_asked(vm) => Some(GuestState::Stopping),
+            state => Some(state),
+        }
     }
 
     pub(crate) fn vm_name(&self, vm: &VmId) -> String {

@@ -24,7 +24,7 @@ const LISTEN_BEATS: u64 = 3;
 /// Where this node is in an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Too few nodes in view.
+    /// Too few nodes in view, or this one is not configured.
     Waiting,
     /// A leader works, or is being listened for.
     Following,
@@ -174,7 +174,7 @@ impl Election {
 
     /// What is due by time alone. `trouble`: the known leader does not work, and why.
     pub fn on_time(&mut self, facts: &Facts<'_>, trouble: Option<&str>, out: &mut Outbox) -> Ask {
-        if !facts.view_may_act() {
+        if !facts.ledger.nodes.contains_key(&self.me.node) || !facts.view_may_act() {
             let abandoned = self.phase == Phase::Claiming;
             if self.phase != Phase::Waiting {
                 self.enter(Phase::Waiting, facts.now);
@@ -291,7 +291,7 @@ impl Election {
         if !collecting || !self.has_quorum(facts) {
             return;
         }
-        self.winner = self.compute_winner();
+        self.winner = self.compute_winner(facts);
         if self.winner.is_some_and(|winner| self.declined.contains(&winner)) {
             self.declined.clear();
         }
@@ -303,13 +303,14 @@ impl Election {
 
     /// Highest (eligible, working storage, priority), then the lowest node id. If policies differ between nodes, the
     /// built-in priority counts for all.
-    fn compute_winner(&self) -> Option<NodeId> {
+    fn compute_winner(&self, facts: &Facts<'_>) -> Option<NodeId> {
         let builtin = self.uses_builtin();
         let rank = |(node, ballot): &(&NodeId, &ElectionBallot)| {
             let priority = if builtin { ballot.builtin } else { ballot.priority.value };
             (ballot.eligible, ballot.storage_ok, priority, core::cmp::Reverse(**node))
         };
-        let eligible = self.ballots.iter().filter(|(_, ballot)| ballot.eligible);
+        let known = |node: &NodeId| facts.ledger.nodes.contains_key(node);
+        let eligible = self.ballots.iter().filter(|(node, ballot)| ballot.eligible && known(node));
         let willing = eligible.clone().filter(|(node, _)| !self.declined.contains(node));
         // When everybody has declined, what they declined for may be over: all count again.
         willing.max_by_key(rank).or_else(|| eligible.max_by_key(rank)).map(|(node, _)| *node)

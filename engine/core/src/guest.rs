@@ -82,6 +82,8 @@ pub(crate) enum Ending {
     GivenUp(String),
     /// Its guest shut itself down, and is to stay off.
     ShutDown,
+    /// A live migration took it away.
+    Departed,
 }
 
 /// What may execute here, and what was asked for.
@@ -91,6 +93,8 @@ pub(crate) struct Guests {
     scan_asked: Option<Instant>,
     /// Starts permitted by this incarnation that have not ended, and until when they may be handed over.
     starting: BTreeMap<VmId, Instant>,
+    /// Copies that may arrive by live migration.
+    arriving: BTreeSet<VmId>,
     /// When the last start was permitted or ended: a scan must begin after it to prove anything.
     disturbed: Instant,
     destroying: BTreeMap<VmId, Instant>,
@@ -117,6 +121,8 @@ impl Guests {
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
+            // What comes under HA again is adopted again.
+            self.adopted.retain(|vm| ledger.vms.contains_key(vm));
             self.endings.retain(|vm, (s, _)| ledger.vms.get(vm).is_some_and(|e| e.since == *s));
         } else {
             self.ha.extend(ledger.vms.keys().cloned());
@@ -149,6 +155,27 @@ impl Guests {
     pub fn on_start_ended(&mut self, vm: &VmId, now: Instant) -> Option<Instant> {
         self.disturbed = now;
         self.starting.remove(vm)
+    }
+
+    /// A copy may arrive from now on.
+    pub fn permit_arrival(&mut self, vm: &VmId) {
+        self.arriving.insert(vm.clone());
+    }
+
+    pub fn may_arrive(&self, vm: &VmId) -> bool {
+        self.arriving.contains(vm)
+    }
+
+    /// None may arrive any more. Whether one did is told by a scan that begins after this.
+    pub fn forbid_arrival(&mut self, vm: &VmId, now: Instant) {
+        if self.arriving.remove(vm) {
+            self.disturbed = now;
+        }
+    }
+
+    /// Something ended: only a scan that begins after this tells what is left.
+    pub fn disturb(&mut self, now: Instant) {
+        self.disturbed = now;
     }
 
     pub fn is_destroying(&self, vm: &VmId) -> bool {
@@ -206,6 +233,7 @@ impl Guests {
         let Some(scan) = &self.scan else { return false };
         self.ledger_known
             && (self.starting.is_empty() || mutant!(ForgottenStart))
+            && self.arriving.is_empty()
             && (scan.began >= self.disturbed.max(since) || mutant!(NoneLeftByOldScan))
             && (scan.unresolved.is_empty() || mutant!(UnresolvedStartForgotten))
             && !scan.present.iter().any(|vm| self.is_ha(vm))
@@ -213,7 +241,9 @@ impl Guests {
 
     /// HA guests may execute: present, starting, or not known not to.
     pub fn may_execute(&self) -> bool {
-        if !self.starting.is_empty() || !self.present_ha().is_empty() {
+        let may_come = !self.starting.is_empty() || !self.arriving.is_empty();
+        let mut present = self.scan.iter().flat_map(|scan| &scan.present);
+        if may_come || present.any(|vm| self.is_ha(vm)) {
             return true;
         }
         let unnamed = self.had_lease && !self.ledger_known;
@@ -261,7 +291,8 @@ impl Guests {
 
     /// The VM belongs elsewhere: its domain here is removed, once per ownership.
     pub fn undefine(&mut self, vm: &VmId, since: Stamp, out: &mut Outbox) {
-        if self.undefined.insert(vm.clone(), since) != Some(since) {
+        if self.undefined.get(vm) != Some(&since) {
+            self.undefined.insert(vm.clone(), since);
             out.push(Action::UndefineVm { vm: vm.clone() });
         }
     }
@@ -290,6 +321,7 @@ impl Guests {
             Some(match ending {
                 Ending::GivenUp(reason) => GuestState::GivenUp { since, reason },
                 Ending::ShutDown => GuestState::ShutDown { since },
+                Ending::Departed => GuestState::Departed { since },
             })
         }
     }

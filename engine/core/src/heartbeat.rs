@@ -105,7 +105,8 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn new(me: Identity, slots: BTreeSet<NodeId>, now: Instant) -> Self {
+    pub fn new(me: Identity, mut slots: BTreeSet<NodeId>, now: Instant) -> Self {
+        slots.insert(me.node);
         Self {
             me,
             phase: Phase::Unread,
@@ -118,6 +119,15 @@ impl Heartbeat {
             slots: Arc::new(slots),
             last_cycle: None,
             trouble: None,
+        }
+    }
+
+    /// From the next read on, these nodes' pages and the own one are read; what others' pages showed is forgotten.
+    pub fn read_slots(&mut self, mut slots: BTreeSet<NodeId>) {
+        slots.insert(self.me.node);
+        if *self.slots != slots {
+            self.seen.retain(|node, _| slots.contains(node));
+            self.slots = Arc::new(slots);
         }
     }
 
@@ -269,19 +279,28 @@ impl Heartbeat {
         }
     }
 
-    /// No slot may show an older sequence than it did before.
+    /// No slot may show an older sequence than it did before, nor the own one an older page than was written last.
     fn check(&self, pages: &Pages) -> Result<(), String> {
-        for (node, seen) in &self.seen {
-            let shown = pages.get(node).and_then(|page| page.as_ref()).map_or(0, |p| p.sequence);
-            if shown < seen.page.sequence && !mutant!(StaleReadAccepted) {
+        let shown = |node| pages.get(&node).and_then(|page| page.as_ref());
+        let own = self.written.as_deref().filter(|_| self.is_ours(shown(self.me.node)));
+        let own = own.map(|written| (self.me.node, written.sequence));
+        let seen = self.seen.iter().map(|(node, seen)| (*node, seen.page.sequence));
+        for (node, expected) in seen.chain(own) {
+            let got = shown(node).map_or(0, |page| page.sequence);
+            if got < expected && !mutant!(StaleReadAccepted) {
                 return Err(alloc::format!(
-                    "stale read of the page of node {node}: expected sequence {} or later, got {shown}; \
-                     does the file system cache reads?",
-                    seen.page.sequence
+                    "stale read of the page of node {node}: expected sequence {expected} or later, got \
+                     {got}; does the file system cache reads?"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// What this incarnation wrote, or found when it began: shown again, it is old, not somebody else's.
+    fn is_ours(&self, shown: Option<&Page>) -> bool {
+        let found = self.seen.get(&self.me.node).map(|seen| &seen.page);
+        shown == found || shown.is_some_and(|page| page.writer == self.me)
     }
 
     fn hijacked(&self, pages: &Pages, first: bool) -> Option<String> {
@@ -299,7 +318,7 @@ impl Heartbeat {
     }
 
     fn remember(&mut self, pages: &Pages, now: Instant) {
-        for (node, page) in pages {
+        for (node, page) in pages.iter().filter(|(node, _)| self.slots.contains(node)) {
             let Some(page) = page else { continue };
             match self.seen.get_mut(node) {
                 Some(seen) if seen.page.sequence == page.sequence => seen.silent_cycles += 1,

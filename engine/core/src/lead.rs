@@ -1,35 +1,39 @@
 //! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
 
-use crate::action::Action;
+use crate::brake::Brake;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
-use crate::event::Decider;
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Change, facts_of};
 use crate::machine::Machine;
-use crate::message::{Beat, Body, Committed, ElectionBallot};
+use crate::maintenance;
+use crate::membership;
+use crate::message::{Beat, Body, Committed};
 use crate::outbox::Note;
 use crate::plan;
 use crate::quorum::Witness;
 use crate::recovery;
 use crate::shutdown;
 use crate::snapshot::Status;
-use crate::time::{Instant, Millis};
+use crate::time::Millis;
 use crate::wishes::Desk;
-use alloc::{boxed::Box, string::String, vec::Vec};
-use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, Score};
+use alloc::{string::String, sync::Arc, vec::Vec};
+use steadfast_sdk::wire::NodeFacts;
 
 impl Machine {
     pub(crate) fn compose_beat(&mut self) -> Beat {
         let now = self.out.now;
         let ledger = self.register.ledger();
         let (number, echoes) = self.beats.begin_beat(&self.config, now);
+        // Its own term may not have come back from the group yet, or another may stand above it already.
+        let own = self.register.leading().map_or(0, |ballot| ballot.term);
+        let term = self.election.highest_term.max(own);
         Beat {
             number,
             echoes,
-            term: self.election.highest_term,
-            leading: self.register.leading().is_some(),
+            term,
+            leading: own == term && own > 0,
             known: self.register.known().map_or(Stamp::default(), |known| known.stamp),
             storage_age: self.heartbeat.age(now),
             network_age: self.lease.network_age(now),
@@ -62,6 +66,7 @@ impl Machine {
             id: self.me().0,
             name: self.config.name.clone(),
             status: status.into(),
+            flaps: self.view.flaps.of(self.me(), &self.config, now),
             storage_latency_ms: self.heartbeat.latency().0,
             network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
             ..self.facts.clone()
@@ -92,79 +97,6 @@ impl Machine {
         self.out.record(Note::new(kind, "PROTOCOL 5", text).node(change.node));
     }
 
-    // --- election --------------------------------------------------------------------------------------
-
-    pub(crate) fn ask_priority(&mut self) {
-        if self.priority_asked.is_some() {
-            return;
-        }
-        let now = self.out.now;
-        let id = self.out.id();
-        let question = self.priority_question();
-        self.out.push(Action::AskPriority { id, question: Box::new(question) });
-        self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
-    }
-
-    fn priority_question(&self) -> NodePriorityQuestion {
-        let now_ms = self.out.now.0;
-        let seed = u64::from(self.me().0) << 32 | self.election.round;
-        NodePriorityQuestion { now_ms, seed, node: self.own_facts() }
-    }
-
-    /// A policy that is late loses its say, not the election.
-    pub(crate) fn answer_priority_if_late(&mut self) {
-        let now = self.out.now;
-        let late = |deadline: Instant| now >= deadline && !mutant!(PolicyAwaited);
-        if self.priority_asked.take_if(|(_, deadline)| late(*deadline)).is_some() {
-            let verdict = (self.config.builtin.node_priority)(&self.priority_question());
-            let (name, kind) = ("built-in".into(), "built_in".into());
-            self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
-        }
-    }
-
-    pub(crate) fn on_priority(&mut self, priority: Score, decider: Decider) {
-        let builtin = (self.config.builtin.node_priority)(&self.priority_question()).score.value;
-        let age = self.heartbeat.age(self.out.now);
-        let ready = self.register.known().is_some() && !self.heartbeat.is_halted();
-        let ballot = ElectionBallot {
-            round: 0,
-            priority,
-            decider: decider.name,
-            policy: decider.digest,
-            builtin,
-            eligible: ready,
-            storage_ok: age.is_some_and(|age| age < self.config.timing.lease),
-            term: self.register.highest.term.max(self.election.highest_term),
-        };
-        self.election.on_priority(ballot, &mut self.out);
-    }
-
-    /// Why the known leader does not work, if it does not.
-    pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<&'static str> {
-        let leader = self.election.leader?.who;
-        let timing = &self.config.timing;
-        if leader.node == self.me() {
-            return self.register.leading().is_none().then_some("this node leads no more");
-        }
-        if !self.view.contains(leader.node) {
-            return Some("the leader is not in the view");
-        }
-        if self.beats.silence(leader.node, self.out.now) >= Millis(timing.lease.0 / 2) {
-            return Some("the leader is in the view and silent");
-        }
-        let isolated = facts_of!(self, ledger).is_storage_isolated(leader.node);
-        isolated.then_some("the leader has no storage, a majority has")
-    }
-
-    pub(crate) fn claim(&mut self) {
-        if self.register.known().is_none() || self.heartbeat.is_halted() {
-            let now = self.out.now;
-            self.election.decline("it has not read the ledger yet", now, &mut self.out);
-            return;
-        }
-        self.register.begin(self.election.highest_term);
-    }
-
     pub(crate) fn on_beaten(&mut self, by: Ballot, led: bool) {
         let now = self.out.now;
         let highest = self.election.highest_term;
@@ -184,6 +116,7 @@ impl Machine {
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
+        self.migrations.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -192,9 +125,11 @@ impl Machine {
     pub(crate) fn on_term_stands(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
+        self.brake = Brake::default();
         self.recovery.clear();
         self.budgets.clear();
         self.orders.clear();
+        self.migrations.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -222,11 +157,15 @@ impl Machine {
         self.out.context = (known.stamp.ballot.term, known.stamp);
         self.open_cases();
         self.announce();
+        self.brake.on_committed(before, &known.ledger, self.out.now);
         plan::tell(before, &known.ledger, &mut self.out);
         let notes = core::mem::take(&mut self.notes);
         notes.into_iter().for_each(|note| self.out.record(note));
         self.recovery.on_committed(before, &known.ledger, &mut self.out);
         self.enrolment.on_committed(known.stamp, &mut self.out);
+        if before.changing.is_some() && known.ledger.changing.is_none() {
+            self.on_reconfigured(&known.ledger);
+        }
     }
 
     // --- leading ---------------------------------------------------------------------------------------
@@ -248,7 +187,8 @@ impl Machine {
             if facts_of!(self, &ledger).beating_may_act() {
                 self.order_fences(&ledger);
             }
-            self.recovery.on_time(&facts_of!(self, &ledger), &mut self.out);
+            let facts = facts_of!(self, &ledger);
+            self.recovery.on_time(&self.migrations, &facts, &mut self.out);
         }
         if !self.register.is_busy() {
             self.commit_plan(&ledger);
@@ -261,18 +201,7 @@ impl Machine {
         let facts = facts_of!(self, &ledger);
         let committing = self.register.committing();
         self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
-    }
-
-    /// A leader without storage, while a majority has it, makes room.
-    fn resigned(&mut self, ledger: &Ledger) -> bool {
-        if !facts_of!(self, ledger).is_storage_isolated(self.me()) {
-            return false;
-        }
-        let text = "this node leads no more: it has no storage, a majority has";
-        self.out.record(Note::new(Kind::Deposed, "PROTOCOL 6", text.into()).node(self.me()));
-        self.step_down();
-        self.beats.next = self.out.now;
-        true
+        self.migrations.order((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
     fn order_fences(&mut self, ledger: &Ledger) {
@@ -300,14 +229,14 @@ impl Machine {
         self.fencing.on_fence_ended(victim, eviction, result, self.out.now);
     }
 
-    fn commit_plan(&mut self, ledger: &Ledger) {
+    fn commit_plan(&mut self, ledger: &Arc<Ledger>) {
         let Some(stamp) = self.register.next_stamp() else { return };
         if !ledger.is_off() {
             self.ask_for_places(ledger);
         }
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
-        let mut next = ledger.clone();
+        let mut next = self.draft(ledger);
         let mut notes = Vec::new();
         let facts = facts_of!(self, ledger);
         let disarming = &mut self.disarming;
@@ -315,33 +244,67 @@ impl Machine {
         if !next.is_off() {
             changed |= plan::apply_proofs(&mut next, &self.fencing, &facts);
             changed |=
-                plan::apply_evictions(&mut next, stamp, &self.liveness, &self.fencing, &facts);
+                plan::apply_evictions(&mut next, stamp, &self.liveness, &mut self.brake, &facts);
+            changed |= plan::record_fence_orders(&mut next, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
+            changed |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
             changed |= plan::acknowledge(&mut next, &facts);
             changed |= self.budgets.apply(&mut next, &facts, &mut notes);
             changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
-            changed |= self.recovery.apply(&mut next, stamp, &facts);
+            changed |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);
+            changed |= self.return_home(&mut next, stamp);
         }
-        if self.enrolment.has_work() {
+        let requested = self.enrolment.has_work();
+        if requested {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
             let good = recovery::candidates(&facts, &self.own_facts(), own_good);
             let outlook = Outlook::of(&facts);
-            let desk = Desk { stamp, good: &good, outlook: &outlook };
+            let desk = Desk { stamp, good: &good, outlook: &outlook, facts: &facts };
             let out = &mut self.out;
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
-        if changed && self.register.commit(next) {
+        changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
+        self.brake.news.take().into_iter().for_each(|note| self.out.record(note));
+        if !changed && !requested {
+            self.draft = Some((ledger.clone(), next));
+        } else if changed && self.register.commit(next) {
             self.notes = notes;
+            self.read_slots();
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
     }
 
+    fn return_home(&self, next: &mut Ledger, stamp: Stamp) -> bool {
+        if next.vms.values().all(|entry| entry.home.is_none()) {
+            return false;
+        }
+        let ledger = self.register.ledger();
+        let facts = facts_of!(self, &ledger);
+        let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
+        let good = recovery::candidates(&facts, &self.own_facts(), own_good);
+        maintenance::return_home(next, stamp, &good, &self.migrations, &facts)
+    }
+
+    /// A copy of the ledger to be changed: the last one, if nothing was changed in it.
+    fn draft(&mut self, ledger: &Arc<Ledger>) -> Ledger {
+        let last = self.draft.take().filter(|(of, _)| Arc::ptr_eq(of, ledger));
+        let next = last.map_or_else(|| Ledger::clone(ledger), |(_, unchanged)| unchanged);
+        #[cfg(test)]
+        assert_eq!(next, **ledger, "a plan that says it changed nothing has changed something");
+        next
+    }
+
     fn ask_for_places(&mut self, ledger: &Ledger) {
+        let facts = facts_of!(self, ledger);
+        let movers = maintenance::movers(&facts, &self.migrations);
+        if self.recovery.has_no_orphans(&facts) && movers.is_empty() {
+            return;
+        }
         let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
         let own = self.own_facts();
-        let facts = facts_of!(self, ledger);
         let nodes = recovery::candidates(&facts, &own, own_good);
-        self.recovery.ask_if_due(&facts, nodes, &mut self.out);
+        let takers = nodes.into_iter().filter(|n| !maintenance::is_emptied(ledger, NodeId(n.id)));
+        self.recovery.ask_if_due(movers, takers.collect(), &facts, &mut self.out);
     }
 
     /// The leader admits itself too, on the same conditions as everybody.

@@ -142,6 +142,11 @@ impl Lease {
             && self.watchdog_trouble.is_none()
     }
 
+    /// The last feed as the feed rule counts it: of a device that is opened anew after HA was off, now.
+    pub fn counted_feed(&self, now: Instant) -> Option<Instant> {
+        self.last_feed_ended.or(self.reopening.then_some(now))
+    }
+
     pub fn on_fed(&mut self, ended: Instant) {
         self.feed_asked = None;
         self.watchdog_trouble = None;
@@ -195,7 +200,10 @@ impl Lease {
         let beat = config.timing.beat;
         let asked = self.feed_asked.is_some_and(|at| out.now.since(at) < beat * 2);
         let recorded = self.is_recorded(config);
-        let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < beat);
+        // Woken once a beat, a feed that ended a little after the last wake must not wait for the one after the next: W may
+        // be as short as two beats.
+        let young = Millis(beat.0 * 3 / 4);
+        let fresh = recorded && self.last_feed_ended.is_some_and(|end| out.now.since(end) < young);
         if self.resetting || asked || fresh || !(idle || self.feed_is_safe(config, out.now)) {
             return;
         }

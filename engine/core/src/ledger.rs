@@ -255,6 +255,17 @@ pub struct Migration {
     pub reason: String,
 }
 
+/// A VM is to leave its node by being shut down there and started elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Where to; `None`: where the placement policy says.
+    pub to: Option<NodeId>,
+    /// The commit that said so.
+    pub since: Stamp,
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// A VM under HA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmEntry {
@@ -279,6 +290,9 @@ pub struct VmEntry {
     /// A live migration under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Migration>,
+    /// Its owner is to shut it down and to give it up, so that it is started elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave: Option<Leave>,
     /// It was moved off this node for maintenance, and returns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<NodeId>,
@@ -303,10 +317,23 @@ impl VmEntry {
             desired: Desired::Running,
             resumes: false,
             migration: None,
+            leave: None,
             home: None,
             relocations: 0,
             failed: None,
         }
+    }
+
+    /// It belongs to `owner` from the commit `since` on, to be started from disk.
+    pub fn moves_to(&mut self, owner: NodeId, since: Stamp) {
+        (self.owner, self.since, self.acknowledged) = (owner, since, true);
+        (self.migration, self.leave, self.resumes) = (None, None, false);
+    }
+
+    /// It is wanted running, and not to leave its owner first.
+    #[must_use]
+    pub fn may_run_here(&self) -> bool {
+        self.may_run() && self.leave.is_none()
     }
 
     /// It is wanted running, and there is hope: only then is it started, or an orphan.

@@ -20,28 +20,38 @@ macro_rules! mutant {
 }
 
 pub mod action;
+mod arrival;
 mod beats;
 pub mod bounds;
+mod brake;
 mod budget;
+mod candidacy;
 pub mod config;
 mod cycle;
 pub mod decision;
+mod departure;
 mod disarm;
 mod duty;
 mod election;
 mod enrolment;
 pub mod event;
 mod eviction;
+mod flaps;
 pub mod guest;
 mod heartbeat;
 pub mod ids;
+pub mod invariants;
 mod last_words;
 mod lead;
 mod lease;
 pub mod ledger;
 mod liveness;
 pub mod machine;
+mod maintenance;
+mod membership;
 pub mod message;
+mod migration;
+mod misplaced;
 #[cfg(steadfast_mutants)]
 pub mod mutants;
 mod orders;
@@ -61,6 +71,7 @@ pub mod step;
 pub mod time;
 pub mod timing_lint;
 mod view;
+mod watch;
 mod wishes;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::guest::GuestState;
 use crate::heartbeat::Heartbeat;
 use crate::ids::{NodeId, VmId};
-use crate::ledger::{EvictionReason, Ledger, Standing};
+use crate::ledger::{EvictionReason, Ledger, NodeEntry, Standing};
 use crate::quorum::Witness;
 use crate::snapshot::Status;
 use crate::time::{Instant, Millis};
@@ -210,13 +210,27 @@ impl Facts<'_> {
         if let Some(disarm) = self.ledger.disarm.as_ref().filter(|disarm| !disarm.pending) {
             return (Status::Disarmed, alloc::format!("HA is off: {}", disarm.reason));
         }
-        match self.ledger.nodes.get(&node).map(|entry| &entry.standing) {
-            _ if self.leader == Some(node) => (Status::Leader, String::new()),
-            Some(Standing::Admitted { .. }) => (Status::Member, String::new()),
-            Some(Standing::Evicted(eviction)) => {
+        match self.ledger.nodes.get(&node) {
+            Some(entry) => self.assess_in_order(node, entry),
+            None => (Status::Joining, String::new()),
+        }
+    }
+
+    fn assess_in_order(&self, node: NodeId, entry: &NodeEntry) -> (Status, String) {
+        let unstable = self.instability(node);
+        match &entry.standing {
+            Standing::Admitted { .. } if entry.wants_empty() && self.leader != Some(node) => {
+                (Status::Maintenance, emptying_words(entry))
+            }
+            _ if self.leader == Some(node) => (Status::Leader, unstable.unwrap_or_default()),
+            Standing::Admitted { .. } => match unstable {
+                Some(why) => (Status::NetworkUnstable, why),
+                None => (Status::Member, String::new()),
+            },
+            Standing::Evicted(eviction) => {
                 (Status::Evicted, alloc::format!("evicted: {}", reason_words(eviction.reason)))
             }
-            _ => (Status::Joining, "alive, waiting to be admitted".into()),
+            Standing::New => (Status::Joining, "alive, waiting to be admitted".into()),
         }
     }
 
@@ -276,6 +290,15 @@ pub(crate) fn reason_words(reason: EvictionReason) -> &'static str {
         EvictionReason::StorageIsolation => "storage isolation (beats, but no storage)",
         EvictionReason::Rebooted => "it came back after a reboot",
         EvictionReason::Removed => "an operator removes it from the cluster",
+    }
+}
+
+/// Why an operator wants it empty.
+fn emptying_words(entry: &NodeEntry) -> String {
+    match &entry.maintenance {
+        _ if entry.leaving => "it leaves the cluster when it is empty".into(),
+        Some(maintenance) => alloc::format!("an operator wants it empty: {}", maintenance.reason),
+        None => String::new(),
     }
 }
 

@@ -6,10 +6,13 @@
 //! Each concern has its own file and state; this file only passes events on and, after each, lets every concern do what
 //! facts and time make due (`settle`). Nothing here waits: "no answer yet" is a state.
 
+use crate::arrival::Arrivals;
 use crate::beats::Beats;
+use crate::brake::Brake;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
+use crate::departure::Departures;
 use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
 use crate::enrolment::Enrolment;
@@ -22,6 +25,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
 use crate::message::{Body, Committed, Message, StartOrder};
+use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
 use crate::quorum::Witness;
@@ -31,6 +35,7 @@ use crate::shutdown::Shutdowns;
 use crate::step::Step;
 use crate::time::{Instant, Millis};
 use crate::view::View;
+use crate::watch::Watch;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -50,8 +55,11 @@ pub struct Machine {
     pub(crate) guests: Guests,
     pub(crate) liveness: Liveness,
     pub(crate) witness: Witness,
+    /// The ledger that the last plan was made from, and the plan, if that changed nothing: the next need not copy it.
+    pub(crate) draft: Option<(Arc<Ledger>, Ledger)>,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
+    pub(crate) brake: Brake,
     pub(crate) recovery: Recovery,
     pub(crate) budgets: Budgets,
     pub(crate) enrolment: Enrolment,
@@ -62,6 +70,13 @@ pub struct Machine {
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
     pub(crate) disarming: Disarming,
+    /// Guests that leave by live migration, and those that arrive.
+    pub(crate) departures: Departures,
+    pub(crate) arrivals: Arrivals,
+    /// Migrations that this node watches as a leader.
+    pub(crate) migrations: Migrations,
+    /// The first ledger that this incarnation read with proof: what began before is not its own.
+    pub(crate) born: Option<Stamp>,
     /// What is to be told when the change under way is committed.
     pub(crate) notes: Vec<Note>,
     /// Why each of them is refused, told once.
@@ -79,7 +94,8 @@ pub struct Machine {
     pub(crate) wanted: Option<Wanted>,
     /// Last words were recorded since the lease was good.
     pub(crate) spoken: bool,
-    stopped: bool,
+    pub(crate) watch: Watch,
+    pub(crate) stopped: bool,
 }
 
 impl Machine {
@@ -97,8 +113,10 @@ impl Machine {
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
             witness: Witness::default(),
+            draft: None,
             election: Election::new(me, now),
             fencing: Fencing::default(),
+            brake: Brake::default(),
             recovery: Recovery::default(),
             budgets: Budgets::default(),
             enrolment: Enrolment::default(),
@@ -106,6 +124,10 @@ impl Machine {
             ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
             disarming: Disarming::default(),
+            departures: Departures::default(),
+            arrivals: Arrivals::default(),
+            migrations: Migrations::default(),
+            born: None,
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
@@ -116,6 +138,7 @@ impl Machine {
             none_left: None,
             wanted: None,
             spoken: false,
+            watch: Watch::default(),
             stopped: false,
             config,
         };
@@ -132,7 +155,10 @@ impl Machine {
         self.out.context = (self.election.highest_term, stamp);
         if !self.stopped {
             self.on_event(event);
+        }
+        if !self.stopped {
             self.settle();
+            self.watch_itself();
         }
         let wake_at = self.wake_at();
         Step { actions: core::mem::take(&mut self.out.actions), wake_at }
@@ -184,14 +210,16 @@ impl Machine {
             Event::PlacementAnswered { id, verdict, decider } => {
                 let ledger = self.register.ledger();
                 let facts = facts_of!(self, &ledger);
-                self.recovery.on_answer(id, verdict, decider, &facts, &mut self.out);
+                let migrations = &self.migrations;
+                self.recovery.on_answer(id, verdict, decider, migrations, &facts, &mut self.out);
             }
             Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
             Event::WatchdogClosed => self.on_watchdog_closed(),
             Event::LastWordsFound { text } => self.on_last_words_found(text),
-            Event::MigrationEnded { .. } | Event::ResumeEnded { .. } => {}
-            Event::ShutdownRequested => self.stopped = true,
+            Event::MigrationEnded { vm, result } => self.on_migration_ended(&vm, result),
+            Event::ResumeEnded { vm, result } => self.on_resume_ended(&vm, result),
+            Event::ShutdownRequested => self.end(),
         }
     }
 
@@ -205,6 +233,7 @@ impl Machine {
         self.elect();
         self.lead();
         self.start_ordered();
+        self.migrate_ordered();
         let has_leader = self.election.leader.is_some();
         self.enrolment.on_time(self.config.me, has_leader, &mut self.out);
         // What was just decided may need the disk.
@@ -243,10 +272,18 @@ impl Machine {
         let now = self.out.now;
         let gone = self.view.on_changed(members, now);
         gone.iter().for_each(|node| self.beats.on_gone(*node));
+        self.note_flaps(&gone);
         let ask = self.election.on_view(&gone, now);
         self.on_ask(ask);
         // A new view is news: say at once who we are and whom we hear.
         self.beats.next = now;
+    }
+
+    fn note_flaps(&mut self, gone: &alloc::collections::BTreeSet<NodeId>) {
+        let together = self.register.ledger().is_half(|node| self.view.contains(node));
+        let who = |node: &NodeId| self.beats.heard(*node).map(|heard| heard.from);
+        let gone: Vec<Identity> = gone.iter().filter_map(who).collect();
+        self.view.flaps.on_view(self.config.me, &gone, together, self.out.now);
     }
 
     fn on_message(&mut self, sender: NodeId, message: Message) {
@@ -266,6 +303,7 @@ impl Machine {
                     self.fencing.on_bound(from.node, bound, now);
                 }
                 self.election.on_beat(from, &beat, now);
+                self.view.flaps.on_heard(from, &self.config, now);
                 self.beats.on_received(from, beat, now);
                 self.renew_by_network();
             }
@@ -298,7 +336,8 @@ impl Machine {
             Body::Reply(reply) if reply.to == self.config.me => {
                 self.enrolment.on_reply(&reply, &mut self.out);
             }
-            Body::MigrateVm(_) | Body::Reply(_) => {}
+            Body::MigrateVm(order) => self.on_migrate_order(order),
+            Body::Reply(_) => {}
         }
     }
 
@@ -310,6 +349,7 @@ impl Machine {
             Body::Ballot(ballot) => (ballot.term, ballot.round),
             Body::Leading { term } => (*term, 0),
             Body::StartVm(order) => (order.term, 0),
+            Body::MigrateVm(order) => (order.term, 0),
             _ => return None,
         };
         let known = self.election.highest_term.max(self.register.highest.term);
@@ -356,6 +396,10 @@ impl Machine {
         match outcome {
             Outcome::None => {}
             Outcome::TermStands => self.on_term_stands(),
+            Outcome::Barred => {
+                let (now, why) = (self.out.now, "the ledger does not let it lead");
+                self.election.decline(why, now, &mut self.out);
+            }
             Outcome::Beaten { by, led } => self.on_beaten(by, led),
             Outcome::Committed { before } => self.on_committed(&before),
         }
@@ -388,6 +432,12 @@ impl Machine {
     #[must_use]
     pub fn proved(&self) -> Option<Stamp> {
         self.register.proved().map(|known| known.stamp)
+    }
+
+    /// When this node's youngest evidence began, in own time: its lease is good until L later.
+    #[must_use]
+    pub fn basis(&self) -> Option<Instant> {
+        self.lease.basis()
     }
 
     fn beat_if_due(&mut self) {

@@ -3,6 +3,7 @@
 //! Sent until the owner's beat says something of the VM, to one incarnation of it, and only for what the commit under way leaves as
 //! it is: that commit may rest on the owner's not running it.
 
+use crate::beats::Heard;
 use crate::decision::Kind;
 use crate::guest::GuestState;
 use crate::ids::{Identity, Stamp, VmId};
@@ -100,11 +101,13 @@ impl Orders {
     }
 }
 
-/// The owner's present incarnation, if it is good and says nothing of the VM.
+/// The owner's present incarnation, if it is good and says nothing of the VM. Under another boot than the admitted one, or
+/// before it has a lease, it would only forget the order, and wait for the next.
 fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
-    let may = entry.acknowledged && entry.may_run();
-    facts.ledger.admission(entry.owner).filter(|_| may)?;
-    let heard = facts.word_of(entry.owner)?;
+    let may = entry.acknowledged && entry.may_run_here() && entry.migration.is_none();
+    let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
+    let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
+    let heard = facts.word_of(entry.owner).filter(ready)?;
     let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
     silent.then_some(heard.from)
 }
@@ -112,7 +115,10 @@ fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
 /// `next` leaves the VM where it is, wanted as it is, and its owner admitted.
 fn keeps(next: &Ledger, vm: &VmId, entry: &VmEntry) -> bool {
     next.admission(entry.owner).is_some()
-        && next.vms.get(vm).is_some_and(|planned| planned.since == entry.since && planned.may_run())
+        && next.vms.get(vm).is_some_and(|planned| {
+            let same = planned.since == entry.since && planned.migration.is_none();
+            same && planned.may_run_here()
+        })
 }
 
 #[cfg(test)]

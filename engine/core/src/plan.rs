@@ -1,12 +1,14 @@
 //! The leader's next ledger: proofs, evictions, admissions, places and requests, derived from facts at every step and committed
 //! together. Nothing is queued that facts can tell again, so a new leader goes on where the old one was.
 
+use crate::brake::Brake;
 use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
@@ -25,29 +27,33 @@ pub(crate) fn apply_proofs(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'
     changed
 }
 
-/// Evicts who is due, and records fence orders before they are given.
+/// Evicts who is due: failed nodes, unless too many fail at once, rebooted ones, and one that is drained to be removed.
 pub(crate) fn apply_evictions(
     next: &mut Ledger,
     stamp: Stamp,
     liveness: &Liveness,
-    fencing: &Fencing,
+    brake: &mut Brake,
     facts: &Facts<'_>,
 ) -> bool {
     if !facts.beating_may_act() {
         return false;
     }
+    let (rebooted, me) = (rebooted(facts), facts.config.me.node);
     let mut due: Vec<(NodeId, EvictionReason)> = liveness.due(facts);
-    let me = facts.config.me.node;
-    due.retain(|(node, _)| *node != me);
-    for node in rebooted(facts) {
-        due.retain(|(known, _)| *known != node);
-        due.push((node, EvictionReason::Rebooted));
-    }
+    due.retain(|(node, _)| *node != me && !rebooted.contains(node));
+    let braked = brake.holds(due.len(), facts);
+    due.retain(|(node, _)| !braked || facts.may_fence(*node));
     let mut changed = false;
     for (node, reason) in due {
-        changed |= evict(next, node, reason, stamp, facts);
+        let span = enforced_span(node, facts).filter(|_| !braked);
+        changed |= evict(next, node, reason, stamp, span, facts);
     }
-    changed | record_fence_orders(next, fencing, facts)
+    let drained = membership::drained(facts).map(|node| (node, EvictionReason::Removed));
+    let others = rebooted.into_iter().map(|node| (node, EvictionReason::Rebooted)).chain(drained);
+    for (node, reason) in others {
+        changed |= evict(next, node, reason, stamp, enforced_span(node, facts), facts);
+    }
+    changed
 }
 
 /// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
@@ -70,6 +76,7 @@ fn evict(
     node: NodeId,
     reason: EvictionReason,
     stamp: Stamp,
+    span: Option<Millis>,
     facts: &Facts<'_>,
 ) -> bool {
     let Some((boot, _)) = next.admission(node) else { return false };
@@ -78,7 +85,7 @@ fn evict(
         boot,
         since: stamp,
         reason,
-        span: enforced_span(node, boot, facts),
+        span,
         fence_orders: u32::from(fence),
         // A node that shows another boot has lost its VMs with the old kernel, and has proved that nobody has started
         // them again: proof 3 holds already.
@@ -90,7 +97,8 @@ fn evict(
 
 /// The longest L + S that its page or beat showed, armed, under its admitted boot. The victim's own numbers count, not the
 /// leader's: their configurations may differ.
-fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis> {
+fn enforced_span(node: NodeId, facts: &Facts<'_>) -> Option<Millis> {
+    let (boot, _) = facts.ledger.admission(node)?;
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
     let arming = facts.ledger.armed_since;
     let by_page = page.filter(|p| p.boot() == boot && p.armed && p.arming >= arming)?.span;
@@ -104,7 +112,11 @@ fn enforced_span(node: NodeId, boot: BootId, facts: &Facts<'_>) -> Option<Millis
     }
 }
 
-fn record_fence_orders(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
+/// Fence orders are in the ledger before they are given.
+pub(crate) fn record_fence_orders(next: &mut Ledger, fencing: &Fencing, facts: &Facts<'_>) -> bool {
+    if !facts.beating_may_act() {
+        return false;
+    }
     let mut changed = false;
     for (node, entry) in &mut next.nodes {
         let Standing::Evicted(eviction) = &mut entry.standing else { continue };
@@ -130,6 +142,7 @@ pub(crate) fn apply_admissions(
     for (node, entry) in &mut next.nodes {
         let may = match &entry.standing {
             Standing::Admitted { .. } => false,
+            _ if entry.leaving => false,
             Standing::New => true,
             Standing::Evicted(eviction) => {
                 (eviction.proof.is_some() || mutant!(AdmittedUnproved))

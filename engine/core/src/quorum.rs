@@ -7,27 +7,29 @@
 //! While a change of the configured nodes is not acknowledged by everybody, whatever is asked here must hold in both sets.
 
 use crate::ids::NodeId;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, NodeEntry};
 use crate::liveness::{Facts, Liveness};
 use crate::time::Millis;
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 impl Ledger {
     /// The configured nodes, and those before a change that is under way.
-    pub(crate) fn sets(&self) -> impl Iterator<Item = Vec<NodeId>> + '_ {
-        let before = self.changing.iter().map(|changing| changing.before.iter().copied().collect());
-        core::iter::once(self.nodes.keys().copied().collect()).chain(before)
+    pub(crate) fn sets(&self) -> impl Iterator<Item = NodeSet<'_>> {
+        let before = self.changing.iter().map(|changing| NodeSet::Before(&changing.before));
+        core::iter::once(NodeSet::Now(&self.nodes)).chain(before)
     }
 
     /// More than half of the nodes pass.
     pub(crate) fn is_majority(&self, passes: impl Fn(NodeId) -> bool) -> bool {
-        self.sets().all(|set| set.iter().filter(|node| passes(**node)).count() > set.len() / 2)
+        self.sets().all(|set| set.count(&passes) > set.len() / 2)
     }
 
     /// At least half of the nodes pass: the others are no majority without one of them.
     pub(crate) fn is_half(&self, passes: impl Fn(NodeId) -> bool) -> bool {
-        let enough = |set: &[NodeId]| set.len().div_ceil(2);
-        self.sets().all(|set| set.iter().filter(|node| passes(**node)).count() >= enough(&set))
+        self.sets().all(|set| set.count(&passes) >= set.len().div_ceil(2))
     }
 
     /// Nodes whose pages count: configured now, or before a change that is under way.
@@ -35,6 +37,40 @@ impl Ledger {
         let before = self.changing.iter().flat_map(|changing| &changing.before);
         let gone = before.filter(|node| !self.nodes.contains_key(node));
         self.nodes.keys().chain(gone).copied()
+    }
+}
+
+/// Configured nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NodeSet<'a> {
+    /// Those that are now.
+    Now(&'a BTreeMap<NodeId, NodeEntry>),
+    /// Those that were before a change that is under way.
+    Before(&'a BTreeSet<NodeId>),
+}
+
+impl NodeSet<'_> {
+    pub fn len(self) -> usize {
+        match self {
+            Self::Now(nodes) => nodes.len(),
+            Self::Before(nodes) => nodes.len(),
+        }
+    }
+
+    /// What `of` says of each.
+    pub fn values(self, of: impl Fn(NodeId) -> u64) -> Vec<u64> {
+        match self {
+            Self::Now(nodes) => nodes.keys().map(|node| of(*node)).collect(),
+            Self::Before(nodes) => nodes.iter().map(|node| of(*node)).collect(),
+        }
+    }
+
+    /// How many of them pass.
+    pub fn count(self, passes: impl Fn(NodeId) -> bool) -> usize {
+        match self {
+            Self::Now(nodes) => nodes.keys().filter(|node| passes(**node)).count(),
+            Self::Before(nodes) => nodes.iter().filter(|node| passes(**node)).count(),
+        }
     }
 }
 
@@ -46,6 +82,11 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub fn testifies(facts: &Facts<'_>, liveness: &Liveness) -> Self {
+        let is_asked =
+            |set: NodeSet<'_>| set.len().is_multiple_of(2) && facts.is_witnessed(set.len());
+        if !facts.ledger.sets().any(is_asked) {
+            return Self::default();
+        }
         let timing = &facts.config.timing;
         let is_gone = |node: &NodeId| {
             facts.is_page_silent_for(*node, timing.lease)
@@ -66,10 +107,10 @@ impl Facts<'_> {
     pub fn may_act(&self, present: impl Fn(NodeId) -> bool) -> bool {
         let leader = self.ledger_leader.is_some_and(&present);
         self.ledger.sets().all(|set| {
-            let here = set.iter().filter(|node| present(**node)).count();
-            let gone = |node: &NodeId| present(*node) || self.witness.is_gone(*node);
+            let here = set.count(&present);
+            let gone = |node| present(node) || self.witness.is_gone(node);
             let half = here * 2 == set.len() && self.has_witness(here * 2);
-            here > set.len() / 2 || half && (leader || set.iter().all(gone))
+            here > set.len() / 2 || half && (leader || set.count(gone) == set.len())
         })
     }
 
@@ -96,9 +137,9 @@ impl Facts<'_> {
 
     /// Enough nodes have working storage for the others to be isolated: a majority, or half with the witness.
     pub fn enough_have_storage(&self) -> bool {
-        let works = |node: &NodeId| self.view.contains(*node) && self.has_storage(*node);
+        let works = |node| self.view.contains(node) && self.has_storage(node);
         self.ledger.sets().all(|set| {
-            let working = set.iter().filter(|node| works(node)).count();
+            let working = set.count(works);
             working > set.len() / 2 || working * 2 == set.len() && self.is_witnessed(set.len())
         })
     }

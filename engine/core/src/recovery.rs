@@ -8,6 +8,8 @@ use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Ledger, Proof, VmEntry};
 use crate::liveness::Facts;
+use crate::maintenance::{is_emptied, set_off};
+use crate::migration::Migrations;
 use crate::outbox::{Note, Outbox};
 use crate::placement::{Admitted, Assignment, admit};
 use crate::time::{Instant, Millis};
@@ -17,7 +19,9 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, Resident, VmFacts};
+use steadfast_sdk::wire::{
+    NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Resident, Score, VmFacts,
+};
 
 /// A VM without a place is asked about again after this, or when the nodes that could take it change.
 const ASK_AGAIN: Millis = Millis(2_000);
@@ -46,6 +50,12 @@ pub(crate) struct Recovery {
     stuck_since: BTreeMap<VmId, Instant>,
 }
 
+/// Why it was given up, if that says something about the VM: nobody had told its owner to.
+pub(crate) fn failed_here<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
+    let told = entry.leave.is_some() || is_emptied(facts.ledger, entry.owner);
+    given_up(entry, facts).filter(|_| !told)
+}
+
 /// Proof 5: the owner's statement that the process is gone and that it gives up this ownership.
 pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a str> {
     // Of a node that is out of the view only old words are known: its next incarnation may know better.
@@ -56,9 +66,13 @@ pub(crate) fn given_up<'a>(entry: &VmEntry, facts: &'a Facts<'_>) -> Option<&'a 
     }
 }
 
-/// The VM is to run and has no place: its owner is evicted and proved (1-4), or has given it up (5).
+/// The VM has no place and needs one: its owner is evicted and proved (1-4), or has given it up (5).
 pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
-    entry.may_run() && is_homeless(ledger, entry, facts)
+    // What is off needs no place, but for a node that leaves the cluster.
+    let leaving = ledger.nodes.get(&entry.owner).is_some_and(|node| node.leaving);
+    let wants = entry.may_run() || leaving;
+    // While a migration stands its own rules hold (`migration.rs`).
+    wants && entry.migration.is_none() && is_homeless(ledger, entry, facts)
 }
 
 /// It is proved to run nowhere, and its owner will not start it.
@@ -70,8 +84,23 @@ fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
             Some(Proof::NoneLeft | Proof::TimeExpired) => entry.acknowledged,
             None => mutant!(RelocatedWithoutProof),
         },
-        None => given_up(entry, facts).is_some(),
+        // Before it is acknowledged nobody knows who else runs it.
+        None => {
+            entry.acknowledged && (given_up(entry, facts).is_some() || has_departed(entry, facts))
+        }
     }
+}
+
+/// Its owner says that it left by a live migration, and will not start it under this ownership any more.
+fn has_departed(entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    let state = facts.state_of(entry.owner, &entry.spec.id);
+    matches!(state, Some(GuestState::Departed { since }) if *since == entry.since)
+}
+
+/// Nodes that say anything of a VM that is not theirs: a copy of it may be there still.
+fn with_copies<'a>(entry: &'a VmEntry, facts: &'a Facts<'_>) -> impl Iterator<Item = NodeId> + 'a {
+    let others = facts.ledger.nodes.keys().filter(|node| **node != entry.owner);
+    others.copied().filter(|node| facts.state_of(*node, &entry.spec.id).is_some())
 }
 
 /// Nodes that may take VMs now: admitted, good, and leased by their own word.
@@ -91,7 +120,8 @@ pub(crate) fn candidates(facts: &Facts<'_>, own: &NodeFacts, own_good: bool) -> 
         let leased = heard.beat.lease_left.is_some_and(|left| left > margin);
         let stored = facts.storage_age(*node).is_some_and(|age| age < facts.config.timing.lease);
         if leased && stored && heard.beat.armed {
-            nodes.push(heard.beat.facts.clone());
+            let flaps = heard.beat.facts.flaps.max(facts.flaps(*node));
+            nodes.push(NodeFacts { flaps, ..heard.beat.facts.clone() });
         }
     }
     nodes
@@ -102,12 +132,30 @@ impl Recovery {
         *self = Self::default();
     }
 
-    /// Asks the policy where orphans go, if that is due.
-    pub fn ask_if_due(&mut self, facts: &Facts<'_>, nodes: Vec<NodeFacts>, out: &mut Outbox) {
+    /// Every VM has a place: nothing is to be asked, and nothing waits.
+    pub fn has_no_orphans(&mut self, facts: &Facts<'_>) -> bool {
+        let mut entries = facts.ledger.vms.values();
+        let none = !entries.any(|entry| is_orphan(facts.ledger, entry, facts));
+        if none {
+            self.waiting.clear();
+            self.stuck_since.clear();
+        }
+        none
+    }
+
+    /// Asks the policy where orphans go, and `movers`, if that is due.
+    pub fn ask_if_due(
+        &mut self,
+        movers: Vec<&VmEntry>,
+        nodes: Vec<NodeFacts>,
+        facts: &Facts<'_>,
+        out: &mut Outbox,
+    ) {
         let ledger = facts.ledger;
         let orphan = |entry: &&VmEntry| is_orphan(ledger, entry, facts);
-        let orphans: Vec<&VmEntry> = ledger.vms.values().filter(orphan).collect();
-        let ids: BTreeSet<VmId> = orphans.iter().map(|entry| entry.spec.id.clone()).collect();
+        let mut homeless: Vec<&VmEntry> = ledger.vms.values().filter(orphan).collect();
+        homeless.extend(movers);
+        let ids: BTreeSet<VmId> = homeless.iter().map(|entry| entry.spec.id.clone()).collect();
         self.waiting.retain(|vm, _| ids.contains(vm));
         self.stuck_since.retain(|vm, _| ids.contains(vm));
         if ids.is_empty() || self.pending.is_some() || !self.decided.is_empty() {
@@ -129,28 +177,18 @@ impl Recovery {
             );
             return;
         }
-        self.ask(&orphans, nodes, facts, out);
+        self.ask(&homeless, nodes, facts, out);
     }
 
     fn ask(
         &mut self,
-        orphans: &[&VmEntry],
+        homeless: &[&VmEntry],
         nodes: Vec<NodeFacts>,
         facts: &Facts<'_>,
         out: &mut Outbox,
     ) {
-        let ledger = facts.ledger;
-        let stays = |entry: &&VmEntry| !is_orphan(ledger, entry, facts);
-        let mut question = PlacementQuestion {
-            now_ms: out.now.0,
-            seed: 0,
-            nodes,
-            vms: orphans.iter().map(|entry| vm_facts(entry)).collect(),
-            residents: ledger.vms.values().filter(stays).map(resident).collect(),
-        };
-        question.seed = seed(&question);
         let id = out.id();
-        let question = Box::new(question);
+        let question = Box::new(question(homeless, nodes, facts));
         out.push(Action::AskPlacement { id, question: question.clone() });
         let deadline = out.now + facts.config.timing.policy_deadline;
         self.pending = Some(Pending { id, question, deadline });
@@ -162,16 +200,17 @@ impl Recovery {
         id: QuestionId,
         verdict: PlacementVerdict,
         decider: Decider,
+        migrations: &Migrations,
         facts: &Facts<'_>,
         out: &mut Outbox,
     ) {
         if let Some(pending) = self.pending.take_if(|pending| pending.id == id) {
-            self.decide(&pending.question, verdict, decider, facts, out);
+            self.decide(&pending.question, verdict, decider, migrations, facts, out);
         }
     }
 
     /// No verdict in time: the built-in decides.
-    pub fn on_time(&mut self, facts: &Facts<'_>, out: &mut Outbox) {
+    pub fn on_time(&mut self, migrations: &Migrations, facts: &Facts<'_>, out: &mut Outbox) {
         let now = out.now;
         let Some(late) = self.pending.take_if(|pending| now >= pending.deadline) else { return };
         let verdict = (facts.config.builtin.placement)(&late.question);
@@ -182,7 +221,7 @@ impl Recovery {
             failures: [alloc::format!("the policy did not answer within {deadline}")].into(),
             ..Decider::default()
         };
-        self.decide(&late.question, verdict, decider, facts, out);
+        self.decide(&late.question, verdict, decider, migrations, facts, out);
     }
 
     pub fn wake_at(&self) -> Option<Instant> {
@@ -194,6 +233,7 @@ impl Recovery {
         question: &PlacementQuestion,
         verdict: PlacementVerdict,
         decider: Decider,
+        migrations: &Migrations,
         facts: &Facts<'_>,
         out: &mut Outbox,
     ) {
@@ -202,7 +242,7 @@ impl Recovery {
             true => PlacementVerdict::default(),
             false => (facts.config.builtin.placement)(question),
         };
-        let excluded = self.excluded(facts, out.now);
+        let excluded = self.excluded(question, migrations, facts, out.now);
         let Admitted { assignments, waiting, corrections } =
             admit(question, &verdict, &fallback, &excluded);
         self.decided = assignments;
@@ -211,19 +251,26 @@ impl Recovery {
         self.record = Some(PlacementRecord { decider, question, verdict, corrections });
     }
 
-    /// Where each VM could not be started, its present owner included if it gave up. Forgiven when nothing else is left.
-    fn excluded(&mut self, facts: &Facts<'_>, now: Instant) -> BTreeMap<VmId, BTreeSet<NodeId>> {
+    /// Where each VM is not to go.
+    fn excluded(
+        &mut self,
+        question: &PlacementQuestion,
+        migrations: &Migrations,
+        facts: &Facts<'_>,
+        now: Instant,
+    ) -> BTreeMap<VmId, BTreeSet<NodeId>> {
         let mut excluded = BTreeMap::new();
         for (vm, entry) in &facts.ledger.vms {
-            let mut nodes = entry.failed_on.clone();
-            if given_up(entry, facts).is_some() {
-                nodes.insert(entry.owner);
+            let mut nodes = unwelcome(entry, question, migrations, facts);
+            if !nodes.is_empty() {
+                let since = *self.stuck_since.entry(vm.clone()).or_insert(now);
+                // Forgiven when nothing else is left.
+                if now.since(since) >= FORGIVE_AFTER {
+                    nodes.clear();
+                }
             }
-            if nodes.is_empty() {
-                continue;
-            }
-            let since = *self.stuck_since.entry(vm.clone()).or_insert(now);
-            if now.since(since) < FORGIVE_AFTER {
+            nodes.extend(with_copies(entry, facts));
+            if !nodes.is_empty() {
                 excluded.insert(vm.clone(), nodes);
             }
         }
@@ -234,8 +281,12 @@ impl Recovery {
         for (vm, why) in &waiting {
             if self.waiting.get(vm) != Some(why) {
                 let name = facts.ledger.vms.get(vm).map_or("?", |entry| entry.spec.name.as_str());
-                let text =
-                    alloc::format!("{name} waits for a place: {why}; tried again on every change");
+                let orphan = |entry: &VmEntry| is_orphan(facts.ledger, entry, facts);
+                let what = match facts.ledger.vms.get(vm).is_some_and(orphan) {
+                    true => "waits for a place",
+                    false => "stays where it is",
+                };
+                let text = alloc::format!("{name} {what}: {why}; tried again on every change");
                 out.record(Note::new(Kind::Waiting, "PROTOCOL 7", text).vm(vm));
             }
         }
@@ -243,21 +294,37 @@ impl Recovery {
     }
 
     /// Puts decided places into the next ledger. Those that are not legal any more are dropped and asked again.
-    pub fn apply(&mut self, next: &mut Ledger, stamp: Stamp, facts: &Facts<'_>) -> bool {
+    pub fn apply(
+        &mut self,
+        next: &mut Ledger,
+        stamp: Stamp,
+        migrations: &Migrations,
+        facts: &Facts<'_>,
+    ) -> bool {
         let mut changed = false;
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
-            let Some(entry) = next.vms.get_mut(&vm) else { continue };
-            let still = is_orphan(facts.ledger, entry, facts);
-            if !still || facts.ledger.admission(node).is_none() || !facts.is_beating(node) {
+            // The same commit may evict it.
+            let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
+            if !stays || !facts.is_beating(node) || is_emptied(next, node) {
                 continue;
             }
-            if facts.ledger.admission(entry.owner).is_some() {
+            let orphan = |entry: &VmEntry| is_orphan(facts.ledger, entry, facts);
+            if !next.vms.get(&vm).is_some_and(orphan) {
+                changed |= set_off(next, &vm, node, stamp, migrations, facts);
+                continue;
+            }
+            let owner = next.vms.get(&vm).map(|entry| entry.owner);
+            let owner = owner.and_then(|owner| next.nodes.get(&owner));
+            let drained = owner.is_some_and(|owner| owner.maintenance.is_some());
+            let Some(entry) = next.vms.get_mut(&vm) else { continue };
+            if drained && given_up(entry, facts).is_some() {
+                entry.home.get_or_insert(entry.owner);
+            }
+            if failed_here(entry, facts).is_some() {
                 entry.failed_on.insert(entry.owner);
                 entry.relocations = entry.relocations.saturating_add(1);
             }
-            entry.owner = node;
-            entry.since = stamp;
-            entry.acknowledged = true;
+            entry.moves_to(node, stamp);
             changed = true;
         }
         changed
@@ -290,6 +357,63 @@ impl Recovery {
         }
         self.record.take_if(|_| told);
         self.asked = None;
+    }
+}
+
+/// Nodes on which the VM failed, that it is to leave, or that it is not to go to if it can help it.
+fn unwelcome(
+    entry: &VmEntry,
+    question: &PlacementQuestion,
+    migrations: &Migrations,
+    facts: &Facts<'_>,
+) -> BTreeSet<NodeId> {
+    let mut nodes = entry.failed_on.clone();
+    nodes.extend(migrations.failed_target(&entry.spec.id));
+    if given_up(entry, facts).is_some() {
+        nodes.insert(entry.owner);
+    }
+    let told = entry.leave.as_ref().and_then(|leave| leave.to);
+    if let Some(to) = told.filter(|to| question.nodes.iter().any(|node| node.id == to.0)) {
+        let others = question.nodes.iter().map(|node| NodeId(node.id));
+        nodes.extend(others.filter(|node| *node != to));
+    }
+    nodes
+}
+
+/// Where may these VMs go?
+fn question(vms: &[&VmEntry], nodes: Vec<NodeFacts>, facts: &Facts<'_>) -> PlacementQuestion {
+    let ledger = facts.ledger;
+    let asked = |entry: &VmEntry| vms.iter().any(|asked| asked.spec.id == entry.spec.id);
+    let stays = |entry: &&VmEntry| !asked(entry) && !is_orphan(ledger, entry, facts);
+    let mut question = PlacementQuestion {
+        now_ms: facts.now.0,
+        seed: 0,
+        nodes,
+        vms: vms.iter().map(|entry| vm_facts(entry)).collect(),
+        residents: ledger.vms.values().filter(stays).map(resident).collect(),
+    };
+    question.seed = seed(&question);
+    question
+}
+
+/// The VM has room there, and its affinity allows it; otherwise why not.
+pub(crate) fn admits(
+    entry: &VmEntry,
+    to: NodeId,
+    good: &[NodeFacts],
+    facts: &Facts<'_>,
+) -> Result<(), String> {
+    let target = good.iter().filter(|facts| facts.id == to.0).cloned().collect();
+    let question = question(&[entry], target, facts);
+    let node = RankedNode { node: to.0, score: Score::default() };
+    let ranked = RankedVm { vm: entry.spec.id.0.clone(), nodes: [node].into() };
+    let verdict = PlacementVerdict { vms: [ranked].into() };
+    let copies = with_copies(entry, facts).collect();
+    let excluded = [(entry.spec.id.clone(), copies)].into();
+    let mut admitted = admit(&question, &verdict, &PlacementVerdict::default(), &excluded);
+    match admitted.waiting.remove(&entry.spec.id) {
+        Some(why) => Err(why),
+        None => Ok(()),
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Outcome {
     None,
     /// Our term stands; the ledger is adopted under our ballot.
     TermStands,
+    /// The ledger that we would adopt does not let this node lead.
+    Barred,
     /// Somebody else promised as much or more: we give up. The change under way, if any, is *unknown*, not failed.
     Beaten { by: Ballot, led: bool },
     /// Our change is committed.
@@ -346,6 +348,10 @@ impl Register {
             return Outcome::TermStands;
         }
         let Some(known) = &self.known else { return Outcome::None };
+        if !known.ledger.may_lead(self.me) {
+            self.role = Role::Follower;
+            return Outcome::Barred;
+        }
         let stamp = Stamp { ballot, version: known.stamp.version };
         let body = self.own_body(stamp, known.ledger.clone());
         self.role = Role::Adopting(ballot, body);

@@ -15,6 +15,10 @@ use crate::start_order::held_by;
 use crate::time::{Instant, Millis};
 use alloc::string::{String, ToString};
 
+/// What a node says of itself that the ledger does not name.
+const NOT_CONFIGURED: &str =
+    "not configured in this cluster; `steadfast node add` on a member adds it";
+
 impl Machine {
     /// The state, for people. `now` is own time.
     #[must_use]
@@ -36,10 +40,16 @@ impl Machine {
             quorate: facts_of!(self, &ledger).view_may_act(),
             lease: self.lease_view(now),
             election: self.election_view(),
-            nodes: ledger.nodes.keys().map(|node| self.node_view(*node, &ledger, now)).collect(),
+            nodes: self.nodes_shown(&ledger).map(|n| self.node_view(n, &ledger, now)).collect(),
             vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
             disarm: ledger.disarm.clone(),
         }
+    }
+
+    /// Every configured node, and this one.
+    fn nodes_shown<'a>(&self, ledger: &'a Ledger) -> impl Iterator<Item = NodeId> + use<'a> {
+        let stranger = Some(self.me()).filter(|me| !ledger.nodes.contains_key(me));
+        ledger.nodes.keys().copied().chain(stranger)
     }
 
     fn lease_view(&self, now: Instant) -> LeaseView {
@@ -59,6 +69,9 @@ impl Machine {
         }
         if let Some((eviction, _)) = self.lease.evicted() {
             return alloc::format!("evicted by {eviction}");
+        }
+        if !self.register.ledger().nodes.contains_key(&self.me()) {
+            return NOT_CONFIGURED.into();
         }
         if self.lease.admission().is_none() {
             let why = self.register.why_unproved().or_else(|| self.heartbeat.trouble.clone());
@@ -105,10 +118,10 @@ impl Machine {
         let writer = heard.map(|heard| heard.from).or(seen.map(|seen| seen.page.writer));
         NodeView {
             id: node,
-            name: ledger.name(node),
+            name: if own { self.config.name.clone() } else { ledger.name(node) },
             status,
             status_text: status.words().into(),
-            reason: known.map_or(String::new(), |known| known.reason.clone()),
+            reason: known.map_or_else(|| self.stranger_text(node), |known| known.reason.clone()),
             boot: writer.map(|writer| writer.boot),
             incarnation: writer.map(|writer| writer.incarnation),
             in_view: self.view.contains(node),
@@ -136,6 +149,11 @@ impl Machine {
             maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
             leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
         }
+    }
+
+    /// A node that the ledger does not name is not assessed.
+    fn stranger_text(&self, node: NodeId) -> String {
+        if node == self.me() { NOT_CONFIGURED.into() } else { String::new() }
     }
 
     fn eviction_text(&self, node: NodeId, eviction: &Eviction, ledger: &Ledger) -> String {

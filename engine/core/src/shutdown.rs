@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::decision::Kind;
 use crate::guest::{Ending, GuestState};
 use crate::ids::VmId;
-use crate::ledger::{Desired, Ledger, OnShutdown};
+use crate::ledger::{Desired, Ledger, OnShutdown, VmEntry};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::outbox::{Note, Outbox};
@@ -104,7 +104,9 @@ impl Machine {
         let ledger = known.ledger.clone();
         let unwanted: Vec<VmId> = ledger
             .owned_by(self.me())
-            .filter(|(vm, entry)| !entry.may_run() && self.guests.is_present(vm))
+            .filter(|(vm, entry)| !entry.may_run_here() && self.is_stoppable(vm, entry))
+            // Its process ended after the last scan: asked again, it would be a later one that listens.
+            .filter(|(vm, _)| self.shutdowns.is_asked(vm) || !self.guests.is_uncertain(vm))
             .map(|(vm, _)| vm.clone())
             .collect();
         for vm in unwanted {
@@ -121,6 +123,13 @@ impl Machine {
                 self.tell_stop(&vm, text);
             }
         }
+    }
+
+    /// A guest that runs here, and neither leaves nor has just arrived.
+    fn is_stoppable(&self, vm: &VmId, entry: &VmEntry) -> bool {
+        self.guests.is_present(vm)
+            && !self.departures.is_leaving(vm)
+            && self.arrival_state(vm, Some(entry)).is_none()
     }
 
     fn tell_stop(&mut self, vm: &VmId, text: alloc::string::String) {
@@ -162,7 +171,7 @@ pub(crate) fn note_shutdowns(next: &mut Ledger, facts: &Facts<'_>, notes: &mut V
         if !matches!(state, Some(GuestState::ShutDown { since }) if *since == entry.since) {
             continue;
         }
-        entry.desired = Desired::Stopped;
+        (entry.desired, entry.leave) = (Desired::Stopped, None);
         let name = &entry.spec.name;
         let text = alloc::format!("{name} is off: its guest shut itself down");
         notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm).node(entry.owner));

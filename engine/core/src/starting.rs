@@ -5,14 +5,15 @@ use crate::action::Action;
 use crate::decision::Kind;
 use crate::guest::Ending;
 use crate::ids::{Stamp, VmId};
-use crate::ledger::{Ledger, OnShutdown};
+use crate::ledger::{Ledger, OnShutdown, VmEntry};
 use crate::machine::Machine;
+use crate::maintenance::reason_to_give_up;
 use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::shutdown::Exit;
 use crate::start_order::by_priority;
 use crate::time::Millis;
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
 /// An order not carried out within this is forgotten; the leader repeats what it still wants.
 const ORDER_LIMIT: Millis = Millis(10_000);
@@ -42,23 +43,29 @@ impl Machine {
         let Some(known) = known.filter(|known| !known.ledger.is_off()) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
-        let wanted = ledger.owned_by(me).filter(|(_, entry)| entry.may_run());
-        let wanted = by_priority(wanted).into_iter();
-        let mine: Vec<(VmId, Stamp)> = wanted.map(|(vm, e)| (vm.clone(), e.since)).collect();
-        for (vm, since) in mine {
-            if self.guests.is_present(&vm) || self.guests.is_starting(&vm) {
-                self.ordered.remove(&vm);
-                self.refused.remove(&vm);
+        for (vm, entry) in by_priority(ledger.owned_by(me)) {
+            let since = entry.since;
+            let here = self.guests.is_present(vm) || self.guests.is_starting(vm);
+            if here || self.departures.is_leaving(vm) {
+                self.ordered.remove(vm);
+                self.refused.remove(vm);
                 continue;
             }
-            let order = self.ordered.get(&vm).map(|(order, _)| order);
+            if let Some(why) = reason_to_give_up(&ledger, entry) {
+                self.release(vm, entry, why);
+                continue;
+            }
+            if !entry.may_run_here() {
+                continue;
+            }
+            let order = self.ordered.get(vm).map(|(order, _)| order);
             let ordered = order.is_some_and(|o| {
                 let stale = o.term < self.election.highest_term && !mutant!(StaleTermObeyed);
                 o.since == since && o.stamp <= stamp && !stale
             });
-            let restart = self.guests.restarts.has_run(&vm, since) || mutant!(StartWithoutOrder);
-            if (ordered || restart) && !self.guests.has_ended(&vm, since) {
-                self.start(&vm, since, &ledger);
+            let restart = self.guests.restarts.has_run(vm, since) || mutant!(StartWithoutOrder);
+            if (ordered || restart) && !self.guests.has_ended(vm, since) {
+                self.start(vm, since, &ledger);
             }
         }
     }
@@ -89,6 +96,7 @@ impl Machine {
             Ok(not_after) => {
                 self.guests.permit(vm, since, not_after, now);
                 self.shutdowns.on_started(vm);
+                self.start_instead_of_arrival(vm, since);
                 self.ordered.remove(vm);
                 let (vm, xml) = (vm.clone(), entry.spec.xml);
                 self.out.push(Action::StartVm { vm, xml, not_after });
@@ -97,7 +105,7 @@ impl Machine {
         }
     }
 
-    fn refuse(&mut self, vm: &VmId, why: String) {
+    pub(crate) fn refuse(&mut self, vm: &VmId, why: String) {
         let kind_of = |text: &str| text.split(" is good for ").next().map(String::from);
         let told = self.refused.get(vm).map(|told| kind_of(told));
         if told != Some(kind_of(&why)) {
@@ -125,11 +133,15 @@ impl Machine {
     }
 
     pub(crate) fn on_guest_exited(&mut self, vm: &VmId) {
-        let exit = self.shutdowns.on_exited(vm, self.out.now);
+        let exit = match self.departures.is_leaving(vm) {
+            // Accounted for when libvirt has said how its migration ended.
+            true => Exit::Asked,
+            false => self.shutdowns.on_exited(vm, self.out.now),
+        };
         let window = self.config.limits.budget_window;
         self.guests.on_exited(vm, exit == Exit::Died, window, self.out.now);
         self.guests.scan_if(true, &mut self.out);
-        if !self.guests.is_ha(vm) {
+        if !self.guests.is_ha(vm) || self.departures.is_leaving(vm) {
             return;
         }
         if exit == Exit::ShutDown {
@@ -150,7 +162,9 @@ impl Machine {
     fn give_up(&mut self, vm: &VmId, reason: String) {
         let ledger = self.register.ledger();
         let me = self.me();
-        if let Some(entry) = ledger.vms.get(vm).filter(|entry| entry.owner == me) {
+        // What was said of this ownership stands.
+        let open = |e: &&VmEntry| e.owner == me && !self.guests.has_ended(vm, e.since);
+        if let Some(entry) = ledger.vms.get(vm).filter(open) {
             self.guests.end(vm, entry.since, Ending::GivenUp(reason));
             self.beats.next = self.out.now;
         }

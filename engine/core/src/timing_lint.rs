@@ -266,6 +266,14 @@ pub fn lint(timing: &Timing) -> Vec<Refusal> {
     found
 }
 
+/// Names of all inequalities, that of the device's W included.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    INEQUALITIES.iter().map(|entry| entry.name).chain([LONGER_DEVICE])
+}
+
+/// What [`check_read_back`] refuses.
+const LONGER_DEVICE: &str = "W as the device says it <= W";
+
 impl Inequality {
     fn holds(&self, timing: &Timing) -> bool {
         let (left, right) = (self.sides)(timing);
@@ -343,7 +351,7 @@ pub fn check_read_back(timing: &Timing, read_back: Millis) -> Result<(), Refusal
     if read_back > timing.watchdog {
         let safe = nearest_safe_for_device(&real);
         let longer = Inequality {
-            name: "W as the device says it <= W",
+            name: LONGER_DEVICE,
             sides: |t| (t.watchdog, t.watchdog),
             keys: &[Key::Watchdog, Key::Stop, Key::Lease, Key::StartMargin],
         };

@@ -1,5 +1,6 @@
 //! The CPG view: who is in our group, as corosync says. Authority to act, never proof that somebody is dead.
 
+use crate::flaps::Flaps;
 use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::time::Instant;
@@ -12,6 +13,8 @@ pub(crate) struct View {
     pub members: BTreeSet<NodeId>,
     /// When the view last changed.
     pub since: Instant,
+    /// Who left it and came back.
+    pub flaps: Flaps,
 }
 
 impl View {

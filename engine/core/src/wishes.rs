@@ -4,9 +4,14 @@
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Desired, Ledger, VmEntry, VmSpec};
+use crate::ledger::{Desired, Leave, Ledger, VmEntry, VmSpec};
+use crate::liveness::Facts;
+use crate::maintenance;
+use crate::membership;
 use crate::message::Change;
+use crate::migration;
 use crate::outbox::Note;
+use crate::recovery;
 use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
@@ -20,6 +25,8 @@ pub(crate) struct Desk<'a> {
     pub good: &'a [NodeFacts],
     /// For switching HA off and on.
     pub outlook: &'a Outlook,
+    /// What is said of VMs and nodes now.
+    pub facts: &'a Facts<'a>,
 }
 
 impl Desk<'_> {
@@ -36,6 +43,17 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::RelocateVm { vm, to } => self.relocate(next, vm, *to, notes),
+            Change::BeginMaintenance { node, restart, reason } => {
+                let how = (*restart, reason.as_str());
+                maintenance::begin_maintenance(next, *node, how, self.stamp, notes)
+            }
+            Change::EndMaintenance(node) => maintenance::end_maintenance(next, *node, notes),
+            Change::MigrateVm { vm, to } => self.migrate(next, vm, *to, notes),
+            Change::AddNode { node, name } => {
+                membership::add(next, *node, name, self.stamp, self.facts)
+            }
+            Change::RemoveNode(node) => membership::remove(next, *node),
             Change::Disarm { limit, reason } => {
                 Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
             }
@@ -43,7 +61,6 @@ impl Desk<'_> {
                 let why = "an operator said so";
                 Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
             }
-            _ => Err("not known to this version".into()),
         }
     }
 
@@ -60,6 +77,10 @@ impl Desk<'_> {
                 entry.spec.name,
                 next.name(entry.owner)
             ));
+        }
+        if entry.migration.is_some() || entry.resumes {
+            let name = &entry.spec.name;
+            return Err(alloc::format!("{name} is being moved; try again when it has arrived"));
         }
         Ok(next.vms.remove(vm).is_some())
     }
@@ -95,6 +116,9 @@ impl Desk<'_> {
                 ))
             };
         }
+        if maintenance::is_emptied(next, from) {
+            return Err(alloc::format!("{name} is to be emptied; end its maintenance first"));
+        }
         if !self.is_good(from) {
             return Err(alloc::format!(
                 "{name} is not a good node now (see `steadfast status`); try again when it is a Member"
@@ -110,6 +134,9 @@ impl Desk<'_> {
         if entry.may_run() && entry.failed_on.is_empty() && entry.relocations == 0 {
             return Ok(false);
         }
+        if entry.migration.is_some() {
+            return Err(alloc::format!("{} is being moved; try again later", entry.spec.name));
+        }
         entry.failed_on.clear();
         entry.relocations = 0;
         if !entry.may_run() {
@@ -120,6 +147,93 @@ impl Desk<'_> {
         notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
         Ok(true)
     }
+
+    /// Moves a running VM live, if it may stand there.
+    fn migrate(
+        &self,
+        next: &mut Ledger,
+        vm: &VmId,
+        to: NodeId,
+        notes: &mut Vec<Note>,
+    ) -> Result<bool, String> {
+        let target = next.name(to);
+        let limit = self.facts.config.limits.parallel_migrations.max(1);
+        let under_way = migration::under_way(next);
+        let emptied = maintenance::is_emptied(next, to);
+        let entry = under_ha(next, vm)?;
+        if entry.migration.as_ref().is_some_and(|migration| migration.to == to) {
+            return Ok(false);
+        }
+        if let Some(why) = migration::refusal(entry, to, self.facts) {
+            return Err(why);
+        }
+        if under_way >= limit {
+            return Err(alloc::format!(
+                "{under_way} migrations are under way, the limit is {limit}; try again later"
+            ));
+        }
+        self.admits(entry, to, emptied, &target)?;
+        let text = alloc::format!("{} is to move to {target}", entry.spec.name);
+        notes.push(Note::new(Kind::Migration, "PROTOCOL 7", text).vm(vm).node(to));
+        migration::begin(entry, to, self.stamp, "an operator said so");
+        entry.home = None;
+        Ok(true)
+    }
+
+    /// Has a VM shut down and started on another node.
+    fn relocate(
+        &self,
+        next: &mut Ledger,
+        vm: &VmId,
+        to: NodeId,
+        notes: &mut Vec<Note>,
+    ) -> Result<bool, String> {
+        let target = next.name(to);
+        let emptied = maintenance::is_emptied(next, to);
+        let entry = under_ha(next, vm)?;
+        if entry.leave.as_ref().is_some_and(|leave| leave.to == Some(to)) {
+            return Ok(false);
+        }
+        let name = entry.spec.name.clone();
+        if entry.owner == to {
+            return Err(alloc::format!("{name} is on {target} already"));
+        }
+        if !entry.may_run() || !entry.acknowledged || !self.is_good(entry.owner) {
+            return Err(alloc::format!(
+                "{name} is not in good order where it is now; see `steadfast vm list`"
+            ));
+        }
+        if entry.migration.is_some() {
+            return Err(alloc::format!("{name} is being migrated; try again later"));
+        }
+        self.admits(entry, to, emptied, &target)?;
+        let reason = String::from("an operator said so");
+        entry.leave = Some(Leave { to: Some(to), since: self.stamp, reason });
+        entry.home = None;
+        let text = alloc::format!("{name} is to be shut down and started on {target}");
+        notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm).node(to));
+        Ok(true)
+    }
+
+    /// The node is good and not to be emptied, and the VM may stand there.
+    fn admits(
+        &self,
+        entry: &VmEntry,
+        to: NodeId,
+        emptied: bool,
+        target: &str,
+    ) -> Result<(), String> {
+        if emptied {
+            return Err(alloc::format!("{target} is to be emptied; end its maintenance first"));
+        }
+        if !self.is_good(to) {
+            return Err(alloc::format!(
+                "{target} is not a good node now (see `steadfast status`); try again when it is a Member"
+            ));
+        }
+        recovery::admits(entry, to, self.good, self.facts)
+            .map_err(|why| alloc::format!("{} cannot stand there: {why}", entry.spec.name))
+    }
 }
 
 fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, String> {
@@ -127,7 +241,7 @@ fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, Str
     if entry.desired == Desired::Stopped {
         return Ok(false);
     }
-    entry.desired = Desired::Stopped;
+    (entry.desired, entry.leave) = (Desired::Stopped, None);
     let text = alloc::format!("{} is to be off: an operator said so", entry.spec.name);
     notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
     Ok(true)

@@ -10,9 +10,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use steadfast_core::ids::NodeId;
 use steadfast_core::message::Change;
 use steadfast_core::snapshot::Snapshot;
+
+/// A newcomer whose agent runs has read the ledger within this time.
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(8);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 type Shared = State<Arc<Agent>>;
 type Answer = Result<Json<Done>, Refusal>;
@@ -41,7 +46,8 @@ async fn alter(agent: &Agent, name: &str, wanted: impl FnOnce(NodeId) -> Change)
     Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() }))
 }
 
-/// The slot first, the ledger after: whoever reads that the node is configured reads its page from then on.
+/// The slot first: with it the newcomer's agent, which waits for it, reads the ledger and says so. Only then is it
+/// configured, because whoever reads that reads its page from then on.
 pub(super) async fn add(State(agent): Shared, body: Bytes) -> Answer {
     let AddNode { id, name } = parse(&body)?;
     let (live, snapshot) = (agent.live()?, agent.snapshot().await?);
@@ -56,8 +62,15 @@ pub(super) async fn add(State(agent): Shared, body: Bytes) -> Answer {
         })
     })
     .await?;
-    let stamp = change(&live, Change::AddNode { node: NodeId(id), name }).await?;
-    Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() }))
+    let end = Instant::now() + NEWCOMER_PATIENCE;
+    loop {
+        let wanted = Change::AddNode { node: NodeId(id), name: name.clone() };
+        match change(&live, wanted).await {
+            Ok(stamp) => return Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() })),
+            Err(refusal) if Instant::now() >= end => return Err(refusal),
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
 }
 
 /// Asking twice for the same node does no harm.

@@ -163,7 +163,7 @@ pub(super) enum NodeCommand {
     /// Empty a node, and use it again.
     #[command(subcommand)]
     Maintenance(Maintenance),
-    /// Take another node into the cluster; corosync must have it in its node list already.
+    /// Take another node into the cluster. First let corosync on all nodes know it, and start its agent.
     Add {
         /// Its corosync node id and name.
         #[arg(value_name = "ID=NAME", value_parser = storage::node)]

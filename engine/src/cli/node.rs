@@ -20,11 +20,7 @@ pub(super) async fn run(client: &Client, command: &NodeCommand, json: bool) -> R
         NodeCommand::Add { node: (id, name) } => {
             let body = AddNode { id: *id, name: name.clone() };
             let done = client.post("/v1/nodes", &body).await?;
-            cluster::tell(
-                &done,
-                &format!("{name} belongs to the cluster now; start its agent"),
-                json,
-            )
+            cluster::tell(&done, &format!("{name} belongs to the cluster now"), json)
         }
         NodeCommand::Remove { node } => {
             let done = client.delete(&format!("/v1/nodes/{}", encoded(node))).await?;

@@ -42,7 +42,9 @@ fn head(snapshot: &Snapshot) -> String {
         snapshot.cluster, snapshot.node.name
     );
     if let Some(disarm) = &snapshot.disarm {
-        text.push_str(&format!("HIGH AVAILABILITY IS OFF{}: {}\n", until(disarm), disarm.reason));
+        let state = if disarm.pending { "WILL BE" } else { "IS" };
+        let until = until(disarm);
+        text.push_str(&format!("HIGH AVAILABILITY {state} OFF{until}: {}\n", disarm.reason));
     }
     if snapshot.lease.text != "good" {
         text.push_str(&format!("lease of this node: {}\n", snapshot.lease.text));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use steadfast_core::bounds::Assumed;
 use steadfast_core::config::Timing;
+use steadfast_core::ledger::Disarm;
 use steadfast_core::snapshot::{NodeView, Snapshot};
 use steadfast_core::time::Millis;
 
@@ -25,7 +26,7 @@ pub struct Facts {
 
 pub(super) fn checks(config: &Config, snapshot: &Snapshot, facts: &Facts) -> Vec<Check> {
     let mut all = vec![
-        Check::green("agent", format!("runs on {}", snapshot.node.name)),
+        agent(snapshot),
         timing(&facts.timing),
         corosync(snapshot, &facts.timing),
         leader(snapshot),
@@ -37,6 +38,22 @@ pub(super) fn checks(config: &Config, snapshot: &Snapshot, facts: &Facts) -> Vec
     ];
     all.extend(fence_agents(config, snapshot));
     all
+}
+
+/// HA is switched off, and that is not put off.
+fn off(snapshot: &Snapshot) -> Option<&Disarm> {
+    snapshot.disarm.as_ref().filter(|disarm| !disarm.pending)
+}
+
+fn agent(snapshot: &Snapshot) -> Check {
+    let node = &snapshot.node.name;
+    match off(snapshot) {
+        None => Check::green("agent", format!("runs on {node}")),
+        Some(disarm) => {
+            let text = format!("runs on {node}; HA is switched off: {}", disarm.reason);
+            Check::yellow("agent", text, "steadfast arm, when that is over")
+        }
+    }
 }
 
 fn timing(timing: &Timing) -> Check {
@@ -85,6 +102,9 @@ fn lease(snapshot: &Snapshot) -> Check {
     let lease = &snapshot.lease;
     match lease.left {
         Some(left) => Check::green("lease", format!("good for {left}")),
+        None if off(snapshot).is_some() => {
+            Check::yellow("lease", "none is needed while HA is switched off", "")
+        }
         None => {
             let remedy = "until it is good no HA VM is started here; see `steadfast status`";
             Check::red("lease", format!("none: {}", lease.text), remedy)
@@ -128,6 +148,10 @@ fn watchdog(config: &Config, snapshot: &Snapshot, facts: &Facts) -> Check {
     };
     let device = device.display();
     let configured = facts.timing.watchdog;
+    if !snapshot.lease.armed && off(snapshot).is_some() {
+        let text = format!("{device} is closed while HA is switched off");
+        return Check::yellow("watchdog", text, "");
+    }
     if !snapshot.lease.armed {
         let text = format!("{device} is not armed: {}", snapshot.lease.text);
         return Check::red("watchdog", text, "see the agent's log; only one process may hold it");

@@ -3,7 +3,7 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use steadfast_core::config::{Builtin, Config as MachineConfig, Limits};
 use steadfast_core::ids::{BootId, Identity, Incarnation, NodeId};
-use steadfast_core::ledger::Ledger;
+use steadfast_core::ledger::{Disarm, Ledger};
 use steadfast_core::machine::Machine;
 use steadfast_core::snapshot::NodeName;
 use steadfast_core::time::Instant;
@@ -129,4 +129,16 @@ fn nodes_without_a_fence_agent_are_named_and_an_agent_that_is_not_installed_is_r
     let found = checks(&config, &snapshot(), &facts());
     let red = found.iter().filter(|check| check.level == Level::Red).count();
     assert_eq!(red, 3, "{found:?}");
+}
+
+#[test]
+fn while_ha_is_switched_off_nothing_that_follows_from_it_is_red() {
+    let off = |snapshot: &mut Snapshot, _: &mut Facts| {
+        let (since, reason) = (steadfast_core::ids::Stamp::default(), "new switches".into());
+        snapshot.disarm = Some(Disarm { since, limit: None, reason, pending: false });
+        (snapshot.lease.left, snapshot.lease.armed) = (None, false);
+    };
+    for name in ["agent", "lease", "watchdog"] {
+        assert_eq!(after(name, off).level, Level::Yellow, "{name}");
+    }
 }

@@ -261,7 +261,8 @@ fn assemble(
     let (machine, first) = Machine::new(machine_config(config, parts, me, name, now), now);
     let wake_at = first.wake_at.0;
     let inbox = Arc::clone(inbox);
-    let driver = Driver { machine, hands, inbox, journal, requests, decisions: taken, wake_at };
+    let (decisions, releasing) = (taken, false.into());
+    let driver = Driver { machine, hands, inbox, journal, requests, decisions, wake_at, releasing };
     Ok((driver, first, now))
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use steadfast_core::ids::VmId;
 use steadfast_core::snapshot::Snapshot;
-use steadfast_core::time::{Instant, Millis};
+use steadfast_core::time::Millis;
 
 /// [`PATIENCE`] in own time.
 const STALE: Millis = Millis(2_000);
@@ -120,12 +120,17 @@ impl Gate {
         if now.since(question.asked) >= STALE {
             return Err("asked too long ago".into());
         }
-        if self.is_test(vm) {
-            return Err("this is steadfast's own test of its hook; all is well".into());
-        }
         let live = self.agent.live();
         if question.operation == Operation::Release {
             return live.map(|live| live.hypervisor.released(vm)).or(Ok(()));
+        }
+        if self.is_test(vm) {
+            return Err("this is steadfast's own test of its hook; all is well".into());
+        }
+        // First, and without asking anybody else: a start of ours must not wait.
+        let permission = live.as_ref().ok().and_then(|live| live.hypervisor.permission(vm));
+        if matches!(permission, Some(Permission::Start(not_after)) if now <= not_after) {
+            return Ok(());
         }
         let snapshot = live.as_ref().ok().and_then(|live| self.look(live));
         let known = self.list.known();
@@ -133,11 +138,12 @@ impl Gate {
         let live = live.map_err(|_| {
             format!("{name} is under high availability, and steadfastd is not ready: see `steadfast status`")
         })?;
-        let permission = live.hypervisor.permission(vm);
-        in_time(permission, &live, snapshot.as_ref(), now)
-            .map_err(|why| why.unwrap_or_else(|| foreign(name, vm, snapshot.as_ref())))?;
+        let Some(permission) = permission else {
+            return Err(foreign(name, vm, snapshot.as_ref()));
+        };
+        still_leased(&live, snapshot.as_ref())?;
         match (permission, question.operation) {
-            (Some(Permission::Arrival), Operation::Prepare) => {
+            (Permission::Arrival, Operation::Prepare) => {
                 live.hypervisor.pass_arrival(vm).map_err(|error| format!("{name}: {error:#}"))
             }
             _ => Ok(()),
@@ -165,25 +171,15 @@ impl Gate {
     }
 }
 
-/// The rule of a start, asked once more: libvirt may have taken its time. `Err(None)`: there is no permission.
-fn in_time(
-    permission: Option<Permission>,
-    live: &Live,
-    snapshot: Option<&Snapshot>,
-    now: Instant,
-) -> Result<(), Option<String>> {
+/// The rule of a start, asked once more: libvirt may have taken its time.
+fn still_leased(live: &Live, snapshot: Option<&Snapshot>) -> Result<(), String> {
     let margin = live.timing.start_margin;
     let left = snapshot.and_then(|snapshot| snapshot.lease.left);
-    let good = left.is_some_and(|left| left >= margin);
-    match permission {
-        None => Err(None),
-        Some(Permission::Start(not_after)) if now <= not_after => Ok(()),
-        Some(_) if good => Ok(()),
-        Some(_) => {
-            let left = left.map_or_else(|| "no lease".into(), |left| format!("a lease of {left}"));
-            Err(Some(format!("too late: this node has {left}, a start needs {margin}")))
-        }
+    if left.is_some_and(|left| left >= margin) {
+        return Ok(());
     }
+    let left = left.map_or_else(|| "no lease".into(), |left| format!("a lease of {left}"));
+    Err(format!("too late: this node has {left}, a start needs {margin}"))
 }
 
 fn foreign(name: &str, vm: &VmId, snapshot: Option<&Snapshot>) -> String {
@@ -202,5 +198,66 @@ fn foreign(name: &str, vm: &VmId, snapshot: Option<&Snapshot>) -> String {
             "{name} is under high availability: only steadfastd starts it; \
              see `steadfast explain {name}`, or try: steadfast vm start {name}"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ask::ask;
+    use super::*;
+    use crate::config::Config;
+
+    const WEB: &str = "4f8b0c1e-0000-4000-8000-00000000000a";
+
+    fn gate(name: &str) -> (Arc<Gate>, Places) {
+        let folder =
+            std::env::temp_dir().join(format!("steadfast-gate-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let place = |name: &str| folder.join(name).display().to_string();
+        let text = format!(
+            "[cluster]\nname = \"c\"\n[storage]\ndirectory = \"/shared\"\n[run]\ndirectory = {:?}\n\
+             state_directory = {:?}\n",
+            place("run"),
+            place("state")
+        );
+        let config = Config::parse(&text).expect("good");
+        let places = Places::of(&config);
+        fs::create_dir_all(folder.join("state")).expect("folder");
+        fs::write(&places.list, format!("armed\n{WEB} web\n")).expect("list");
+        (open(&Agent::new(config)).expect("open"), places)
+    }
+
+    fn prepare(places: &Places, uuid: &str) -> Answer {
+        let xml = format!("<domain><uuid>{uuid}</uuid></domain>");
+        ask(places, Operation::Prepare, "web", &xml)
+    }
+
+    #[test]
+    fn an_agent_that_is_not_ready_refuses_ha_vms_and_nobody_elses() {
+        let (_gate, places) = gate("waiting");
+        let refusal = prepare(&places, WEB).expect_err("refused");
+        assert!(refusal.contains("not ready"), "{refusal}");
+        assert_eq!(prepare(&places, "4f8b0c1e-0000-4000-8000-00000000000b"), Ok(()));
+    }
+
+    #[test]
+    fn the_hooks_own_test_is_heard_and_refused() {
+        let (gate, places) = gate("test");
+        let uuid = "4f8b0c1e-0000-4000-8000-00000000000c";
+        gate.begin_test(VmId(uuid.into()));
+        assert!(!gate.end_test(), "nobody asked");
+        gate.begin_test(VmId(uuid.into()));
+        assert!(prepare(&places, uuid).is_err());
+        assert!(gate.end_test());
+    }
+
+    #[test]
+    fn what_was_asked_too_long_ago_is_refused() {
+        let (gate, _places) = gate("late");
+        let vm = VmId("4f8b0c1e-0000-4000-8000-00000000000d".into());
+        let question = |asked| Question { operation: Operation::Prepare, vm: vm.clone(), asked };
+        let now = Clock.now();
+        assert_eq!(gate.judge(&question(now)), Ok(()));
+        assert!(gate.judge(&question(now - STALE)).is_err());
     }
 }

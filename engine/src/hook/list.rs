@@ -32,7 +32,8 @@ impl HaVms {
     fn with(&self, snapshot: &Snapshot) -> Self {
         let named = snapshot.vms.iter().map(|vm| (vm.id.clone(), vm.name.clone()));
         if snapshot.ledger.proved {
-            return Self { disarmed: snapshot.disarm.is_some(), vms: named.collect() };
+            let disarmed = snapshot.disarm.as_ref().is_some_and(|disarm| !disarm.pending);
+            return Self { disarmed, vms: named.collect() };
         }
         let mut next = self.clone();
         next.vms.extend(named);

@@ -2,7 +2,6 @@
 
 use super::{Arguments, targets};
 use crate::mutants::targets::Target;
-use crate::sim::plan::{Class, Wish};
 use crate::sim::report::{catch_panics, run};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -51,11 +50,6 @@ fn chosen(arguments: &Arguments) -> Result<Vec<(Mutant, &'static Target)>, Strin
     Mutant::ALL.iter().filter(wanted).map(with_target).collect()
 }
 
-fn wish(target: &Target) -> Wish {
-    let (class, focus) = (Some(Class::Swarm), Some(target.focus));
-    Wish { class, focus, nodes: target.nodes, ..Wish::default() }
-}
-
 /// The lowest seed that catches it: the same on every machine.
 fn hunt(mutant: Mutant, target: &Target, seeds: u64) -> Option<Catch> {
     let (next, best) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
@@ -67,7 +61,7 @@ fn hunt(mutant: Mutant, target: &Target, seeds: u64) -> Option<Catch> {
             if seed > seeds || seed > best.load(Ordering::Relaxed) {
                 return;
             }
-            if let Some(violation) = run(seed, wish(target), false, false).violation {
+            if let Some(violation) = run(seed, target.focus.wish(), false, false).violation {
                 best.fetch_min(seed, Ordering::Relaxed);
                 if let Ok(mut caught) = caught.lock() {
                     caught.insert(seed, violation.rule);
@@ -79,7 +73,7 @@ fn hunt(mutant: Mutant, target: &Target, seeds: u64) -> Option<Catch> {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     plant(None);
     let (seed, rule) = caught.into_inner().ok()?.pop_first()?;
-    let clean_without = run(seed, wish(target), false, false).violation.is_none();
+    let clean_without = run(seed, target.focus.wish(), false, false).violation.is_none();
     Some(Catch { seed, rule, clean_without })
 }
 
@@ -104,7 +98,7 @@ fn row(mutant: Mutant, found: Option<&Catch>, seeds: u64, seconds: f64) -> Strin
 /// The story of one seed with the bug.
 fn tell(seed: u64, mutant: Mutant, target: &Target) -> ExitCode {
     plant(Some(mutant));
-    let outcome = run(seed, wish(target), true, false);
+    let outcome = run(seed, target.focus.wish(), true, false);
     plant(None);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     match outcome.violation {

@@ -114,9 +114,8 @@ impl Outcome {
             | ["service", id, "state", "changed", "from", _, "=>", state, rest @ ..] => {
                 self.changes(id, state, rest);
             }
-            ["disarm:", "freezing" | "suspending", .., "service", id] => {
-                self.service(id).state = State::Frozen;
-            }
+            // Nothing is logged of them when HA is on again: they are as they were.
+            ["disarm:", "suspending", ..] => {}
             ["disarm:", "freezing", "service", id, ..] => self.service(id).state = State::Frozen,
             _ => {}
         }
@@ -157,8 +156,14 @@ impl Outcome {
     }
 
     fn world_says(&mut self, text: &[&str]) {
-        if let ["server", node, "stopped", "by", "poweroff", "(watchdog)"] = text {
-            self.fenced.insert(unquote(node));
+        match text {
+            ["server", node, "stopped", "by", "poweroff", "(watchdog)"] => {
+                self.fenced.insert(unquote(node));
+            }
+            ["execute", "service", id, "manual-migrate", node] => {
+                self.service(id).node = unquote(node);
+            }
+            _ => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `power n2 off`, `power n2 on` | the plug is pulled, or the node is switched on |
 //! | `network n2 down`, `up` | its control network; `all` is a switch without power |
+//! | `link n1->n3 down`, `up` | n3 does not hear n1 |
 //! | `split n1 \| n2 n3` | sides that do not hear each other (undone by `network all up`) |
 //! | `messages on the way reach n2 n3` | when the network breaks next, these get what the other side had sent |
 //! | `lag n2 1s`, `lag n2 0s` | messages take so long to reach it |
@@ -11,18 +12,22 @@
 //! | `messages of n2 vanish`, `arrive` | corosync accepts and loses what it sends |
 //! | `verification n2 fails`, `works` | its verification IPs |
 //! | `storage n2 hangs`, `fails`, `works` | its storage |
+//! | `storage n2 slow 400ms`, `writes late 3s`, `reads stale` | each stage of its reads and writes, or of its writes, takes up to so long; a cache serves old pages |
+//! | `libvirtd n2 restarts` | it is back after 3 s, or after the `for` |
 //! | `pause n2 12s`, `pause agent n2 12s`, `suspend n2 1min` | the node, its agent, or the whole hardware stands still |
 //! | `agent n2 crashes`, `crashes as a ghost`, `crashes after 3 actions` | systemd starts it after 2 s, or after the `for` |
 //! | `watchdog n2 fails`, `works` | somebody else has opened it |
-//! | `guest web dies` | its process |
+//! | `guest web dies`, `shuts down`, `ignores ACPI`, `listens` | its process; what it does when asked to shut down |
+//! | `guest web is moved by hand to n2` | somebody moves its process, behind our back |
 //! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
-//! | `operator enables web on n2`, `operator disables web on n2` | asked on that node |
+//! | `operator stops web` and the like | see `wish.rs` |
 //! | `heal` | every fault is over, every node is on |
 //!
 //! What can be undone can be `for` a time: `network n2 down for 20s`.
 
+use super::wish::Wish;
 use super::words::{Names, length};
 use crate::sim::clock::{SECOND, Time};
 use crate::sim::script::{FenceWill, StartWill};
@@ -34,6 +39,8 @@ pub enum Deed {
     Power(u64, bool),
     /// Their control network works, or not.
     Network(u64, bool),
+    /// The second hears the first, or not.
+    Link(usize, usize, bool),
     /// Sides that do not hear each other.
     Split(Vec<u64>),
     /// Who gets what is on its way when the network breaks.
@@ -54,16 +61,24 @@ pub enum Deed {
     Agent(usize, Time, Death),
     /// Their watchdogs can be opened and fed, or not.
     Watchdog(u64, bool),
+    /// Their libvirtd is away for so long.
+    Libvirt(u64, Time),
     /// A guest's process dies.
     GuestDies(usize),
+    /// A guest shuts itself down.
+    GuestShutsDown(usize),
+    /// Somebody moves a guest's process to a node, behind our back.
+    ByHand(usize, usize),
+    /// A guest shuts down when asked to, or not.
+    Listens(usize, bool),
     /// How starts behave; `None`: like any.
     Starts(Option<usize>, Option<usize>, Option<StartWill>),
     /// Destroyed processes hang on these nodes, or not.
     StopsHang(u64, bool),
     /// How fence agents of these nodes behave; `None`: like any.
     FenceAgents(u64, Option<FenceWill>),
-    /// An operator wants HA for a VM, or not any more; asked on a node.
-    Operator(usize, usize, bool),
+    /// An operator wants something.
+    Operator(Wish),
     /// Everything is well again.
     Heal,
 }
@@ -77,6 +92,12 @@ pub enum StorageWill {
     Hangs,
     /// Everything ends with an error.
     Fails,
+    /// Each stage takes up to so much longer.
+    Slow(Time),
+    /// Each stage of a write does.
+    LateWrites(Time),
+    /// A cache serves old pages.
+    Stale,
 }
 
 /// What stands still.
@@ -101,6 +122,8 @@ pub enum Death {
     MidStep(usize),
 }
 
+/// libvirtd is back after this.
+const LIBVIRT: Time = 3 * SECOND;
 /// systemd starts an agent again after this.
 const RESTART: Time = 2 * SECOND;
 
@@ -113,6 +136,26 @@ impl Deed {
         let deed = match words {
             ["heal"] => Self::Heal,
             ["guest", vm, "dies"] => Self::GuestDies(names.vm(vm)?),
+            ["guest", vm, "shuts", "down"] => Self::GuestShutsDown(names.vm(vm)?),
+            ["guest", vm, "is", "moved", "by", "hand", "to", node] => {
+                Self::ByHand(names.vm(vm)?, names.node(node)?)
+            }
+            ["guest", vm, "ignores", "ACPI"] => Self::Listens(names.vm(vm)?, false),
+            ["guest", vm, "listens"] => Self::Listens(names.vm(vm)?, true),
+            ["link", link, state @ ("up" | "down")] => {
+                let (from, to) = link.split_once("->").ok_or("write link n1->n3 down")?;
+                Self::Link(names.node(from)?, names.node(to)?, *state == "up")
+            }
+            ["storage", nodes @ .., "slow", time] => {
+                Self::Storage(names.mask(nodes)?, StorageWill::Slow(length(time)?))
+            }
+            ["storage", nodes @ .., "writes", "late", time] => {
+                Self::Storage(names.mask(nodes)?, StorageWill::LateWrites(length(time)?))
+            }
+            ["storage", nodes @ .., "reads", "stale"] => {
+                Self::Storage(names.mask(nodes)?, StorageWill::Stale)
+            }
+            ["libvirtd", nodes @ .., "restarts"] => Self::Libvirt(names.mask(nodes)?, LIBVIRT),
             ["split", sides @ ..] => Self::Split(split(sides, names)?),
             ["lag", nodes @ .., time] => Self::Lag(names.mask(nodes)?, length(time)?),
             ["pause", "agent", nodes @ .., time] => {
@@ -125,12 +168,7 @@ impl Deed {
                 Self::Pause(names.mask(nodes)?, length(time)?, Still::Hardware)
             }
             ["agent", node, "crashes", rest @ ..] => agent(names.node(node)?, rest)?,
-            ["operator", "enables", vm, "on", node] => {
-                Self::Operator(names.vm(vm)?, names.node(node)?, true)
-            }
-            ["operator", "disables", vm, "on", node] => {
-                Self::Operator(names.vm(vm)?, names.node(node)?, false)
-            }
+            ["operator", wish @ ..] => Self::Operator(Wish::parse(wish, names)?),
             ["starts", rest @ ..] => starts(rest, names)?,
             ["stops", "hang", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, true),
             ["stops", "work", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, false),
@@ -159,9 +197,11 @@ impl Deed {
             Self::Watchdog(nodes, works) => Self::Watchdog(*nodes, !works),
             Self::Starts(node, vm, Some(_)) => Self::Starts(*node, *vm, None),
             Self::StopsHang(nodes, hang) => Self::StopsHang(*nodes, !hang),
+            Self::Listens(vm, listens) => Self::Listens(*vm, !listens),
             Self::FenceAgents(nodes, Some(_)) => Self::FenceAgents(*nodes, None),
-            // An agent's `for` is how long it stays away.
-            Self::Agent(..) => self.clone(),
+            Self::Link(from, to, up) => Self::Link(*from, *to, !up),
+            // Their `for` is how long they stay away.
+            Self::Agent(..) | Self::Libvirt(..) => self.clone(),
             _ => return None,
         })
     }

@@ -49,9 +49,16 @@ pub fn check(path: &Path, update: bool) -> Result<(), String> {
         return Ok(());
     }
     if update {
-        return std::fs::write(path, file(&story, &outcome)).map_err(|why| why.to_string());
+        return rewrite(path, &file(&story, &outcome)).map_err(|why| why.to_string());
     }
     Err(format!("the log differs (- expected, + got):\n{}", diff(&story.log, &outcome.log)))
+}
+
+/// In one piece: others may be reading it.
+fn rewrite(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, path)
 }
 
 /// The story with this log.

@@ -23,10 +23,13 @@
 pub mod condition;
 pub mod deed;
 pub mod files;
+pub mod ledger;
 pub mod log;
 pub mod runner;
 pub mod setup;
 pub mod stage;
 pub mod story;
+pub mod vm;
 pub mod watch;
+pub mod wish;
 pub mod words;

@@ -22,6 +22,12 @@ pub struct Outcome {
 /// Tells it.
 #[must_use]
 pub fn tell(story: &Story, trace: bool) -> Outcome {
+    tell_on(story, trace).0
+}
+
+/// Tells it, and leaves the stage as it is at the end.
+#[must_use]
+pub fn tell_on(story: &Story, trace: bool) -> (Outcome, Stage) {
     let mut stage = Stage::new(&story.setup, trace);
     let end = guarded(|| play(story, &mut stage));
     let failure = match end {
@@ -32,12 +38,13 @@ pub fn tell(story: &Story, trace: bool) -> Outcome {
             broken.or(played.err())
         }
     };
-    Outcome {
+    let outcome = Outcome {
         log: stage.watch.log.print(stage.begin),
         failure,
         trace: std::mem::take(&mut stage.world.trace.lines),
         begin: stage.begin,
-    }
+    };
+    (outcome, stage)
 }
 
 fn play(story: &Story, stage: &mut Stage) -> Result<(), String> {

@@ -7,10 +7,12 @@
 //! | `fence agents for all`, `fence agents for n1 n2` | for none |
 //! | `verification IPs` | none |
 //! | `time rule off` (nodes can be paused from outside) | on |
-//! | `vm web on n1`, with `priority=900`, `memory=2048` (MiB), `vcpus=2`, `without HA` | no VM |
+//! | `vm web on n1 priority=900` and the like: `vm.rs` | no VM |
 //! | `clock n2 +0.5%` | exact |
-//! | `policies late`, `silent`, `wild` | honest |
+//! | `policies late`, `silent`, `wrong`, `lying`, `trapping`, `wild` | honest |
+//! | `policies shipped` | plain ones: most free memory, lowest node |
 //! | `n3 starts off` | on |
+//! | `n4 is not configured` | it is |
 //! | `n3 has memory=4096` (MiB) | 65536 |
 //! | `witness on`, `witness off` | on with two nodes |
 //! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
@@ -18,6 +20,7 @@
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
 
+use super::vm::VmSetup;
 use super::words::{Names, length, rate};
 use crate::sim::clock::{MS, SECOND, Time};
 use crate::sim::plan::{Class, Plan, Wish};
@@ -26,23 +29,6 @@ use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
-
-/// A VM as a story declares it.
-#[derive(Debug, Clone)]
-pub struct VmSetup {
-    /// Its name, which is its UUID in this world.
-    pub name: String,
-    /// Where it runs when the story begins.
-    pub home: usize,
-    /// Under HA when the story begins.
-    pub ha: bool,
-    /// Restart priority.
-    pub priority: u16,
-    /// Memory in MiB.
-    pub memory_mib: u64,
-    /// Virtual CPUs.
-    pub vcpus: u32,
-}
 
 /// What there is.
 #[derive(Debug, Clone)]
@@ -63,8 +49,12 @@ pub struct Setup {
     pub rates: Vec<u64>,
     /// How policies behave.
     pub mood: Mood,
+    /// The shipped policies, and not the simulator's plain ones: most free memory, lowest node.
+    pub shipped: bool,
     /// Nodes that are off when the story begins, as bits.
     pub off: u64,
+    /// Nodes that the cluster does not know yet, as bits.
+    pub unknown: u64,
     /// Memory of nodes that have not 64 GiB.
     pub memory: BTreeMap<usize, u64>,
     /// Limits of every machine.
@@ -88,7 +78,9 @@ impl Default for Setup {
             vms: Vec::new(),
             rates: vec![1_000_000; 48],
             mood: Mood::Honest,
+            shipped: false,
             off: 0,
+            unknown: 0,
             memory: BTreeMap::new(),
             limits: Limits::default(),
             reboot: Some(20 * SECOND),
@@ -102,7 +94,7 @@ impl Setup {
     /// Names that may be used so far.
     #[must_use]
     pub fn names(&self) -> Names {
-        let ours = self.vms.iter().map(|vm| vm.name.clone());
+        let ours = self.vms.iter().map(|vm| vm.spec.name.clone());
         let others = (1..=self.nodes).map(|n| format!("other-{n}"));
         Names { nodes: self.nodes, vms: ours.chain(others).collect() }
     }
@@ -123,11 +115,13 @@ impl Setup {
             ["verification", "IPs"] => self.verification = true,
             ["time", "rule", "off"] => self.time_rule = false,
             ["vm", name, "on", home, rest @ ..] => {
-                let vm = vm(name, names.node(home)?, rest)?;
+                let vm = VmSetup::parse(name, names.node(home)?, rest)?;
                 self.vms.push(vm);
             }
             ["clock", node, change] => self.rates[names.node(node)?] = rate(change)?,
+            ["policies", "shipped"] => self.shipped = true,
             ["policies", mood] => self.mood = self::mood(mood)?,
+            [node, "is", "not", "configured"] => self.unknown |= 1 << names.node(node)?,
             [node, "starts", "off"] => self.off |= 1 << names.node(node)?,
             [node, "has", memory] => {
                 let memory = memory.strip_prefix("memory=").and_then(|mib| mib.parse().ok());
@@ -158,6 +152,7 @@ impl Setup {
         plan.never_paused = self.time_rule;
         plan.limits = self.limits.clone();
         plan.mood = self.mood;
+        plan.shipped = self.shipped;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
         plan
@@ -213,29 +208,15 @@ fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn vm(name: &str, home: usize, rest: &[&str]) -> Result<VmSetup, String> {
-    let mut vm =
-        VmSetup { name: name.into(), home, ha: true, priority: 500, memory_mib: 1_024, vcpus: 1 };
-    let bad = |word: &str| format!("not understood of {name}: {word}");
-    for word in rest {
-        match word.split_once('=') {
-            Some(("priority", number)) => vm.priority = number.parse().map_err(|_| bad(word))?,
-            Some(("memory", number)) => vm.memory_mib = number.parse().map_err(|_| bad(word))?,
-            Some(("vcpus", number)) => vm.vcpus = number.parse().map_err(|_| bad(word))?,
-            None if *word == "without" => vm.ha = false,
-            None if *word == "HA" && !vm.ha => {}
-            _ => return Err(bad(word)),
-        }
-    }
-    Ok(vm)
-}
-
 fn mood(word: &str) -> Result<Mood, String> {
     match word {
         "honest" => Ok(Mood::Honest),
         "late" => Ok(Mood::Late),
         "silent" => Ok(Mood::Silent),
+        "wrong" => Ok(Mood::Wrong),
+        "lying" => Ok(Mood::Lying),
+        "trapping" => Ok(Mood::Trapping),
         "wild" => Ok(Mood::Wild),
-        _ => Err(format!("no such mood: {word}; there are honest, late, silent and wild")),
+        _ => Err(format!("no such mood: {word}; see tests/src/scenario/setup.rs")),
     }
 }

@@ -1,19 +1,21 @@
 //! A world that a story plays in: sets it up, does what the story says, and lets time pass.
 
 use super::deed::{Death, Deed, Still, StorageWill};
-use super::setup::{Setup, VmSetup};
+use super::setup::Setup;
+use super::vm::VmSetup;
 use super::watch::{Request, Watch};
+use super::wish::{What, Wish};
 use crate::sim::clock::{MS, SECOND, Time};
-use crate::sim::node::id;
+use crate::sim::node::{id, index};
 use crate::sim::operator::Enrolment;
-use crate::sim::queue::What;
+use crate::sim::queue;
 use crate::sim::rng::Rng;
 use crate::sim::script::Starts;
 use crate::sim::trace::Trace;
 use crate::sim::world::World;
 use steadfast_core::event::Event;
 use steadfast_core::ids::VmId;
-use steadfast_core::ledger::VmSpec;
+use steadfast_core::ledger::{Desired, VmSpec};
 use steadfast_core::message::Change;
 
 /// Everything is up by then, or the story cannot begin.
@@ -51,8 +53,9 @@ impl Stage {
         world.script.memory.clone_from(&setup.memory);
         world.plan.heal = Time::MAX / 2;
         for (k, vm) in setup.vms.iter().enumerate() {
-            world.vms[k] = VmId(vm.name.clone());
+            world.vms[k] = VmId(vm.spec.name.clone());
         }
+        world.genesis.nodes.retain(|id, _| setup.unknown >> index(*id) & 1 == 0);
         let watch = Watch::new(&world);
         let (begin, hanging, failing) = (0, 0, 0);
         let setup = setup.clone();
@@ -66,31 +69,25 @@ impl Stage {
             // A little apart, so that the machines do not do everything at the same instant.
             let at = (node as u64 * 137) * MS;
             if self.setup.off >> node & 1 == 0 {
-                self.world.queue.push(at, What::Boot { node });
+                self.world.queue.push(at, queue::What::Boot { node });
             }
         }
         for vm in 0..self.setup.vms.len() {
             self.enrol(vm);
         }
-        self.world.queue.push(SECOND, What::Tick);
+        self.world.queue.push(SECOND, queue::What::Tick);
     }
 
     fn enrol(&mut self, vm: usize) {
         let VmSetup { home, ha, .. } = self.setup.vms[vm];
         let when = if ha { self.world.now } else { Time::MAX };
-        let (asked, begun, granted) = ((0, when), false, false);
-        let spec = Some(self.spec(vm));
-        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
+        let (asked, spec) = ((0, when), Some(self.spec(vm)));
+        let (begun, granted, off) = (false, false, false);
+        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, off, spec });
     }
 
     fn spec(&self, vm: usize) -> Box<VmSpec> {
-        let setup = &self.setup.vms[vm];
-        Box::new(VmSpec {
-            priority: setup.priority,
-            memory_mib: setup.memory_mib,
-            vcpus: setup.vcpus,
-            ..*self.world.plain_spec(vm)
-        })
+        Box::new(self.setup.vms[vm].spec.clone())
     }
 
     /// Lets everything come up, unless the story begins cold.
@@ -107,15 +104,18 @@ impl Stage {
         if !self.is_up() {
             return Err("not everything came up before the story began".into());
         }
-        // Whole seconds are easier to read.
-        self.begin = (self.world.now / SECOND + 4) * SECOND;
+        self.pass(self.world.now + 4 * SECOND);
+        // Just after a beat, so that what happens does not depend on how long this took.
+        let settled = self.world.now;
+        while self.watch.beat < settled && self.step_before(settled + 2 * SECOND) {}
+        self.begin = self.world.now + 100 * MS;
         self.pass(self.begin);
         self.watch.begin(self.begin);
         Ok(())
     }
 
     fn is_up(&self) -> bool {
-        let admitted = each(!self.setup.off)
+        let admitted = each(!(self.setup.off | self.setup.unknown))
             .take_while(|n| *n < self.setup.nodes)
             .all(|n| self.watch.ledger.admission(id(n)).is_some());
         let ours = (0..self.setup.vms.len()).filter(|vm| self.setup.vms[*vm].ha);
@@ -151,7 +151,7 @@ impl Stage {
         let Some(k) = self.undo.iter().position(|(due, ..)| *due == at) else { return };
         let (_, deed, text) = self.undo.remove(k);
         self.watch.log.add(self.world.now, ">", &format!("over: {text}"));
-        self.perform(&deed);
+        self.perform(&deed, &text);
     }
 
     /// Does it, and undoes it after `lasting`. `text` is what the story calls it.
@@ -159,21 +159,27 @@ impl Stage {
         self.watch.log.mark();
         self.watch.log.add(self.world.now, ">", text);
         let mut deed = deed.clone();
-        if let (Deed::Agent(_, back, _), Some(lasting)) = (&mut deed, lasting) {
+        if let (Deed::Agent(_, back, _) | Deed::Libvirt(_, back), Some(lasting)) =
+            (&mut deed, lasting)
+        {
             *back = lasting;
         } else if let (Some(lasting), Some(opposite)) = (lasting, deed.opposite()) {
             self.undo.push((self.world.now + lasting, opposite, text.into()));
         }
-        self.perform(&deed);
+        self.perform(&deed, text);
         self.watch.look(&mut self.world);
     }
 
-    fn perform(&mut self, deed: &Deed) {
+    fn perform(&mut self, deed: &Deed, text: &str) {
         match deed {
             Deed::Power(nodes, true) => each(*nodes).for_each(|n| self.world.switch_on(n)),
             Deed::Power(nodes, false) => each(*nodes).for_each(|n| self.world.cut(n, "fault")),
             Deed::Network(nodes, up) => self.network(*nodes, *up),
             Deed::Split(sides) => self.split(sides),
+            Deed::Link(from, to, up) => self.link(*from, *to, *up),
+            Deed::Libvirt(nodes, down) => {
+                each(*nodes).for_each(|n| self.world.restart_libvirt(n, *down));
+            }
             Deed::Receivers(nodes) => self.world.script.receivers = Some(*nodes),
             Deed::Lag(nodes, lag) => each(*nodes).for_each(|n| self.world.net.lag[n] = *lag),
             Deed::Corosync(nodes, runs) => {
@@ -193,6 +199,16 @@ impl Stage {
                 let home = self.watch.homes[*vm];
                 home.map(|n| self.world.guest_ends(n, *vm, "dies (fault)"));
             }
+            Deed::GuestShutsDown(vm) => {
+                let home = self.watch.homes[*vm];
+                home.into_iter().for_each(|n| self.world.guest_shuts_down(n, *vm));
+            }
+            Deed::ByHand(vm, node) => {
+                let home = self.watch.homes[*vm];
+                home.map(|n| self.world.guest_ends(n, *vm, "is moved by hand"));
+                self.world.appears(*node, *vm);
+            }
+            Deed::Listens(vm, listens) => set(&mut self.world.script.deaf, 1 << vm, !listens),
             Deed::Starts(node, vm, will) => {
                 let starts = &mut self.world.script.starts;
                 starts.retain(|starts| (starts.node, starts.vm) != (*node, *vm));
@@ -203,7 +219,7 @@ impl Stage {
                 self.world.script.fences.remove(&n);
                 self.world.script.fences.extend(will.map(|will| (n, will)));
             }),
-            Deed::Operator(vm, node, enable) => self.operator(*vm, *node, *enable),
+            Deed::Operator(wish) => self.operator(wish, text),
             Deed::Heal => self.heal(),
         }
     }
@@ -222,12 +238,21 @@ impl Stage {
         self.world.topology_changed();
     }
 
+    fn link(&mut self, from: usize, to: usize, up: bool) {
+        set(&mut self.world.net.deaf[to], 1 << from, !up);
+        self.world.topology_changed();
+    }
+
     fn storage(&mut self, nodes: u64, will: StorageWill) {
+        self.world.slow_storage(nodes, 0, 0);
+        self.world.stale_storage(nodes, will == StorageWill::Stale);
         let (hanging, failing) = (self.hanging & nodes, self.failing & nodes);
         self.hanging &= !nodes;
         self.failing &= !nodes;
         match will {
-            StorageWill::Works => {}
+            StorageWill::Works | StorageWill::Stale => {}
+            StorageWill::Slow(time) => self.world.slow_storage(nodes, time, time),
+            StorageWill::LateWrites(time) => self.world.slow_storage(nodes, 0, time),
             StorageWill::Hangs => {
                 self.hanging |= nodes;
                 self.world.disturb_storage(nodes, false);
@@ -261,27 +286,34 @@ impl Stage {
         self.world.ghost_next = false;
     }
 
-    fn operator(&mut self, vm: usize, node: usize, enable: bool) {
+    fn operator(&mut self, wish: &Wish, text: &str) {
+        let first = || (0..self.setup.nodes).find(|n| self.world.epoch(*n).is_some());
+        let Some(node) = wish.on.or(self.watch.leader).or_else(first) else { return };
         let Some(epoch) = self.world.epoch(node) else { return };
         self.world.requests += 1;
         let id = self.world.requests;
-        let name = self.world.vms[vm].clone();
-        let verb = if enable { "enable" } else { "disable" };
-        let text = format!("{verb} {name} on n{}", node + 1);
-        let disables = (!enable).then_some(vm);
+        let (change, disables) = match &wish.what {
+            What::Enable(vm) => (self.enable(*vm, node, id), None),
+            What::Disable(vm) => {
+                (Box::new(Change::DisableVm(self.world.vms[*vm].clone())), Some(*vm))
+            }
+            What::Change(change) => (change.clone(), None),
+        };
+        let text = text.trim_start_matches("operator ").to_string();
         self.watch.requests.insert(id, Request { text, disables });
-        if !enable {
-            let change = Box::new(Change::DisableVm(name));
-            return self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
-        }
-        let spec = self.spec(vm);
-        let change = Box::new(Change::EnableVm(spec.clone()));
-        // From now on machines may touch it; the story asks, not the simulator's operator.
-        let (asked, begun, granted, home) = ((id, Time::MAX), true, true, node);
-        self.world.enrolments.retain(|enrolment| enrolment.vm != vm);
-        let spec = Some(spec);
-        self.world.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
         self.world.answer(node, epoch, 0, Event::ChangeRequested { id, change });
+    }
+
+    /// From now on machines may touch the VM; the story asks, not the simulator's operator.
+    fn enable(&mut self, vm: usize, home: usize, id: u64) -> Box<Change> {
+        let spec = self.spec(vm);
+        self.world.enrolments.retain(|enrolment| enrolment.vm != vm);
+        let asked = (id, Time::MAX);
+        let (begun, granted, off) = (true, true, false);
+        let enrolment =
+            Enrolment { vm, home, asked, begun, granted, off, spec: Some(spec.clone()) };
+        self.world.enrolments.push(enrolment);
+        Box::new(Change::EnableVm(spec))
     }
 
     /// Everything is well again.
@@ -289,7 +321,11 @@ impl Stage {
         self.undo.clear();
         (self.hanging, self.failing) = (0, 0);
         self.world.plan.heal = self.world.now;
-        // What nobody put under HA need not come up.
+        // What is to be off need not come up, nor what nobody put under HA.
+        for enrolment in &mut self.world.enrolments {
+            let entry = self.watch.ledger.vms.get(&self.world.vms[enrolment.vm]);
+            enrolment.off = entry.is_some_and(|entry| entry.desired == Desired::Stopped);
+        }
         self.world.enrolments.retain(|enrolment| enrolment.begun || enrolment.asked.1 < Time::MAX);
         self.world.heal();
     }

@@ -134,7 +134,9 @@ fn step(line: usize, text: &str, names: &Names) -> Result<Step, String> {
         ["end"] => What::End,
         ["expect", condition @ ..] => expectation(condition, names)?,
         _ => {
-            let (deed, lasting) = trailing(&words, "for")?;
+            // `operator disarms for 5min` is a wish of its own.
+            let wish = words.first() == Some(&"operator");
+            let (deed, lasting) = if wish { (&words[..], None) } else { trailing(&words, "for")? };
             let deed = Deed::parse(deed, names)?;
             if lasting.is_some() && deed.opposite().is_none() {
                 return Err("this cannot be undone, so it cannot be `for` a time".into());

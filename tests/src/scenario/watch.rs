@@ -1,6 +1,6 @@
 //! Watches a world and writes the log: what machines decide, and what is true.
 
-use super::log::{Log, plain};
+use super::log::Log;
 use crate::sim::clock::{MS, Time};
 use crate::sim::node::index;
 use crate::sim::script::Told;
@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use steadfast_core::action::Action;
 use steadfast_core::decision::{Decision, Kind};
-use steadfast_core::ids::NodeId;
-use steadfast_core::ledger::{Ledger, Standing};
+use steadfast_core::ledger::Ledger;
 use steadfast_core::message::{Body, Reply};
 use steadfast_core::snapshot::Status;
 
@@ -23,7 +22,7 @@ pub struct Watch {
     pub leader: Option<usize>,
     /// The newest committed ledger that a leader announced.
     pub ledger: Arc<Ledger>,
-    version: u64,
+    pub(super) version: u64,
     /// Statuses as a leader showed them last, by node.
     pub status: Vec<Option<Status>>,
     /// What each node last showed of itself.
@@ -37,6 +36,8 @@ pub struct Watch {
     pub resets: u32,
     /// Evictions.
     pub evictions: u32,
+    /// When the leader beat last.
+    pub beat: Time,
     /// Who asked what.
     pub requests: BTreeMap<u64, Request>,
     destroying: BTreeSet<(usize, String)>,
@@ -70,6 +71,7 @@ impl Watch {
             version: 0,
             resets: 0,
             evictions: 0,
+            beat: 0,
             requests: BTreeMap::new(),
             destroying: BTreeSet::new(),
             said: BTreeMap::new(),
@@ -111,7 +113,7 @@ impl Watch {
         }
     }
 
-    fn add(&mut self, world: &World, node: usize, what: &str) {
+    pub(super) fn add(&mut self, world: &World, node: usize, what: &str) {
         self.log.add(world.now, &world.nodes[node].name, what);
     }
 
@@ -210,7 +212,8 @@ impl Watch {
                     self.leader = Some(node);
                     self.add(world, node, &format!("leads, term {term}"));
                 }
-                Body::Committed(_) => self.commits(world, node),
+                Body::Committed(_) => self.look_at_ledger(world, node),
+                Body::Beat(_) if self.leader == Some(node) => self.beat = world.now,
                 _ => {}
             },
             Action::Fence { victim, .. } => {
@@ -221,6 +224,15 @@ impl Watch {
             Action::DestroyVm { vm, reason } if self.destroying.insert((node, vm.0.clone())) => {
                 self.add(world, node, &format!("destroys {vm}: {reason}"));
             }
+            Action::ShutDownVm { vm } => self.add(world, node, &format!("asks {vm} to shut down")),
+            Action::MigrateVm { vm, name, .. } => {
+                self.add(world, node, &format!("migrates {vm} to {name}"));
+            }
+            Action::AbortMigration { vm } => {
+                self.add(world, node, &format!("calls off the migration of {vm}"));
+            }
+            Action::ResumeVm { vm, .. } => self.add(world, node, &format!("resumes {vm}")),
+            Action::CloseWatchdog => self.add(world, node, "closes its watchdog"),
             Action::Answer(reply) => self.answers(world, reply),
             _ => {}
         }
@@ -265,72 +277,6 @@ impl Watch {
                 self.said.remove(&(node, about));
             }
             _ => {}
-        }
-    }
-
-    /// The leader has committed: what is new in the ledger.
-    fn commits(&mut self, world: &World, node: usize) {
-        let agent = world.nodes[node].boot.as_ref().and_then(|boot| boot.agent.as_ref());
-        let Some(ledger) = agent.map(|agent| agent.machine.ledger()) else { return };
-        let own = world.own(node);
-        let version = agent.map_or(0, |agent| agent.machine.snapshot(own).ledger.stamp.version);
-        if version <= self.version {
-            return;
-        }
-        self.version = version;
-        let old = std::mem::replace(&mut self.ledger, ledger.clone());
-        for (id, entry) in &ledger.nodes {
-            let before = old.nodes.get(id).map(|entry| &entry.standing);
-            self.standing(world, node, *id, before, &entry.standing);
-        }
-        for (vm, entry) in &ledger.vms {
-            let owner = ledger.name(entry.owner);
-            match old.vms.get(vm) {
-                None => self.add(world, node, &format!("{vm} is under HA, on {owner}")),
-                Some(before) if before.owner != entry.owner => {
-                    let from = ledger.name(before.owner);
-                    self.add(world, node, &format!("gives {vm} to {owner}, from {from}"));
-                }
-                Some(before) if before.since != entry.since => {
-                    self.add(world, node, &format!("gives {vm} to {owner} again"));
-                }
-                Some(_) => {}
-            }
-        }
-        for vm in old.vms.keys().filter(|vm| !ledger.vms.contains_key(*vm)) {
-            self.add(world, node, &format!("{vm} is not under HA any more"));
-        }
-    }
-
-    fn standing(
-        &mut self,
-        world: &World,
-        leader: usize,
-        node: NodeId,
-        before: Option<&Standing>,
-        after: &Standing,
-    ) {
-        let name = &world.nodes[index(node)].name;
-        let (proved, known) = match before {
-            Some(Standing::Evicted(eviction)) => (eviction.proof.is_some(), Some(eviction.since)),
-            _ => (false, None),
-        };
-        match after {
-            _ if before == Some(after) => {}
-            Standing::Admitted { .. } => self.add(world, leader, &format!("admits {name}")),
-            Standing::Evicted(eviction) => {
-                if known != Some(eviction.since) {
-                    self.evictions += 1;
-                    let why = plain(&format!("{:?}", eviction.reason));
-                    self.add(world, leader, &format!("evicts {name}: {why}"));
-                }
-                let fresh = !proved || known != Some(eviction.since);
-                if let Some(proof) = eviction.proof.filter(|_| fresh) {
-                    let proof = plain(&format!("{proof:?}"));
-                    self.add(world, leader, &format!("{name} is proved to run nothing: {proof}"));
-                }
-            }
-            Standing::New => {}
         }
     }
 

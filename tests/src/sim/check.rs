@@ -1,16 +1,17 @@
-//! The judge: PROTOCOL section 8, by the world's own omniscience.
+//! The judge: PROTOCOL section 8, by the world's own omniscience. What the ledger says is judged in `chain.rs`, resets
+//! and evictions in `calm.rs`, feeds in `watchdog.rs`.
 
+use super::calm::Health;
+use super::chain::{Chain, Fresh};
 use super::clock::{SECOND, Time};
-use super::faults::bits;
-use super::network::mask_words;
 use super::node::index;
 use super::plan::Class;
-use super::truth::Truth;
+use super::policy::Mood;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
-use steadfast_core::decision::Kind;
-use steadfast_core::ids::{Digest, Stamp, VmId};
+use steadfast_core::decision::{Decision, Kind};
+use steadfast_core::ids::{Stamp, VmId};
 use steadfast_core::message::{Body, Message, Reply};
 use steadfast_core::page::Page;
 
@@ -29,34 +30,49 @@ pub struct Check {
     /// Somebody has led.
     pub led: bool,
     leaders: BTreeMap<u64, usize>,
-    /// Digest of every body that a page ever named.
-    bodies: BTreeMap<Stamp, Digest>,
-    /// Bodies that a machine ever claimed to be committed.
-    committed: BTreeMap<Stamp, Digest>,
-    /// Nodes newly evicted in the present step, and those whose eviction it explained.
-    unexplained: u64,
-    explained: u64,
+    /// Every ledger.
+    pub chain: Chain,
+    /// Since when what has worked, by node.
+    pub health: Vec<Health>,
+    /// What the present step does, and what it explains.
+    deeds: Deeds,
+    told: Deeds,
     up_since: Option<Time>,
-    /// What the ledger says that must be so in the world.
-    pub truth: Truth,
     /// Everything ran for a while after healing: the run is over.
     pub done: bool,
     /// How long after healing everything ran.
     pub recovered: Time,
 }
 
+/// Deeds that need a record.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Deeds {
+    changed: Fresh,
+    fenced: u64,
+    reset: bool,
+}
+
 impl Check {
+    /// A judge of this many nodes.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self { health: vec![Health::default(); nodes], ..Self::default() }
+    }
+
     /// The step was cut off: nobody is to blame for what it did not say.
     pub fn forget_step(&mut self) {
-        (self.unexplained, self.explained) = (0, 0);
+        (self.deeds, self.told) = (Deeds::default(), Deeds::default());
     }
 }
 
 impl World {
-    /// The first broken promise ends the run.
+    /// The first broken promise ends the run, unless the plan does not care for this one.
     pub fn fail(&mut self, rule: &'static str, text: String) {
+        if self.violation.is_some() || self.plan.overlooks(rule) {
+            return;
+        }
         self.note_world(|| format!("VIOLATION of {rule}: {text}"));
-        self.violation.get_or_insert(Violation { rule, text });
+        self.violation = Some(Violation { rule, text });
     }
 
     /// `one_home`: a guest's process has appeared on `n`.
@@ -70,28 +86,81 @@ impl World {
         }
     }
 
-    /// `hands_off`, `one_leader_per_term`, `ledger_is_linear`: what a machine wants done.
+    /// `hands_off`, `one_leader_per_term`, `ledger_is_linear` and others: what a machine wants done.
     pub fn check_action(&mut self, n: usize, action: &Action) {
         match action {
-            Action::StartVm { vm, .. }
-            | Action::DestroyVm { vm, .. }
-            | Action::UndefineVm { vm }
-            | Action::AdoptVm { vm } => self.check_hands(n, vm),
-            Action::Send(message) => self.check_message(n, message),
-            Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
-            Action::Record(decision) if decision.kind == Kind::Evicted => {
-                self.check.explained |= decision.node.map_or(0, |node| 1 << index(node));
+            Action::StartVm { vm, .. } => {
+                self.check_hands(n, vm);
+                self.check_start(n, vm);
+                self.check_order(n, vm);
             }
+            Action::AdoptVm { vm } => {
+                self.check_hands(n, vm);
+                self.note_ran(n, vm);
+            }
+            Action::ResumeVm { vm, .. } => {
+                self.check_hands(n, vm);
+                self.check_start(n, vm);
+                self.note_ran(n, vm);
+            }
+            Action::DestroyVm { vm, .. }
+            | Action::UndefineVm { vm }
+            | Action::MigrateVm { vm, .. }
+            | Action::PermitArrival { vm } => self.check_hands(n, vm),
+            Action::Send(message) => self.check_message(n, message),
+            Action::WriteBody { bytes, .. } => self.check_body(n, bytes),
+            Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
+            Action::Record(decision) => self.check_record(decision),
+            Action::Fence { victim, .. } => self.check.deeds.fenced |= bit(*victim),
+            Action::ResetNode { .. } => self.check.deeds.reset = true,
             _ => {}
         }
     }
 
-    /// `explained`: a step that commits an eviction records why.
+    fn check_record(&mut self, decision: &Decision) {
+        let told = &mut self.check.told;
+        let node = decision.node.map_or(0, bit);
+        match decision.kind {
+            Kind::Evicted => told.changed.evicted |= node,
+            Kind::Proved => told.changed.proved |= node,
+            Kind::Admitted => told.changed.admitted |= node,
+            // An operator's start gives a VM to its owner anew.
+            Kind::Decided | Kind::Migration | Kind::Wish | Kind::Disarm => {
+                told.changed.moved.extend(decision.vm.clone());
+            }
+            Kind::FenceOrdered => told.fenced |= node,
+            Kind::Reset => told.reset = true,
+            Kind::Alarm if decision.rule == "PROTOCOL 8" => self.check_alarm(&decision.text),
+            _ => {}
+        }
+        self.cover_record(decision);
+    }
+
+    /// `false_alarm`: a machine calls its own reasoning wrong, in a world where nobody has planted anything.
+    fn check_alarm(&mut self, text: &str) {
+        if self.plan.plant.is_none() && !cfg!(steadfast_mutants) {
+            self.fail("false_alarm", text.into());
+        }
+    }
+
+    /// `explained`: a step that commits or does something grave records why.
     pub fn check_explained(&mut self, n: usize) {
-        let missing = self.check.unexplained & !self.check.explained;
-        (self.check.unexplained, self.check.explained) = (0, 0);
-        if missing > 0 {
-            let text = format!("n{} evicts {} without a record", n + 1, mask_words(missing));
+        if self.check.deeds == Deeds::default() {
+            self.check.told = Deeds::default();
+            return;
+        }
+        let done = std::mem::take(&mut self.check.deeds);
+        let told = std::mem::take(&mut self.check.told);
+        let missing = Fresh {
+            evicted: done.changed.evicted & !told.changed.evicted,
+            proved: done.changed.proved & !told.changed.proved,
+            admitted: done.changed.admitted & !told.changed.admitted,
+            moved: done.changed.moved,
+        };
+        let moved = missing.moved.iter().find(|vm| !told.changed.moved.contains(vm));
+        let silent = missing.evicted | missing.proved | missing.admitted != 0 || moved.is_some();
+        if silent || done.fenced & !told.fenced != 0 || done.reset && !told.reset {
+            let text = format!("n{} does without a record: {missing}, moves {moved:?}", n + 1);
             self.fail("explained", text);
         }
     }
@@ -103,61 +172,64 @@ impl World {
         }
     }
 
+    /// `one_leader_per_term`: no order of an older term than its node has heard of is obeyed. What this incarnation ran
+    /// already it restarts without any.
+    fn check_order(&mut self, n: usize, vm: &VmId) {
+        let k = self.vm_index(vm);
+        let ownership = self.ownership(vm);
+        let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
+            return;
+        };
+        let restarts = agent.ran.get(&k) == ownership.as_ref();
+        let (ordered, heard) = (agent.orders.get(&k).copied(), agent.heard_term);
+        self.note_ran(n, vm);
+        if !restarts && ordered.is_none_or(|term| term < heard) {
+            let text = format!("n{} starts {vm} by an order of {ordered:?} in term {heard}", n + 1);
+            self.fail("one_leader_per_term", text);
+        }
+    }
+
+    fn ownership(&self, vm: &VmId) -> Option<Stamp> {
+        Some(self.check.chain.newest()?.vms.get(vm)?.since)
+    }
+
+    fn note_ran(&mut self, n: usize, vm: &VmId) {
+        let (k, ownership) = (self.vm_index(vm), self.ownership(vm));
+        if let Some(agent) = self.nodes[n].boot.as_mut().and_then(|boot| boot.agent.as_mut()) {
+            agent.ran.extend(ownership.map(|since| (k, since)));
+        }
+    }
+
     fn check_message(&mut self, n: usize, message: &Message) {
         match &message.body {
+            Body::Beat(beat) if !beat.leading => return,
+            Body::Beat(beat) => self.check_leader(n, beat.term),
             Body::Leading { term } => {
                 self.check.led = true;
-                let first = *self.check.leaders.entry(*term).or_insert(n);
-                if first != n {
-                    let text = format!("n{} and n{} lead term {term}", first + 1, n + 1);
-                    self.fail("one_leader_per_term", text);
-                }
+                self.check_leader(n, *term);
             }
             Body::Committed(committed) => {
-                let fresh = committed.evicted.iter().filter(|(_, since)| *since == committed.stamp);
-                self.check.unexplained |= bits(fresh.map(|(node, _)| index(*node)));
                 self.check_commit(n, committed.stamp);
+                if let Some(changed) = self.check.chain.changed_by(committed.stamp) {
+                    self.check_told(committed.stamp);
+                    self.check.deeds.changed = changed;
+                }
             }
             Body::StartVm(order) => self.check_commit(n, order.stamp),
             Body::Reply(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
             _ => {}
         }
+        self.cover_message(&message.body);
     }
 
-    /// Claims of commits form one chain: a higher ballot never has an older version, and one version
-    /// never has two contents.
-    pub fn check_commit(&mut self, n: usize, stamp: Stamp) {
-        if stamp == Stamp::default() || self.check.committed.contains_key(&stamp) {
-            return;
+    fn check_leader(&mut self, n: usize, term: u64) {
+        let first = *self.check.leaders.entry(term).or_insert(n);
+        if first != n {
+            self.fail("one_leader_per_term", format!("n{} and n{} lead {term}", first + 1, n + 1));
         }
-        let Some(digest) = self.check.bodies.get(&stamp).copied() else {
-            let text = format!("n{} claims {stamp}, which never was on disk", n + 1);
-            return self.fail("ledger_is_linear", text);
-        };
-        let before = self.check.committed.range(..stamp).next_back();
-        let after = self.check.committed.range(stamp..).next();
-        let fits = |older: (&Stamp, &Digest), newer: (&Stamp, &Digest)| {
-            older.0.version < newer.0.version
-                || (older.0.version == newer.0.version && older.1 == newer.1)
-        };
-        let parent = Stamp { version: stamp.version.saturating_sub(1), ..stamp };
-        let fork = self.check.bodies.get(&parent).and_then(|digest| {
-            let mut committed = self.check.committed.iter();
-            committed.find(|(s, d)| s.version == parent.version && *d != digest).map(|(s, _)| *s)
-        });
-        let problem = match (before, after) {
-            (Some(b), _) if !fits(b, (&stamp, &digest)) => Some(*b.0),
-            (_, Some(a)) if !fits((&stamp, &digest), a) => Some(*a.0),
-            _ => fork,
-        };
-        if let Some(other) = problem {
-            let text = format!("n{} claims {stamp}, and {other} was committed too", n + 1);
-            self.fail("ledger_is_linear", text);
-        }
-        self.check.committed.insert(stamp, digest);
     }
 
-    /// `page_grows` and `one_body`: a page lands.
+    /// `page_grows`: a page lands.
     pub fn check_page(&mut self, n: usize, page: &Page) {
         if let Some(old) = &self.disk.pages[n] {
             let again = old == page;
@@ -169,13 +241,8 @@ impl World {
                 self.fail("page_grows", text);
             }
         }
-        if page.accepted == Stamp::default() {
-            return;
-        }
-        let digest = *self.check.bodies.entry(page.accepted).or_insert(page.digest);
-        if digest != page.digest {
-            let text = format!("{} has two bodies: {digest}, {}", page.accepted, page.digest);
-            self.fail("one_body", text);
+        if page.accepted != Stamp::default() {
+            self.check_named(page.accepted, page.digest);
         }
     }
 
@@ -203,7 +270,8 @@ impl World {
         }
     }
 
-    /// `eventually_up`: after healing, every VM comes under HA and executes once, within the bound.
+    /// `eventually_up`: after healing, every VM comes under HA and executes once, within the bound. It is the same
+    /// bound for every policy: their moods may change order and place only.
     pub fn check_alive(&mut self) {
         if !self.healed {
             return;
@@ -211,7 +279,9 @@ impl World {
         if let Some(why) = self.what_is_down() {
             self.check.up_since = None;
             if self.now > self.plan.heal + self.plan.bound {
-                self.fail("eventually_up", why);
+                let honest = self.plan.mood == Mood::Honest;
+                let rule = if honest { "eventually_up" } else { "policy_is_advice" };
+                self.fail(rule, why);
             }
             return;
         }
@@ -223,6 +293,9 @@ impl World {
     fn what_is_down(&self) -> Option<String> {
         let down = |enrolment: &super::operator::Enrolment| {
             let name = &self.vms[enrolment.vm];
+            if enrolment.off {
+                return None;
+            }
             if !enrolment.granted {
                 return Some(format!("HA for {name} was never granted"));
             }
@@ -232,4 +305,8 @@ impl World {
         };
         self.enrolments.iter().find_map(down).or_else(|| self.who_is_out())
     }
+}
+
+fn bit(node: steadfast_core::ids::NodeId) -> u64 {
+    1 << index(node).min(63)
 }

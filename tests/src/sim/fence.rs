@@ -41,6 +41,7 @@ impl World {
     /// Runs the fence agent of `victim`.
     pub fn fence(&mut self, node: usize, epoch: u64, victim: usize, eviction: Stamp) {
         let boot = self.nodes[node].boots;
+        self.cover("fence agents", "ordered");
         let run = FenceRun { node, epoch, boot, victim, eviction, stage: FenceStage::Fail };
         let timeout = self.plan.timing.fence_timeout.0 * MS;
         if let Some(will) = self.script.fences.get(&victim) {
@@ -49,6 +50,10 @@ impl World {
         if self.fence_down > self.now || self.plan.fence_agents >> victim & 1 == 0 {
             let hangs = self.rng.chance(400);
             let cuts = hangs && self.rng.chance(300);
+            self.cover("fence agents", if hangs { "hung" } else { "failed" });
+            if cuts {
+                self.cover("fence agents", "hung, and had cut");
+            }
             let delay = if hangs { timeout } else { self.rng.range(10, 2_000) * MS };
             if cuts {
                 // Killed at its time-out, but the device had done it.
@@ -58,7 +63,7 @@ impl World {
             self.queue.push(self.now + delay, What::Fence(run));
             return;
         }
-        let late = self.rng.chance(30);
+        let late = self.slow_fences > self.now || self.rng.chance(30);
         let delay: Time =
             if late { self.rng.range(3_000, 28_000) } else { self.rng.skewed(20, 3_000) };
         let cut = FenceRun { stage: FenceStage::Cut, ..run };
@@ -99,7 +104,10 @@ impl World {
                 self.cut(run.victim, "fence agent");
             }
             FenceStage::Succeed | FenceStage::Fail if gone => {}
-            FenceStage::Succeed => self.fence_ended(run, Ok(())),
+            FenceStage::Succeed => {
+                self.cover("fence agents", "succeeded");
+                self.fence_ended(run, Ok(()));
+            }
             FenceStage::Fail => self.fence_ended(run, Err(format!("no answer about {victim}"))),
         }
     }

@@ -1,28 +1,74 @@
 //! Faults with a direction: what a planted bug needs to show, drawn far oftener than a mixed run would.
 
+use super::aims::{Aim, Trigger};
 use super::clock::{SECOND, Time};
-use super::faults::Kind;
-use super::plan::Plan;
+use super::faults::{Fault, Kind};
+use super::plan::{Class, Plan, Wish};
+use super::policy::Mood;
+use super::rng::Rng;
 
 /// A direction for the faults of a plan. What it leaves open the seed decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Focus {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Class of the run.
+    pub class: Class,
+    /// Number of nodes.
+    pub nodes: Option<usize>,
     /// Fault kinds, all of them; empty: a random subset, as in any mixed run.
     pub kinds: &'static [Kind],
     /// At most this long between two faults, on average.
     pub pace: Time,
+    /// When directed faults hit, and what they are; empty: any.
+    pub shots: (&'static [Trigger], &'static [Kind]),
     /// Every node has a fence agent, or none has.
     pub fencing: Option<bool>,
+    /// How policies behave.
+    pub mood: Option<Mood>,
 }
 
 impl Focus {
     /// No direction: a mixed run.
-    pub const ANY: Self = Self { kinds: &[], pace: 25 * SECOND, fencing: None };
+    pub const ANY: Self = Self::any("any");
 
-    /// Only these kinds of faults.
+    /// No direction yet.
     #[must_use]
-    pub const fn at(kinds: &'static [Kind]) -> Self {
-        Self { kinds, ..Self::ANY }
+    pub const fn any(name: &'static str) -> Self {
+        Self {
+            name,
+            class: Class::Swarm,
+            nodes: None,
+            kinds: &[],
+            pace: 25 * SECOND,
+            shots: (&[], &[]),
+            fencing: None,
+            mood: None,
+        }
+    }
+
+    /// A run of this class.
+    #[must_use]
+    pub const fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// Only these kinds of faults, beside directed ones.
+    #[must_use]
+    pub const fn at(name: &'static str, kinds: &'static [Kind]) -> Self {
+        Self { kinds, ..Self::any(name) }
+    }
+
+    /// When one of these things happens, one of these faults hits.
+    #[must_use]
+    pub const fn when(self, triggers: &'static [Trigger], kinds: &'static [Kind]) -> Self {
+        Self { shots: (triggers, kinds), ..self }
+    }
+
+    /// So many nodes.
+    #[must_use]
+    pub const fn nodes(self, nodes: usize) -> Self {
+        Self { nodes: Some(nodes), ..self }
     }
 
     /// Only time, a word or another boot proves anything.
@@ -37,10 +83,23 @@ impl Focus {
         Self { fencing: Some(true), ..self }
     }
 
+    /// Policies are like this.
+    #[must_use]
+    pub const fn policies(self, mood: Mood) -> Self {
+        Self { mood: Some(mood), ..self }
+    }
+
     /// A fault every few seconds.
     #[must_use]
     pub const fn fast(self) -> Self {
         Self { pace: 4 * SECOND, ..self }
+    }
+
+    /// The wish for a run with this direction.
+    #[must_use]
+    pub fn wish(self) -> Wish {
+        let (class, nodes) = (Some(self.class), self.nodes);
+        Wish { class, nodes, focus: Some(self), ..Wish::default() }
     }
 }
 
@@ -48,10 +107,26 @@ impl Plan {
     /// Fixes what the focus fixes.
     pub fn take_focus(&mut self) {
         let Some(focus) = self.focus else { return };
+        self.mood = focus.mood.unwrap_or(self.mood);
         if let Some(fencing) = focus.fencing {
-            self.fence_agents = if fencing { (1 << self.nodes) - 1 } else { 0 };
+            self.fence_agents = if fencing { self.all() } else { 0 };
             // Without fence agents the rule of time is the only way out for the dead.
             self.never_paused |= !fencing;
+        }
+    }
+
+    /// Draws the focus's directed faults.
+    pub fn draw_shots(&mut self, (from, until): (Time, Time), rng: &mut Rng) {
+        let Some((triggers, kinds)) = self.focus.map(|focus| focus.shots) else { return };
+        if triggers.is_empty() {
+            return;
+        }
+        self.aims.clear();
+        for _ in 0..rng.range(3, 8) {
+            let trigger = rng.pick(triggers);
+            let fault = Fault::draw(rng.pick(kinds), self, rng);
+            let aim = Aim::draw(rng.range(from, until), self, rng);
+            self.aims.push(Aim { trigger, fault, ..aim });
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Ground truth of guests: what executes where, and what libvirt still works on.
 
-use super::clock::{MS, SECOND};
+use super::aims::Trigger;
+use super::clock::{MS, SECOND, Time};
+use super::node::index_of;
 use super::queue::What;
 use super::script::{StartWill, Told};
 use super::world::World;
@@ -19,6 +21,15 @@ pub struct Handed {
     pub vm: usize,
 }
 
+/// A start that libvirt has not seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Preparing {
+    /// The VM's index.
+    pub vm: usize,
+    /// Not to be handed over after this; `None` once the clock was looked at for the last time.
+    pub not_after: Option<Instant>,
+}
+
 /// A start on its way.
 #[derive(Debug, Clone)]
 pub struct StartRun {
@@ -32,6 +43,10 @@ pub struct StartRun {
     pub vm: usize,
     /// Not to be handed over after this.
     pub not_after: Instant,
+    /// The life of libvirtd that has it.
+    pub libvirt: u64,
+    /// No start from disk: a copy that arrived is resumed.
+    pub resumes: bool,
     /// What comes next.
     pub stage: StartStage,
 }
@@ -89,7 +104,7 @@ impl World {
     /// Index of an HA VM of this world, or of a guest without HA.
     #[must_use]
     pub fn vm_index(&self, vm: &VmId) -> usize {
-        self.vms.iter().position(|known| known == vm).unwrap_or(usize::MAX)
+        index_of(&self.vms, vm)
     }
 
     fn names(&self, mask: u64) -> BTreeSet<VmId> {
@@ -98,8 +113,28 @@ impl World {
 
     /// Begins a start.
     pub fn start_vm(&mut self, node: usize, epoch: u64, vm: &VmId, not_after: Instant) {
+        self.begin_start(node, epoch, vm, not_after, false);
+    }
+
+    /// Begins to resume a copy: as any start, it may hang, and outlive who asked for it.
+    pub fn resume_vm(&mut self, node: usize, epoch: u64, vm: &VmId, not_after: Instant) {
+        self.begin_start(node, epoch, vm, not_after, true);
+    }
+
+    fn begin_start(
+        &mut self,
+        node: usize,
+        epoch: u64,
+        vm: &VmId,
+        not_after: Instant,
+        resumes: bool,
+    ) {
         let (boot, vm) = (self.nodes[node].boots, self.vm_index(vm));
-        let run = StartRun { node, boot, epoch, vm, not_after, stage: StartStage::Check };
+        let (libvirt, stage) = (0, StartStage::Check);
+        let run = StartRun { node, boot, epoch, vm, not_after, libvirt, resumes, stage };
+        if let Some(agent) = self.agent(node, epoch) {
+            agent.preparing.push(Preparing { vm, not_after: Some(not_after) });
+        }
         let at = self.now + self.rng.range(20, 3_000);
         self.queue.push(at, What::Start(Box::new(run)));
     }
@@ -116,12 +151,18 @@ impl World {
         let own = self.own(n);
         let next = match std::mem::replace(&mut run.stage, StartStage::Check) {
             StartStage::Check if own > run.not_after => {
+                self.prepared(&run, None);
+                self.cover("starts", "too late");
                 let result = Err("not handed over: too late".into());
-                let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
-                return self.answer(n, run.epoch, 0, event);
+                return self.answer(n, run.epoch, 0, self.ended(&run, result));
+            }
+            StartStage::Check if self.nodes[n].libvirt_down > self.now => {
+                self.nodes[n].libvirt_down - self.now + self.rng.range(0, 50) * MS
             }
             StartStage::Check => {
+                self.prepared(&run, Some(None));
                 run.stage = StartStage::HandOver;
+                self.aim(Trigger::HandOver, n);
                 self.rng.range(10, 1_500)
             }
             StartStage::HandOver => self.hand_over(&mut run),
@@ -135,12 +176,40 @@ impl World {
                     run.stage = StartStage::Appear(result);
                     return self.disk.park(n, What::Start(run));
                 }
-                run.stage = StartStage::End(self.appear(n, run.vm, result));
+                let result = self.survive_libvirt(&run, result);
+                let result = match run.resumes {
+                    true => result.and_then(|()| self.resume_copy(n, run.vm)),
+                    false => self.appear(n, run.vm, result),
+                };
+                run.stage = StartStage::End(result);
                 self.rng.range(0, 50 * MS)
             }
             StartStage::End(result) => return self.start_ended(&run, result),
         };
         self.queue.push(self.now + next, What::Start(run));
+    }
+
+    /// The last look at the clock is over (`Some(None)`), or the agent has the start no more (`None`).
+    fn prepared(&mut self, run: &StartRun, becomes: Option<Option<Instant>>) {
+        let vm = run.vm;
+        let Some(agent) = self.agent(run.node, run.epoch) else { return };
+        agent.preparing.retain(|start| start.vm != vm);
+        agent.preparing.extend(becomes.map(|not_after| Preparing { vm, not_after }));
+    }
+
+    /// libvirtd died with the call in its hands: QEMU was forked already, or never will be. The agent waits until it
+    /// knows which.
+    fn survive_libvirt(
+        &mut self,
+        run: &StartRun,
+        result: Result<(), String>,
+    ) -> Result<(), String> {
+        let died = self.nodes[run.node].boot.as_ref().is_some_and(|b| b.libvirt != run.libvirt);
+        if died && self.rng.chance(500) {
+            self.cover("starts", "lost with libvirtd");
+            return Err("the connection to libvirt died during the start, and no QEMU came".into());
+        }
+        result
     }
 
     fn hand_over(&mut self, run: &mut StartRun) -> u64 {
@@ -151,8 +220,10 @@ impl World {
         let hangs = slow && self.rng.chance(200);
         let words = "internal error: process exited while connecting to monitor";
         run.stage = StartStage::Appear(if fails { Err(words.into()) } else { Ok(()) });
+        self.prepared(run, None);
         if let Some(boot) = self.nodes[run.node].boot.as_mut() {
             boot.starts.push(Handed { epoch: run.epoch, vm: run.vm });
+            run.libvirt = boot.libvirt;
         }
         if let Some(StartWill::Takes(length)) = will {
             return length;
@@ -167,17 +238,30 @@ impl World {
     fn appear(&mut self, n: usize, vm: usize, result: Result<(), String>) -> Result<(), String> {
         result?;
         let Some(boot) = self.nodes[n].boot.as_mut() else { return Ok(()) };
-        if boot.executing >> vm & 1 == 1 {
+        if boot.executing >> vm & 1 == 1 || boot.copies.contains_key(&vm) {
             return Err("Requested operation is not valid: domain is already running".into());
         }
         boot.executing |= 1 << vm;
+        self.begins_life(vm);
+        self.check.health[n].busy = self.now;
         self.note_vm(n, vm, "executes");
         self.script.tell(|| Told::Runs { node: n, vm });
+        self.aim(Trigger::GuestAppears, n);
         self.check_homes(n, vm);
         Ok(())
     }
 
+    /// Somebody starts a guest behind everybody's back.
+    pub fn appears(&mut self, n: usize, vm: usize) {
+        let Some(boot) = self.nodes[n].boot.as_mut() else { return };
+        boot.executing |= 1 << vm;
+        self.note_vm(n, vm, "is started by hand");
+        self.script.tell(|| Told::Runs { node: n, vm });
+    }
+
     fn start_ended(&mut self, run: &StartRun, result: Result<(), String>) {
+        self.check.health[run.node].busy = self.now;
+        self.cover("starts", if result.is_ok() { "done" } else { "failed" });
         if let Some(boot) = self.nodes[run.node].boot.as_mut() {
             let same = |start: &Handed| start.epoch == run.epoch && start.vm == run.vm;
             if let Some(at) = boot.starts.iter().position(same) {
@@ -189,15 +273,34 @@ impl World {
                 agent.watched |= 1 << run.vm;
             }
         }
-        let event = Event::StartEnded { vm: self.vms[run.vm].clone(), result };
+        let event = self.ended(run, result);
         self.answer(run.node, run.epoch, 0, event);
     }
 
-    /// Begins a destroy.
+    fn ended(&self, run: &StartRun, result: Result<(), String>) -> Event {
+        let vm = self.vms[run.vm].clone();
+        match run.resumes {
+            true => Event::ResumeEnded { vm, result },
+            false => Event::StartEnded { vm, result },
+        }
+    }
+
+    /// libvirtd dies and is back after `down`. Guests do not notice.
+    pub fn restart_libvirt(&mut self, n: usize, down: Time) {
+        let until = self.now + down;
+        self.nodes[n].libvirt_down = self.nodes[n].libvirt_down.max(until);
+        if let Some(boot) = self.nodes[n].boot.as_mut() {
+            boot.libvirt += 1;
+        }
+        self.note(n, || format!("libvirtd dies, back in {} ms", down / MS));
+    }
+
+    /// Begins a destroy. Without libvirtd the process itself is killed, after a second.
     pub fn destroy_vm(&mut self, node: usize, epoch: u64, vm: &VmId) {
         let (boot, vm) = (self.nodes[node].boots, self.vm_index(vm));
         let run = DestroyRun { node, boot, epoch, vm, hung: false };
-        let at = self.now + self.rng.skewed(5, 500) * MS;
+        let alone = if self.nodes[node].libvirt_down > self.now { SECOND } else { 0 };
+        let at = self.now + alone + self.rng.skewed(5, 500) * MS;
         self.queue.push(at, What::Destroy(run));
     }
 
@@ -208,20 +311,24 @@ impl World {
             return;
         }
         let vm = self.vms[run.vm].clone();
-        let exists = self.executing(n) >> run.vm & 1 == 1;
-        let stuck = self.script.stops_hang >> n & 1 == 1;
+        let exists = (self.executing(n) | self.copies(n)) >> run.vm & 1 == 1;
+        let scripted = self.script.stops_hang >> n & 1 == 1;
+        let stuck = scripted || self.nodes[n].stops_hang > self.now;
         if exists && (stuck || self.disk.stalled(n)) && (run.hung || self.rng.chance(500)) {
             if !run.hung {
                 let result = Err("Timed out during operation: process is in D state".into());
                 self.answer(n, run.epoch, 5 * SECOND, Event::StopEnded { vm, result });
             }
             run.hung = true;
+            self.cover("stops", "in D state");
             if stuck {
-                return self.queue.push(self.now + 100 * MS, What::Destroy(run));
+                let at = self.nodes[n].stops_hang.max(self.now + 100 * MS);
+                return self.queue.push(at, What::Destroy(run));
             }
             return self.disk.park(n, What::Destroy(run));
         }
-        let gone = exists && self.guest_ends(n, run.vm, "is destroyed");
+        let copy = self.end_copy(n, run.vm);
+        let gone = exists && (copy | self.guest_ends(n, run.vm, "is destroyed"));
         let result = if gone { Ok(()) } else { Err("domain is not running".into()) };
         if !run.hung {
             let delay = self.rng.range(0, 20 * MS);
@@ -242,6 +349,7 @@ impl World {
             return false;
         }
         boot.executing &= !(1 << vm);
+        self.check.health[n].busy = self.now;
         let watcher = boot.agent.as_ref().filter(|agent| agent.watched >> vm & 1 == 1);
         let watcher = watcher.map(|agent| agent.epoch);
         self.note_vm(n, vm, why);
@@ -277,7 +385,7 @@ impl World {
         }
         let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         if let Some(unresolved) = run.unresolved.take() {
-            let present = self.names(boot.executing);
+            let present = self.names(boot.executing | self.copies(n));
             let event = Event::GuestsScanned(GuestScan { began: run.began, present, unresolved });
             let delay = self.rng.range(50, 8 * MS);
             return self.answer(n, run.epoch, delay, event);

@@ -4,22 +4,34 @@
 //! configuration and a fault schedule, [`world`] runs it event by event, [`check`] judges after every
 //! event, [`report`] tells the story of a failure.
 
+pub mod agent;
+pub mod aims;
+pub mod calm;
+pub mod chain;
 pub mod check;
 pub mod clock;
+pub mod coverage;
 pub mod faults;
 pub mod fence;
 pub mod focus;
 pub mod hypervisor;
+pub mod members;
+pub mod migration;
 pub mod network;
 pub mod node;
 pub mod operator;
 pub mod plan;
 pub mod policy;
+pub mod profiles;
 pub mod queue;
 pub mod report;
 pub mod rng;
 pub mod script;
+pub mod shrink;
+pub mod shutdown;
 pub mod storage;
+pub mod strike;
+pub mod swarm;
 pub mod trace;
 pub mod truth;
 pub mod watchdog;

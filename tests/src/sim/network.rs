@@ -4,6 +4,9 @@
 //! side keeps what it has (a message may have reached one side only), and messages given to corosync
 //! meanwhile wait for the next ring. After the detection time each side forms a new ring and its CPG
 //! group sees a new view.
+//!
+//! A link that works one way only is down for kronosnet, whose pings need both; if others link the two nodes,
+//! they cannot all be in one ring, and who is with whom changes now and then (`What::Reshuffle`).
 
 use super::clock::{MS, SECOND, Time};
 use super::faults::bits;
@@ -21,8 +24,14 @@ pub struct Network {
     rings: Vec<Ring>,
     /// Which side of the partition each node is on.
     pub side: Vec<u64>,
+    /// Nodes that each node does not hear, as bits.
+    pub deaf: Vec<u64>,
+    /// Who finds whom first when not everybody hears everybody.
+    order: Vec<usize>,
     /// Corosync is dead on these nodes.
     pub dead: u64,
+    /// Corosync notices until then only late that an agent has died.
+    pub late_leaves: Time,
     /// Verification IPs are unreachable for each node this many times over.
     pub unverified: Vec<u32>,
     /// What each node's deliveries take on top.
@@ -67,6 +76,8 @@ impl Network {
         Self {
             rings: vec![Ring::default()],
             side: vec![0; nodes],
+            deaf: vec![0; nodes],
+            order: (0..nodes).collect(),
             unverified: vec![0; nodes],
             lag: vec![0; nodes],
             nodes: (0..nodes).map(|_| Station::default()).collect(),
@@ -74,10 +85,39 @@ impl Network {
         }
     }
 
+    /// Every fault ends. Corosync and topology are told afterwards.
+    pub fn heal(&mut self) {
+        self.side.fill(0);
+        self.deaf.fill(0);
+        self.lag.fill(0);
+        self.unverified.fill(0);
+        (self.dead, self.late_leaves) = (0, 0);
+    }
+
     /// Are the node's verification IPs unreachable?
     #[must_use]
     pub fn unverified(&self, n: usize) -> bool {
         self.unverified[n] > 0
+    }
+
+    /// Members of the node's ring, as bits; only itself if that is broken.
+    #[must_use]
+    pub fn ring_of(&self, n: usize) -> u64 {
+        let ring = &self.rings[self.nodes[n].ring];
+        if ring.broken { 1 << n } else { ring.members }
+    }
+
+    /// Its ring is whole, and nothing is held back.
+    #[must_use]
+    pub fn is_well(&self, n: usize) -> bool {
+        let in_ring = self.ring_of(n) >> n & 1 == 1 && self.dead >> n & 1 == 0;
+        in_ring && self.lag[n] == 0 && !self.rings[self.nodes[n].ring].broken
+    }
+
+    /// Nodes with which this one can talk, both ways.
+    fn linked(&self, n: usize) -> u64 {
+        let hears = |k: &usize| self.side[*k] == self.side[n] && self.deaf[*k] >> n & 1 == 0;
+        bits((0..self.nodes.len()).filter(hears)) & !self.deaf[n]
     }
 
     /// A kernel's death takes corosync with it.
@@ -99,17 +139,34 @@ impl World {
             && self.net.dead >> n & 1 == 0
     }
 
-    /// Nodes that can talk to each other now.
+    /// Sets of nodes that can form a ring now: in each, everybody hears everybody.
     fn components(&self) -> Vec<u64> {
-        let mut sides: Vec<(u64, u64)> = Vec::new();
-        for n in (0..self.nodes.len()).filter(|n| self.corosync_runs(*n)) {
-            let side = self.net.side[n];
-            match sides.iter_mut().find(|(s, _)| *s == side) {
-                Some((_, mask)) => *mask |= 1 << n,
-                None => sides.push((side, 1 << n)),
+        let mut left = bits((0..self.nodes.len()).filter(|n| self.corosync_runs(*n)));
+        let mut parts = Vec::new();
+        for &n in &self.net.order {
+            if left >> n & 1 == 0 {
+                continue;
             }
+            let (mut part, mut common) = (1 << n, self.net.linked(n));
+            for &k in &self.net.order {
+                if common & left & !part & 1 << k != 0 {
+                    part |= 1 << k;
+                    common &= self.net.linked(k) | 1 << k;
+                }
+            }
+            left &= !part;
+            parts.push(part);
         }
-        sides.into_iter().map(|(_, mask)| mask).collect()
+        parts
+    }
+
+    /// Who finds whom first is drawn anew.
+    pub fn reshuffle(&mut self) {
+        for k in (1..self.net.order.len()).rev() {
+            let other = self.rng.index(k + 1);
+            self.net.order.swap(k, other);
+        }
+        self.topology_changed();
     }
 
     /// Power, pauses or links changed: break rings that cannot go on, and let new ones be formed.
@@ -137,6 +194,9 @@ impl World {
         }
         if whole && was_broken {
             self.flush_waiting(mask);
+        }
+        if whole == was_broken {
+            members(mask).for_each(|n| self.note_network(n));
         }
     }
 
@@ -206,6 +266,7 @@ impl World {
         for ring in old {
             self.net.rings[ring].broken = true;
         }
+        members(component).for_each(|n| self.note_network(n));
         self.post_view(ring);
         self.flush_waiting(component);
     }
@@ -267,6 +328,22 @@ impl World {
             self.net.ghosts |= 1 << n;
             return;
         }
+        if self.net.late_leaves > self.now {
+            let (at, epoch) = (self.now + self.rng.skewed(0, 4_000) * MS, self.epochs);
+            return self.queue.push(at, What::Leave { node: n, epoch });
+        }
+        self.left(n);
+    }
+
+    /// Corosync noticed late that an agent has died. If the next one has joined meanwhile, nobody ever hears of it: it
+    /// is in the group as if it had never left.
+    pub fn leave_late(&mut self, n: usize, epoch: u64) {
+        if self.epoch(n).is_none_or(|present| present <= epoch) {
+            self.left(n);
+        }
+    }
+
+    fn left(&mut self, n: usize) {
         let ring = self.net.nodes[n].ring;
         if !self.net.rings[ring].broken {
             self.post_view(ring);
@@ -295,7 +372,30 @@ impl World {
         }
     }
 
-    /// The agent multicasts.
+    /// The agent multicasts: mostly at once; now and then what it says waits a little in its process, in order.
+    pub fn say(&mut self, n: usize, epoch: u64, message: Box<Message>) {
+        let waits = self.script.on || self.rng.chance(30);
+        let Some(agent) = self.agent(n, epoch) else { return };
+        if agent.outbox.is_empty() && !waits {
+            return self.send(n, epoch, message);
+        }
+        agent.outbox.push_back(message);
+        if agent.outbox.len() == 1 {
+            let most = if self.script.on { 200 } else { 20_000 };
+            let at = self.now + self.rng.skewed(20, most);
+            self.queue.push(at, What::Flush { node: n, epoch });
+        }
+    }
+
+    /// What waited is sent.
+    pub fn flush(&mut self, n: usize, epoch: u64) {
+        let Some(agent) = self.agent(n, epoch) else { return };
+        for message in std::mem::take(&mut agent.outbox) {
+            self.send(n, epoch, message);
+        }
+    }
+
+    /// The agent hands a message to corosync.
     pub fn send(&mut self, n: usize, epoch: u64, message: Box<Message>) {
         let lost = (self.net.dead | self.script.mute) >> n & 1 == 1;
         if !lost && self.agent(n, epoch).is_some_and(|agent| agent.joined) {
@@ -350,10 +450,7 @@ impl World {
             }
             Item::View(mask) => Event::ViewChanged { members: members(mask).map(id).collect() },
         };
-        let what = What::Deliver { node: n, epoch, event: Box::new(event) };
-        if let Some(what) = self.park(what) {
-            self.queue.push(self.now, what);
-        }
+        self.deliver(n, epoch, event);
     }
 }
 

@@ -6,7 +6,7 @@ use super::node::id;
 use super::queue::What;
 use super::world::World;
 use steadfast_core::action::QuestionId;
-use steadfast_core::event::{Decider, Event};
+use steadfast_core::event::Event;
 use steadfast_core::ids::Digest;
 use steadfast_core::ledger::VmSpec;
 use steadfast_core::message::{Change, Reply};
@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub begun: bool,
     /// Granted.
     pub granted: bool,
+    /// It need not run: its operator wants it off.
+    pub off: bool,
     /// What the operator says of the VM, if it is not like any other.
     pub spec: Option<Box<VmSpec>>,
 }
@@ -32,13 +34,34 @@ pub struct Enrolment {
 impl World {
     /// What a fresh agent is told by its adapters.
     pub fn greet(&mut self, n: usize, epoch: u64) {
-        let digest = Digest::of(b"the world's policy");
+        let digest = Digest::of(format!("policy {}", self.nodes[n].policy).as_bytes());
         let delay = self.rng.range(1, 30) * MS;
         self.answer(n, epoch, delay, Event::PolicyActivated { digest });
         self.measure(n, epoch);
     }
 
+    /// Another policy is active on the node; perhaps the one that others have.
+    pub fn change_policy(&mut self, n: usize) {
+        self.nodes[n].policy = self.rng.below(3);
+        if let Some(epoch) = self.epoch(n) {
+            self.greet(n, epoch);
+        }
+    }
+
     fn measure(&mut self, n: usize, epoch: u64) {
+        let now = self.now;
+        let Some(agent) = self.agent(n, epoch) else { return };
+        if agent.tells_facts(now) {
+            self.tell_facts(n, epoch);
+        }
+        if self.plan.verification {
+            let reachable = !self.net.unverified(n);
+            let delay = self.rng.range(1, 30) * MS;
+            self.answer(n, epoch, delay, Event::VerificationChecked { reachable });
+        }
+    }
+
+    fn tell_facts(&mut self, n: usize, epoch: u64) {
         let memory_mib = self.script.memory.get(&n).copied().unwrap_or(65_536);
         let facts = NodeFacts {
             id: id(n).0,
@@ -50,10 +73,6 @@ impl World {
         };
         let delay = self.rng.range(1, 30) * MS;
         self.answer(n, epoch, delay, Event::FactsMeasured(Box::new(facts)));
-        let reachable = !self.net.unverified(n);
-        if self.plan.verification {
-            self.answer(n, epoch, delay, Event::VerificationChecked { reachable });
-        }
     }
 
     fn memory_used(&self, n: usize) -> u64 {
@@ -65,19 +84,19 @@ impl World {
 
     /// Asks the node-priority policy.
     pub fn ask_priority(&mut self, n: usize, epoch: u64, id: QuestionId, q: &NodePriorityQuestion) {
-        let mood = self.plan.mood;
+        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
+        self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let verdict = mood.priority(q, &mut self.rng);
-        let decider = Decider { name: "world".into(), ..Decider::default() };
+        let (verdict, decider) = (mood.priority(q, builtin, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PriorityAnswered { id, verdict, decider });
     }
 
     /// Asks the placement policy.
     pub fn ask_placement(&mut self, n: usize, epoch: u64, id: QuestionId, q: &PlacementQuestion) {
-        let mood = self.plan.mood;
+        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
+        self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let verdict = mood.placement(q, &mut self.rng);
-        let decider = Decider { name: "world".into(), ..Decider::default() };
+        let (verdict, decider) = (mood.placement(q, builtin, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PlacementAnswered { id, verdict, decider });
     }
 
@@ -91,7 +110,8 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
-        self.revive_failed();
+        self.look_after();
+        self.keep_members();
         self.check_alive();
         self.queue.push(self.now + SECOND, What::Tick);
     }

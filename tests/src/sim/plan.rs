@@ -1,15 +1,18 @@
 //! What a seed decides before the world begins: configuration, and which faults when.
 
+use super::aims::Aim;
 use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
 use super::focus::Focus;
-use super::policy::Mood;
+use super::policy::{self, Mood};
 use super::rng::Rng;
-use steadfast_core::config::{Limits, Timing};
+use super::wishes;
+use serde::{Deserialize, Serialize};
+use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::time::Millis;
 
 /// Which promise a run tests beside the ones that always hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// No faults: nothing may stop.
     Quiet,
@@ -22,7 +25,7 @@ pub enum Class {
 }
 
 /// A lie planted in the world, to see whether the checker works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Plant {
     /// Fence agents report success and cut nothing.
     LyingFence,
@@ -43,10 +46,14 @@ pub struct Wish {
     pub plant: Option<Plant>,
     /// A direction for the faults.
     pub focus: Option<Focus>,
+    /// Promises that are not looked at.
+    pub overlook: &'static [&'static str],
+    /// The only fault kind, beside directed ones.
+    pub kind: Option<Kind>,
 }
 
 /// Everything that is decided beforehand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
@@ -62,8 +69,12 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// Nodes that the first ledger does not name, as bits.
+    pub strangers: u64,
     /// Limits of every machine.
     pub limits: Limits,
+    /// The built-in policies are those that ship; otherwise the plain ones of stories.
+    pub shipped: bool,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -73,11 +84,23 @@ pub struct Plan {
     /// A planted lie.
     pub plant: Option<Plant>,
     /// A direction for the faults.
+    #[serde(skip)]
     pub focus: Option<Focus>,
     /// Fault kinds that may occur.
     pub kinds: Vec<Kind>,
     /// Faults by time.
     pub faults: Vec<(Time, Fault)>,
+    /// What operators want, by time.
+    #[serde(default)]
+    pub wishes: Vec<(Time, wishes::Wish)>,
+    /// Directed faults.
+    pub aims: Vec<Aim>,
+    /// Storage faults may last minutes.
+    pub patient: bool,
+    /// systemd keeps the watchdog's descriptor over restarts of the agent.
+    pub fd_store: bool,
+    /// Promises that are not looked at.
+    pub overlook: Vec<String>,
     /// When everything heals.
     pub heal: Time,
     /// Everything runs by this long after healing.
@@ -95,11 +118,11 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, wish: Wish, rng: &mut Rng) -> Self {
         let class = wish.class.unwrap_or_else(|| draw_class(rng));
-        let nodes = rng.pick(&[3, 3, 3, 3, 3, 2, 4, 5]);
+        let nodes = draw_nodes(rng);
         let nodes = wish.nodes.unwrap_or(nodes);
         let membership = Millis(rng.pick(&[1_100, 1_100, 2_070]));
         let fast = rng.chance(300) && membership.0 < 2_000;
-        let all = (1_u64 << nodes) - 1;
+        let all = u64::MAX >> (64 - nodes);
         let mut plan = Self {
             seed,
             nodes,
@@ -108,7 +131,9 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            strangers: 0,
             limits: draw_limits(seed),
+            shipped: true,
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
@@ -116,6 +141,11 @@ impl Plan {
             focus: wish.focus,
             kinds: Vec::new(),
             faults: Vec::new(),
+            wishes: Vec::new(),
+            aims: Vec::new(),
+            patient: rng.chance(100),
+            fd_store: rng.chance(700),
+            overlook: wish.overlook.iter().map(|rule| (*rule).into()).collect(),
             heal: 0,
             bound: 240 * SECOND,
         };
@@ -127,16 +157,86 @@ impl Plan {
             (plan.fence_agents, plan.never_paused) = (0, true);
         }
         plan.take_focus();
-        plan.draw_faults(rng);
+        plan.draw_faults(wish.kind, rng);
+        plan.draw_members();
+        plan.draw_wishes();
         plan
     }
 
-    fn draw_faults(&mut self, rng: &mut Rng) {
-        let quiet_until =
-            if self.class == Class::Swarm && rng.chance(150) { 0 } else { 25 * SECOND };
+    /// The whole plan as a text that `cargo sim replay` reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The plan in a text.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let sizes = [plan.rates.len()].into_iter();
+        let sides = plan.faults.iter().map(|(_, fault)| fault.sides.len());
+        let aims = plan.aims.iter().map(|aim| aim.fault.sides.len());
+        match sizes.chain(sides).chain(aims).find(|size| *size != plan.nodes) {
+            Some(size) => Err(format!("a list of {size} nodes in a plan of {}", plan.nodes)),
+            None if !(2..=64).contains(&plan.nodes) || !(1..=60).contains(&plan.vms) => {
+                Err(format!("{} nodes and {} VMs", plan.nodes, plan.vms))
+            }
+            None => Ok(plan),
+        }
+    }
+
+    /// In a line, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!(
+            "seed {}: {:?}, {} nodes, {} VMs, {:?} policies, fence agents {:b}, rule 4 {}, L {} S {} W {}; \
+             {} faults of {:?}, {} directed ones, healed at {} s",
+            self.seed,
+            self.class,
+            self.nodes,
+            self.vms,
+            self.mood,
+            self.fence_agents,
+            self.never_paused,
+            self.timing.lease,
+            self.timing.stop,
+            self.timing.watchdog,
+            self.faults.len(),
+            self.kinds,
+            self.aims.len(),
+            self.heal / SECOND,
+        )
+    }
+
+    /// The built-in policies.
+    #[must_use]
+    pub fn builtin(&self) -> Builtin {
+        if self.shipped { policy::SHIPPED } else { policy::PLAIN }
+    }
+
+    /// Every node, as bits.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        u64::MAX >> (64 - self.nodes)
+    }
+
+    /// This promise is not looked at.
+    #[must_use]
+    pub fn overlooks(&self, rule: &str) -> bool {
+        self.overlook.iter().any(|known| known == rule)
+    }
+
+    fn draw_faults(&mut self, only: Option<Kind>, rng: &mut Rng) {
+        let mixed = self.class == Class::Swarm;
+        let quiet_until = if mixed && rng.chance(150) { 0 } else { 25 * SECOND };
         let mut at = quiet_until;
-        let phase = rng.range(30, 150) * SECOND;
+        let phase = rng.range(30, if self.patient { 500 } else { 150 }) * SECOND;
         self.kinds = self.draw_kinds(rng);
+        if let Some(only) = only {
+            self.kinds = vec![only];
+        }
         let pace = rng.pick(&[4 * SECOND, 10 * SECOND, 25 * SECOND]);
         let pace = self.focus.map_or(pace, |focus| pace.min(focus.pace));
         while !self.kinds.is_empty() {
@@ -148,27 +248,37 @@ impl Plan {
             let kind = rng.pick(&self.kinds);
             let fault = Fault::draw(kind, self, rng);
             self.faults.push((at, fault));
-            if self.class != Class::Swarm {
+            if !mixed {
                 at += 90 * SECOND; // One outage at a time.
             }
         }
+        if mixed && self.plant != Some(Plant::SlowClock) && rng.chance(500) {
+            for _ in 0..rng.range(1, 6) {
+                let from = quiet_until + rng.range(0, phase);
+                self.aims.push(Aim::draw(from, self, rng));
+            }
+        }
+        self.draw_shots((quiet_until, quiet_until + phase), rng);
         self.heal = quiet_until + phase + 20 * SECOND;
-        if self.class != Class::Swarm {
+        if !mixed {
             self.heal += 60 * SECOND;
         }
     }
 
     fn draw_kinds(&self, rng: &mut Rng) -> Vec<Kind> {
+        use Kind::{LateWrites, NetworkForAll, SlowStorage, StaleReads, StorageForAll};
         match self.class {
             Class::Quiet => Vec::new(),
-            Class::StorageForAll => vec![Kind::StorageForAll],
-            Class::NetworkForAll => vec![Kind::NetworkForAll],
+            Class::StorageForAll => {
+                vec![StorageForAll, rng.pick(&[StorageForAll, SlowStorage, LateWrites, StaleReads])]
+            }
+            Class::NetworkForAll => vec![NetworkForAll],
             Class::Swarm if self.plant == Some(Plant::SlowClock) => vec![Kind::Entomb],
             Class::Swarm if self.focus.is_some_and(|focus| !focus.kinds.is_empty()) => {
                 self.focus.map_or(Vec::new(), |focus| focus.kinds.to_vec())
             }
             Class::Swarm => {
-                let some = rng.pick(&[200, 350, 500]);
+                let some = rng.pick(&[100, 200, 350, 500]);
                 let kinds: Vec<_> = Kind::SWARM.into_iter().filter(|_| rng.chance(some)).collect();
                 if kinds.is_empty() { vec![rng.pick(&Kind::SWARM)] } else { kinds }
             }
@@ -199,6 +309,19 @@ impl Plan {
     }
 }
 
+/// Mostly few: a large cluster costs far more, and shows little that a small one does not.
+fn draw_nodes(rng: &mut Rng) -> usize {
+    match rng.below(2_000) {
+        0..1_200 => 3,
+        1_200..1_440 => 2,
+        1_440..1_680 => 4,
+        1_680..1_920 => 5,
+        1_920..1_990 => rng.index(4) + 6,
+        1_990..1_999 => rng.index(7) + 10,
+        _ => rng.index(48) + 17,
+    }
+}
+
 fn draw_class(rng: &mut Rng) -> Class {
     match rng.below(100) {
         0..4 => Class::Quiet,
@@ -211,7 +334,11 @@ fn draw_class(rng: &mut Rng) -> Class {
 /// By chance of its own, so that known seeds keep their stories.
 fn draw_limits(seed: u64) -> Limits {
     let mut rng = Rng::new(seed ^ 0x11_17);
-    Limits { witness: rng.pick(&[None, None, Some(true), Some(false)]), ..Limits::default() }
+    Limits {
+        witness: rng.pick(&[None, None, Some(true), Some(false)]),
+        max_evictions: rng.pick(&[None, None, None, Some(1)]),
+        ..Limits::default()
+    }
 }
 
 fn draw_rates(rng: &mut Rng, nodes: usize, plant: Option<Plant>) -> Vec<u64> {

@@ -7,7 +7,6 @@ use super::watchdog::FeedRun;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use steadfast_core::event::Event;
-use steadfast_core::message::Message;
 
 /// A thing that will happen. Nodes are indices; an epoch names one life of one agent.
 #[derive(Debug, Clone)]
@@ -16,12 +15,18 @@ pub enum What {
     Wake { node: usize, epoch: u64, number: u64 },
     /// An adapter's answer reaches the machine.
     Deliver { node: usize, epoch: u64, event: Box<Event> },
-    /// The agent hands a message to corosync.
-    Send { node: usize, epoch: u64, message: Box<Message> },
+    /// The agent hands to corosync what waited.
+    Flush { node: usize, epoch: u64 },
     /// The agent joins the CPG group.
     Join { node: usize, epoch: u64 },
     /// The next item in a node's queue of corosync is due.
     Arrive { node: usize, ring: usize },
+    /// Corosync notices late that an agent of this epoch, or an earlier one, has died.
+    Leave { node: usize, epoch: u64 },
+    /// Where not everybody hears everybody, rings are formed anew.
+    Reshuffle { fault: usize },
+    /// A fault that comes again and again does so.
+    Again { fault: usize },
     /// Corosync has agreed on a new ring of exactly these nodes, if that is still so.
     Reform { members: u64 },
     /// Storage input or output goes one stage further.
@@ -45,6 +50,12 @@ pub enum What {
     Scan(Box<ScanRun>),
     /// A fence agent goes one stage further.
     Fence(FenceRun),
+    /// A live migration goes one stage further.
+    Move { number: u64 },
+    /// A process that does not execute its guest ends.
+    CopyEnds { node: usize, boot: u64, vm: usize, number: u64 },
+    /// A guest has had time to shut down.
+    ShutDown { node: usize, boot: u64, vm: usize },
     /// The node's power is cut.
     Cut { node: usize, boot: u64, why: &'static str },
     /// The node is switched on.
@@ -59,6 +70,8 @@ pub enum What {
     Fault { index: usize },
     /// It ends.
     FaultEnds { index: usize },
+    /// An operator wants something.
+    Wish { index: usize },
     /// All faults end, all nodes are switched on: from now on everything must come right.
     Heal,
     /// The world's own second hand: operators, verification, facts, liveness.
@@ -83,7 +96,7 @@ impl What {
         match self {
             Self::Wake { node, .. }
             | Self::Deliver { node, .. }
-            | Self::Send { node, .. }
+            | Self::Flush { node, .. }
             | Self::Join { node, .. } => Needs::Agent(*node),
             Self::Feed(run) => Needs::Agent(run.node),
             Self::CloseWatchdog { node, .. } => Needs::Agent(*node),

@@ -4,6 +4,7 @@ use super::check::Violation;
 use super::clock::Time;
 use super::node::index;
 use super::plan::{Class, Plan, Wish};
+use super::policy::Mood;
 use super::trace::Trace;
 use super::world::{Stats, World};
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,8 @@ pub struct Outcome {
     pub passed: Time,
     /// How long after healing everything ran.
     pub recovered: Time,
+    /// How its policies behaved.
+    pub mood: Mood,
     /// Counters.
     pub stats: Stats,
     /// The story, if asked for.
@@ -64,8 +67,15 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 /// Runs one seed. With `trace`, keeps its story; with `verbose`, every event and action.
 #[must_use]
 pub fn run(seed: u64, wish: Wish, trace: bool, verbose: bool) -> Outcome {
+    run_plan(Plan::new(seed, wish), trace, verbose)
+}
+
+/// Runs one plan.
+#[must_use]
+pub fn run_plan(plan: Plan, trace: bool, verbose: bool) -> Outcome {
+    let seed = plan.seed;
     let trace = Trace { on: trace, verbose, lines: Vec::new() };
-    let mut world = World::new(Plan::new(seed, wish), trace);
+    let mut world = World::new(plan, trace);
     let end = guarded(|| world.run());
     if let Err(words) = &end {
         world.fail("no_panic", words.clone());
@@ -78,6 +88,7 @@ pub fn run(seed: u64, wish: Wish, trace: bool, verbose: bool) -> Outcome {
         violation: world.violation,
         passed: world.now,
         recovered: world.check.recovered,
+        mood: world.plan.mood,
         stats: world.stats,
         lines: world.trace.lines,
     }
@@ -95,7 +106,9 @@ pub fn command(seed: u64, wish: Wish) -> String {
         Some(Class::NetworkForAll) => " --class network",
         Some(Class::Swarm) => " --class swarm",
     };
-    format!("cargo sim --seed {seed}{nodes}{class}{plant}")
+    let kind = wish.kind.map(|kind| format!(" --kind {kind:?}")).unwrap_or_default();
+    let focus = wish.focus.map(|focus| format!(" --focus {}", focus.name)).unwrap_or_default();
+    format!("cargo sim --seed {seed}{nodes}{class}{kind}{focus}{plant}")
 }
 
 impl World {

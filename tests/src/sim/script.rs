@@ -71,6 +71,8 @@ pub struct Script {
     pub starts: Vec<Starts>,
     /// On these nodes (bits) a process that is to be destroyed hangs.
     pub stops_hang: u64,
+    /// These guests (bits) do not listen when they are asked to shut down.
+    pub deaf: u64,
     /// Corosync says that it has sent what these nodes give it, and has not.
     pub mute: u64,
     /// Somebody else has opened the watchdogs of these nodes.

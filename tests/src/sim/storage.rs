@@ -1,29 +1,56 @@
 //! Shared storage: one page a node, two body slots a node. Linearizable a page; each slot is read at
 //! its own instant. Stalled operations land late, after their writer's pause or death, but never after
 //! its power was cut.
+//!
+//! A client cache may serve old pages (`Kind::StaleReads`), but only what can be detected: each such read shows at least
+//! one slot as it was before what this incarnation of the agent has seen or written there. A cache that hides only what its
+//! reader has not seen yet, or that is asked by an agent's very first read, looks like a disk on which nothing happened: no
+//! protocol of one disk can live with it. That is assumed away ("storage is linearizable a page", PROTOCOL section 9), by
+//! `O_DIRECT` or what defeats the cache.
 
-use super::clock::{MS, Time};
+use super::clock::{MS, SECOND, Time};
 use super::node::{id, index};
 use super::queue::What;
 use super::world::World;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use steadfast_core::event::Event;
+use steadfast_core::ids::NodeId;
 use steadfast_core::page::{Page, Pages, StorageError};
+
+/// Older versions of a page that are kept, for reads that began before it landed.
+const PAST: usize = 8;
 
 /// The disk and its faults.
 #[derive(Debug, Default)]
 pub struct Disk {
     /// One page a node.
     pub pages: Vec<Option<Page>>,
+    /// When each landed.
+    landed: Vec<Time>,
+    /// What each page was before, and since when.
+    past: Vec<VecDeque<(Time, Option<Page>)>>,
     bodies: Vec<[Arc<[u8]>; 2]>,
     ops: Vec<Option<Op>>,
     free: Vec<usize>,
     serials: u64,
-    /// How many stalls hold each node.
-    stalls: Vec<u32>,
-    /// How many faults make each node's operations fail.
-    failing: Vec<u32>,
+    troubles: Vec<Trouble>,
     parked: Vec<Vec<What>>,
+}
+
+/// What is wrong with one node's way to the disk.
+#[derive(Debug, Default, Clone)]
+struct Trouble {
+    /// How many stalls hold it.
+    stalls: u32,
+    /// How many faults make its operations fail.
+    failing: u32,
+    /// What its reads and its writes take on top, at most.
+    slow: [Time; 2],
+    /// By then whatever began while it was slow has ended.
+    settled: Time,
+    /// A client cache serves old pages.
+    stale: bool,
 }
 
 #[derive(Debug)]
@@ -35,13 +62,16 @@ struct Op {
     stage: usize,
     kind: OpKind,
     failed: bool,
+    began: Time,
+    /// Since when it hung, if it did.
+    hung: Option<Time>,
 }
 
 #[derive(Debug)]
 enum OpKind {
     WritePage(Box<Page>),
     WriteBody { slot: u8, bytes: Arc<[u8]> },
-    ReadPages { first: usize, backwards: bool, pages: Pages },
+    ReadPages { nodes: Arc<BTreeSet<NodeId>> },
     ReadBody { of: usize, slot: u8, half: Option<Arc<[u8]>> },
 }
 
@@ -58,9 +88,10 @@ impl Disk {
         let empty: Arc<[u8]> = Arc::new([]);
         Self {
             pages: vec![None; nodes],
+            landed: vec![0; nodes],
+            past: vec![VecDeque::new(); nodes],
             bodies: vec![[empty.clone(), empty]; nodes],
-            stalls: vec![0; nodes],
-            failing: vec![0; nodes],
+            troubles: vec![Trouble::default(); nodes],
             parked: vec![Vec::new(); nodes],
             ..Self::default()
         }
@@ -69,7 +100,20 @@ impl Disk {
     /// Do the node's operations hang?
     #[must_use]
     pub fn stalled(&self, n: usize) -> bool {
-        self.stalls[n] > 0
+        self.troubles[n].stalls > 0
+    }
+
+    /// Nothing is wrong with the node's way to the disk.
+    #[must_use]
+    pub fn is_well(&self, n: usize) -> bool {
+        let trouble = &self.troubles[n];
+        trouble.stalls == 0 && trouble.failing == 0 && trouble.slow == [0; 2] && !trouble.stale
+    }
+
+    /// By then whatever began while the node's way to the disk was slow has ended.
+    #[must_use]
+    pub fn settled(&self, n: usize) -> Time {
+        self.troubles[n].settled
     }
 
     /// Keeps `what` until the node's storage works again.
@@ -98,11 +142,30 @@ impl Disk {
         self.ops[k] = Some(op);
         (k, self.serials)
     }
+
+    /// What the slot showed at `at`, as far as that is remembered.
+    fn at(&self, slot: usize, at: Time) -> Option<&Page> {
+        if at >= self.landed[slot] {
+            return self.pages[slot].as_ref();
+        }
+        let past = &self.past[slot];
+        let shown = past.iter().rev().find(|(since, _)| *since <= at).or(past.front());
+        shown.map_or(self.pages[slot].as_ref(), |(_, page)| page.as_ref())
+    }
+
+    /// A version of the slot that is older than `sequence`.
+    fn older(&self, slot: usize, sequence: u64) -> Option<&Page> {
+        let mut pages = self.past[slot].iter().filter_map(|(_, page)| page.as_ref());
+        pages.rfind(|page| page.sequence < sequence)
+    }
 }
 
 impl World {
     /// Begins to write the own page.
     pub fn write_page(&mut self, n: usize, epoch: u64, id: u64, page: Box<Page>) {
+        if let Some(agent) = self.agent(n, epoch) {
+            agent.has_read = true;
+        }
         self.begin_io(n, epoch, id, OpKind::WritePage(page));
     }
 
@@ -112,11 +175,9 @@ impl World {
         self.begin_io(n, epoch, id, OpKind::WriteBody { slot, bytes });
     }
 
-    /// Begins to read every page, in any order.
-    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64) {
-        let first = self.rng.index(self.nodes.len());
-        let backwards = self.rng.chance(500);
-        self.begin_io(n, epoch, id, OpKind::ReadPages { first, backwards, pages: Pages::new() });
+    /// Begins to read these pages, in any order.
+    pub fn read_pages(&mut self, n: usize, epoch: u64, id: u64, nodes: Arc<BTreeSet<NodeId>>) {
+        self.begin_io(n, epoch, id, OpKind::ReadPages { nodes });
     }
 
     /// Begins to read a body.
@@ -133,17 +194,22 @@ impl World {
                 self.fail("one_write", format!("n{} has two writes in flight", node + 1));
             }
         }
-        let op = Op { serial: 0, node, epoch, id, stage: 0, kind, failed: false };
+        let delay = self.latency(node, &kind);
+        let (began, hung) = (self.now, None);
+        let op = Op { serial: 0, node, epoch, id, stage: 0, kind, failed: false, began, hung };
         let (op, serial) = self.disk.add(op);
-        let at = self.now + self.latency();
-        self.queue.push(at, What::Io { op, serial });
+        self.queue.push(self.now + delay, What::Io { op, serial });
     }
 
-    /// Half of an operation; now and then the array is busy.
-    fn latency(&mut self) -> Time {
-        match self.rng.below(1_000) {
+    /// One stage of an operation; now and then the array is busy.
+    fn latency(&mut self, n: usize, kind: &OpKind) -> Time {
+        let usual = match self.rng.below(1_000) {
             0..4 => self.rng.range(15, 400) * MS,
             _ => self.rng.skewed(500, 15 * MS),
+        };
+        match self.disk.troubles[n].slow[usize::from(kind.writes())] {
+            0 => usual,
+            slow => usual + self.rng.skewed(0, slow),
         }
     }
 
@@ -152,10 +218,11 @@ impl World {
         let Some(mut op) = self.disk.ops[k].take_if(|op| op.serial == serial) else { return };
         let n = op.node;
         if self.disk.stalled(n) {
+            op.hung.get_or_insert(self.now);
             self.disk.ops[k] = Some(op);
             return self.disk.park(n, What::Io { op: k, serial });
         }
-        if !op.failed && self.disk.failing[n] > 0 && self.rng.chance(900) {
+        if !op.failed && self.disk.troubles[n].failing > 0 && self.rng.chance(900) {
             op.failed = true;
             // What a failed write did is not known.
             if op.stage > 0 || !op.kind.writes() || self.rng.chance(500) {
@@ -166,10 +233,7 @@ impl World {
             return self.end_io(k, op, Some(event));
         }
         op.stage += 1;
-        let delay = match op.kind {
-            OpKind::ReadPages { .. } => self.rng.skewed(50, 4 * MS),
-            _ => self.latency(),
-        };
+        let delay = self.latency(n, &op.kind);
         self.disk.ops[k] = Some(op);
         self.queue.push(self.now + delay, What::Io { op: k, serial });
     }
@@ -182,15 +246,11 @@ impl World {
             boot.writes -= 1;
         }
         let event = event.filter(|_| !op.failed).unwrap_or_else(|| failure(&op));
-        self.queue.push(
-            self.now,
-            What::Deliver { node: op.node, epoch: op.epoch, event: Box::new(event) },
-        );
+        self.deliver(op.node, op.epoch, event);
     }
 
     /// What one stage does; an event if it was the last.
     fn advance(&mut self, op: &mut Op) -> Option<Event> {
-        let nodes = self.nodes.len();
         match (&mut op.kind, op.stage) {
             (OpKind::WritePage(page), 0) => self.land_page(op.node, page),
             (OpKind::WriteBody { slot, bytes }, 0) => {
@@ -206,13 +266,10 @@ impl World {
             (OpKind::WritePage(_) | OpKind::WriteBody { .. }, _) => {
                 return Some(Event::WriteEnded { id: op.id, result: Ok(()) });
             }
-            (OpKind::ReadPages { first, backwards, pages }, stage) if stage < nodes => {
-                let step = if *backwards { nodes - stage } else { stage };
-                let slot = (*first + step) % nodes;
-                pages.insert(id(slot), self.disk.pages[slot].clone());
-            }
-            (OpKind::ReadPages { pages, .. }, _) => {
-                return Some(Event::PagesRead { id: op.id, result: Ok(std::mem::take(pages)) });
+            (OpKind::ReadPages { nodes }, _) => {
+                let nodes = nodes.clone();
+                let pages = self.pages_read(op, &nodes);
+                return Some(Event::PagesRead { id: op.id, result: Ok(pages) });
             }
             (OpKind::ReadBody { of, slot, half }, 0) => {
                 *half = self.disk.bodies.get(*of).map(|slots| slots[usize::from(*slot)].clone());
@@ -227,38 +284,117 @@ impl World {
         None
     }
 
+    /// The slots were read one after the other, from any one on, each at an instant between begin and end. What hung was
+    /// read in part before it hung.
+    fn pages_read(&mut self, op: &Op, nodes: &BTreeSet<NodeId>) -> Pages {
+        let count = self.nodes.len();
+        let (first, backwards) = (self.rng.index(count), self.rng.chance(500));
+        let before = if op.hung.is_some() { self.rng.index(count + 1) } else { count };
+        let end = op.hung.unwrap_or(self.now);
+        let step = end.saturating_sub(op.began) / (before as u64 + 1);
+        let mut at = op.began;
+        let mut pages = Pages::new();
+        for k in 0..count {
+            at = if k < before { self.rng.range(at, at + step) } else { self.now };
+            let slot = (first + if backwards { count - k } else { k }) % count;
+            if nodes.contains(&id(slot)) {
+                pages.insert(id(slot), self.disk.at(slot, at).cloned());
+            }
+        }
+        if self.disk.troubles[op.node].stale && self.rng.chance(700) {
+            self.spoil(op, &mut pages);
+        } else if let Some(agent) = self.agent(op.node, op.epoch) {
+            agent.seen.resize(count, 0);
+            for (node, page) in &pages {
+                let sequence = page.as_ref().map_or(0, |page| page.sequence);
+                let seen = &mut agent.seen[index(*node)];
+                *seen = (*seen).max(sequence);
+            }
+        }
+        pages
+    }
+
+    /// A client cache serves some slots as they were before the agent saw or wrote something newer there.
+    fn spoil(&mut self, op: &Op, pages: &mut Pages) {
+        let own = self.disk.pages[op.node].as_ref().map_or(0, |page| page.sequence);
+        let mut spoilt = 0_u64;
+        for slot in 0..self.nodes.len() {
+            let Some(agent) = self.agent(op.node, op.epoch) else { return };
+            let wrote = slot == op.node && agent.has_read;
+            let seen = if wrote { own } else { agent.seen.get(slot).copied().unwrap_or(0) };
+            let older = self.disk.older(slot, seen).cloned();
+            let asked = pages.contains_key(&id(slot));
+            if asked && older.is_some() && (spoilt == 0 || self.rng.chance(500)) {
+                pages.insert(id(slot), older);
+                spoilt += 1;
+            }
+        }
+        self.stats.stale_reads += u64::from(spoilt > 0);
+    }
+
     fn land_page(&mut self, n: usize, page: &Page) {
         self.check_page(n, page);
         debug_assert_eq!(index(page.writer.node), n);
-        self.disk.pages[n] = Some(page.clone());
+        let disk = &mut self.disk;
+        let before = disk.pages[n].replace(page.clone());
+        let since = std::mem::replace(&mut disk.landed[n], self.now);
+        disk.past[n].push_back((since, before));
+        if disk.past[n].len() > PAST {
+            disk.past[n].pop_front();
+        }
     }
 
     /// Storage of these nodes stalls, or fails.
     pub fn disturb_storage(&mut self, mask: u64, fails: bool) {
         for n in (0..self.nodes.len()).filter(|n| mask >> n & 1 == 1) {
-            let count = if fails { &mut self.disk.failing } else { &mut self.disk.stalls };
-            count[n] += 1;
+            let trouble = &mut self.disk.troubles[n];
+            *(if fails { &mut trouble.failing } else { &mut trouble.stalls }) += 1;
+            self.note_storage(n);
         }
     }
 
     /// It works again: what was parked goes on, a little apart.
     pub fn restore_storage(&mut self, mask: u64, fails: bool) {
         for n in (0..self.nodes.len()).filter(|n| mask >> n & 1 == 1) {
-            let count = if fails { &mut self.disk.failing } else { &mut self.disk.stalls };
-            count[n] = count[n].saturating_sub(1);
-            if self.disk.stalls[n] == 0 {
+            let trouble = &mut self.disk.troubles[n];
+            let count = if fails { &mut trouble.failing } else { &mut trouble.stalls };
+            *count = count.saturating_sub(1);
+            if trouble.stalls == 0 {
                 for what in std::mem::take(&mut self.disk.parked[n]) {
                     let at = self.now + self.rng.skewed(0, 300 * MS);
                     self.queue.push(at, what);
                 }
             }
+            self.note_storage(n);
+        }
+    }
+
+    /// From now on each stage of a read and of a write takes up to so much longer on these nodes.
+    pub fn slow_storage(&mut self, mask: u64, reads: Time, writes: Time) {
+        for n in (0..self.nodes.len()).filter(|n| mask >> n & 1 == 1) {
+            let trouble = &mut self.disk.troubles[n];
+            let before = trouble.slow[0].max(trouble.slow[1]);
+            trouble.settled = trouble.settled.max(self.now + 3 * before);
+            trouble.slow = [reads, writes].map(|slow| slow.min(30 * SECOND));
+            self.note_storage(n);
+        }
+    }
+
+    /// From now on a client cache of these nodes serves old pages, or does not.
+    pub fn stale_storage(&mut self, mask: u64, stale: bool) {
+        for n in (0..self.nodes.len()).filter(|n| mask >> n & 1 == 1) {
+            self.disk.troubles[n].stale = stale;
+            self.note_storage(n);
         }
     }
 
     /// Every storage fault ends.
     pub fn heal_storage(&mut self) {
-        self.disk.stalls.fill(1);
-        self.disk.failing.fill(0);
+        for trouble in &mut self.disk.troubles {
+            let before = trouble.slow[0].max(trouble.slow[1]);
+            let settled = trouble.settled.max(self.now + 3 * before);
+            *trouble = Trouble { stalls: 1, settled, ..Trouble::default() };
+        }
         self.restore_storage(u64::MAX, false);
     }
 }

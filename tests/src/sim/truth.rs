@@ -1,44 +1,17 @@
-//! What the committed ledger says, held against the world: who runs nothing runs nothing, who starts owns, who is admitted
-//! is not shot. A bug shows here long before two nodes execute the same guest.
+//! What the newest committed ledger says, held against the world: who runs nothing runs nothing, who starts owns, who is
+//! admitted is not shot. A bug shows here long before two nodes execute the same guest.
 
 use super::faults::bits;
 use super::network::mask_words;
-use super::node::id;
+use super::node::{id, index};
 use super::world::World;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use steadfast_core::ids::Stamp;
-use steadfast_core::ledger::{Ledger, Proof, VmEntry};
-
-/// The newest ledger that any machine took for committed.
-#[derive(Debug, Default)]
-pub struct Truth {
-    stamp: Stamp,
-    ledger: Option<Arc<Ledger>>,
-    /// What each agent, by its epoch, believed last.
-    believed: BTreeMap<u64, Stamp>,
-}
+use steadfast_core::ledger::{Proof, VmEntry};
 
 impl World {
-    /// `ledger_is_linear`, also for what a machine takes for committed and does not say.
-    pub fn check_belief(&mut self, n: usize, epoch: u64) {
-        let Some(agent) = self.agent(n, epoch) else { return };
-        let Some(stamp) = agent.machine.proved() else { return };
-        if self.check.truth.believed.get(&epoch) == Some(&stamp) {
-            return;
-        }
-        let ledger = self.agent(n, epoch).map(|agent| agent.machine.ledger());
-        self.check.truth.believed.insert(epoch, stamp);
-        self.check_commit(n, stamp);
-        if stamp >= self.check.truth.stamp {
-            (self.check.truth.stamp, self.check.truth.ledger) = (stamp, ledger);
-            self.check_proofs();
-        }
-    }
-
     /// `proofs_are_true`: a node that is proved to run nothing runs nothing.
-    fn check_proofs(&mut self) {
-        let Some(ledger) = self.check.truth.ledger.clone() else { return };
+    pub fn check_proofs(&mut self) {
+        let Some(ledger) = self.check.chain.newest().cloned() else { return };
         for (victim, eviction) in ledger.evictions() {
             let Some(proof) = eviction.proof else { continue };
             // What the owner had not read yet is covered by its kernel's end alone.
@@ -46,7 +19,7 @@ impl World {
             let covered = |entry: &&VmEntry| entry.acknowledged || kernel_ended;
             let owned = ledger.owned_by(victim).map(|(_, entry)| entry).filter(covered);
             let mask = bits(owned.map(|entry| self.vm_index(&entry.spec.id)));
-            let n = super::node::index(victim);
+            let n = index(victim);
             let left = self.executing(n) & mask;
             if left > 0 {
                 let text =
@@ -58,7 +31,7 @@ impl World {
 
     /// `starts_where_it_belongs`: whoever begins to execute a guest is its owner, and not proved to run nothing.
     pub fn check_place(&mut self, n: usize, vm: usize) {
-        let Some(ledger) = self.check.truth.ledger.clone() else { return };
+        let Some(ledger) = self.check.chain.newest().cloned() else { return };
         let Some(entry) = ledger.vms.get(&self.vms[vm]) else { return };
         let name = &self.vms[vm];
         if entry.owner != id(n) {
@@ -73,7 +46,7 @@ impl World {
 
     /// `no_late_shot`: a fence agent never hits a node that was admitted after the eviction it was ordered for.
     pub fn check_shot(&mut self, victim: usize, eviction: Stamp) {
-        let Some(ledger) = self.check.truth.ledger.as_ref() else { return };
+        let Some(ledger) = self.check.chain.newest() else { return };
         if ledger.admission(id(victim)).is_some_and(|(_, since)| since > eviction) {
             let text = format!("n{} is shot for {eviction}, and was admitted again", victim + 1);
             self.fail("no_late_shot", text);
@@ -82,8 +55,11 @@ impl World {
 
     /// `eventually_up` for nodes: after healing all are admitted.
     pub fn who_is_out(&self) -> Option<String> {
-        let ledger = self.check.truth.ledger.as_ref()?;
-        let out = bits((0..self.nodes.len()).filter(|n| ledger.admission(id(*n)).is_none()));
+        let ledger = self.check.chain.newest()?;
+        let out =
+            bits((0..self.nodes.len()).filter(|n| {
+                ledger.nodes.contains_key(&id(*n)) && ledger.admission(id(*n)).is_none()
+            }));
         (out > 0).then(|| format!("{} is not admitted", mask_words(out)))
     }
 }

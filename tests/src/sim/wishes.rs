@@ -1,36 +1,204 @@
-//! Operators who want something of VMs that are under HA already.
+//! Operators who want something of nodes and VMs that are under HA already: start, stop, move, maintain, disarm.
 
+use super::aims::Aim;
 use super::clock::{MS, SECOND, Time};
+use super::node::{id, index};
+use super::plan::{Class, Plan};
+use super::queue::What;
+use super::rng::Rng;
 use super::world::World;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use steadfast_core::event::Event;
-use steadfast_core::ids::VmId;
+use steadfast_core::ledger::{Desired, Ledger};
 use steadfast_core::message::Change;
+use steadfast_core::time::Millis;
+
+/// Kinds of wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// A VM is started.
+    Start,
+    /// It is stopped.
+    Stop,
+    /// It is moved live.
+    Migrate,
+    /// It is shut down and started elsewhere.
+    Relocate,
+    /// A node is emptied.
+    Maintain,
+    /// It is used again.
+    EndMaintenance,
+    /// HA is switched off.
+    Disarm,
+    /// HA is switched on.
+    Arm,
+    /// HA is switched off for a VM, and on again later.
+    Disable,
+}
+
+impl Wanted {
+    /// Migrations are what there is most to break in.
+    const ALL: [Self; 14] = [
+        Self::Start,
+        Self::Start,
+        Self::Stop,
+        Self::Migrate,
+        Self::Migrate,
+        Self::Migrate,
+        Self::Migrate,
+        Self::Relocate,
+        Self::Maintain,
+        Self::Maintain,
+        Self::EndMaintenance,
+        Self::Disarm,
+        Self::Arm,
+        Self::Disable,
+    ];
+}
+
+/// One planned wish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// What.
+    pub wanted: Wanted,
+    /// Of which VM.
+    pub vm: usize,
+    /// Of which node, or where to.
+    pub node: usize,
+    /// Asked where.
+    pub at: usize,
+    /// A coin: restart what cannot move, disarm with a limit.
+    pub cruel: bool,
+}
 
 /// What operators remember.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// When a VM that had failed was last started again.
-    revived: BTreeMap<VmId, Time>,
+    /// When something was last set right, by its name.
+    asked: BTreeMap<String, Time>,
+}
+
+impl Plan {
+    /// By chance of its own, so that known seeds keep their stories.
+    pub fn draw_wishes(&mut self) {
+        let rng = &mut Rng::new(self.seed ^ 0x0e_5e11);
+        if self.class != Class::Swarm || self.plant.is_some() || rng.chance(400) {
+            return;
+        }
+        self.limits.migration_timeout = Millis(rng.pick(&[20_000, 60_000]));
+        self.limits.shutdown_timeout = Millis(rng.pick(&[2_000, 20_000]));
+        self.limits.parallel_migrations = rng.index(3) + 1;
+        self.limits.parallel_starts = rng.pick(&[1, 2, 8]);
+        if rng.chance(600) {
+            for _ in 0..rng.range(1, 5) {
+                let from = rng.range(20 * SECOND, self.heal);
+                self.aims.push(Aim::draw_wished(from, self, rng));
+            }
+        }
+        let only = rng.chance(300).then(|| rng.pick(&Wanted::ALL));
+        let pace = rng.pick(&[3 * SECOND, 8 * SECOND, 20 * SECOND]);
+        let mut at = 20 * SECOND;
+        loop {
+            at += rng.range(MS, 2 * pace);
+            if at > self.heal {
+                break;
+            }
+            let wanted = only.filter(|_| rng.chance(700)).unwrap_or_else(|| rng.pick(&Wanted::ALL));
+            let (vm, node, asked) =
+                (rng.index(self.vms), rng.index(self.nodes), rng.index(self.nodes));
+            let cruel = rng.chance(500);
+            self.wishes.push((at, Wish { wanted, vm, node, at: asked, cruel }));
+        }
+    }
 }
 
 impl World {
-    /// After healing an operator starts what has failed: nobody else will.
-    pub fn revive_failed(&mut self) {
-        if !self.healed {
-            return;
+    /// Puts all wishes into the future.
+    pub fn expect_wishes(&mut self) {
+        for index in 0..self.plan.wishes.len() {
+            self.queue.push(self.plan.wishes[index].0, What::Wish { index });
         }
-        for n in 0..self.nodes.len() {
-            let Some(epoch) = self.epoch(n) else { continue };
-            let Some(agent) = self.agent(n, epoch) else { continue };
-            let ledger = agent.machine.ledger();
-            for (vm, _) in ledger.vms.iter().filter(|(_, entry)| entry.failed.is_some()) {
-                let last = self.wishes.revived.get(vm).copied();
-                if last.is_some_and(|at| self.now < at + 10 * SECOND) {
-                    continue;
-                }
-                self.wishes.revived.insert(vm.clone(), self.now);
-                self.request(n, epoch, Change::StartVm(vm.clone()));
+    }
+
+    /// An operator wants something.
+    pub fn wish(&mut self, index: usize) {
+        let wish = self.plan.wishes[index].1.clone();
+        let Some(epoch) = self.epoch(wish.at).filter(|_| !self.healed) else { return };
+        let (vm, node) = (self.vms[wish.vm].clone(), id(wish.node));
+        let change = match wish.wanted {
+            Wanted::Start => Change::StartVm(vm),
+            Wanted::Stop => Change::StopVm(vm),
+            Wanted::Migrate => Change::MigrateVm { vm, to: node },
+            Wanted::Relocate => Change::RelocateVm { vm, to: node },
+            Wanted::Maintain => {
+                Change::BeginMaintenance { node, restart: wish.cruel, reason: "a wish".into() }
+            }
+            Wanted::EndMaintenance => Change::EndMaintenance(node),
+            Wanted::Disarm => {
+                let limit = wish.cruel.then_some(Millis(15_000));
+                Change::Disarm { limit, reason: "a wish".into() }
+            }
+            Wanted::Arm => Change::Arm,
+            Wanted::Disable => Change::DisableVm(vm),
+        };
+        self.cover_debug("wishes", wish.wanted);
+        self.request(wish.at, epoch, change);
+    }
+
+    /// HA was switched off for a VM: some time later its operator wants it again, where it runs.
+    fn enable_again(&mut self) {
+        let Some(ledger) = self.check.chain.newest().cloned() else { return };
+        for k in 0..self.enrolments.len() {
+            let (vm, granted) = (self.enrolments[k].vm, self.enrolments[k].granted);
+            if !granted || ledger.vms.contains_key(&self.vms[vm]) {
+                continue;
+            }
+            let bit = 1 << vm;
+            let busy: Vec<usize> =
+                (0..self.nodes.len()).filter(|n| self.may_execute(*n, bit)).collect();
+            let home = match busy.as_slice() {
+                [] => self.rng.index(self.nodes.len()),
+                [home] => *home,
+                _ => continue,
+            };
+            let soon = self.now + self.rng.range(0, 20) * SECOND;
+            let enrolment = &mut self.enrolments[k];
+            (enrolment.granted, enrolment.home, enrolment.asked) = (false, home, (0, soon));
+        }
+    }
+
+    /// Every second: what was switched off for a VM is switched on again; after healing all that operators wished is undone.
+    pub fn look_after(&mut self) {
+        if !self.plan.wishes.is_empty() {
+            self.enable_again();
+        }
+        let Some(ledger) = self.check.chain.newest().cloned().filter(|_| self.healed) else {
+            return;
+        };
+        for (name, change) in amends(&ledger) {
+            let last = self.wishes.asked.get(&name).copied();
+            if last.is_some_and(|at| self.now < at + 15 * SECOND) {
+                continue;
+            }
+            let n = self.rng.index(self.nodes.len());
+            if let Some(epoch) = self.epoch(n) {
+                self.wishes.asked.insert(name, self.now);
+                self.request(n, epoch, change);
+            }
+        }
+    }
+
+    /// A VM that runs where it belongs got a new ownership: its owner finds it running under that one.
+    pub fn note_new_ownerships(&mut self, before: &Ledger, after: &Ledger) {
+        for (vm, entry) in &after.vms {
+            let old = before.vms.get(vm).filter(|old| old.owner == entry.owner);
+            let Some(old) = old.filter(|old| old.since != entry.since) else { continue };
+            let (k, n) = (self.vm_index(vm), index(entry.owner));
+            let runs = self.executing(n) >> k & 1 == 1;
+            let Some(boot) = self.nodes[n].boot.as_mut().filter(|_| runs) else { continue };
+            if let Some(agent) = boot.agent.as_mut().filter(|a| a.ran.get(&k) == Some(&old.since)) {
+                agent.ran.insert(k, entry.since);
             }
         }
     }
@@ -44,4 +212,21 @@ impl World {
         let change = Box::new(change);
         self.answer(n, epoch, delay, Event::ChangeRequested { id, change });
     }
+}
+
+/// What is to be asked for, so that everything comes right.
+fn amends(ledger: &Ledger) -> Vec<(String, Change)> {
+    let mut amends = Vec::new();
+    if ledger.disarm.is_some() {
+        amends.push(("arm".into(), Change::Arm));
+    }
+    for (node, entry) in ledger.nodes.iter().filter(|(_, entry)| entry.maintenance.is_some()) {
+        amends.push((entry.name.clone(), Change::EndMaintenance(*node)));
+    }
+    for (vm, entry) in &ledger.vms {
+        if entry.desired == Desired::Stopped || entry.failed.is_some() {
+            amends.push((vm.0.clone(), Change::StartVm(vm.clone())));
+        }
+    }
+    amends
 }

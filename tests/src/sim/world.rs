@@ -2,7 +2,10 @@
 
 use super::check::{Check, Violation};
 use super::clock::{MS, SECOND, Time};
+use super::coverage::Coverage;
 use super::faults::Kind;
+use super::members::Members;
+use super::migration::Moves;
 use super::network::Network;
 use super::node::{Node, id};
 use super::operator::Enrolment;
@@ -54,6 +57,8 @@ pub struct World {
     pub requests: u64,
     /// Fence agents fail until then.
     pub fence_down: Time,
+    /// They succeed late until then.
+    pub slow_fences: Time,
     /// Starts are slow until then.
     pub slow_starts: Time,
     /// Starts fail until then.
@@ -62,10 +67,16 @@ pub struct World {
     pub ghost_next: bool,
     /// Faults are over.
     pub healed: bool,
+    /// Live migrations.
+    pub moves: Moves,
     /// What operators want of VMs under HA.
     pub wishes: Wishes,
+    /// Who is to be in the cluster.
+    pub members: Members,
     /// What a story decides, instead of chance.
     pub script: Script,
+    /// What directed faults wait for, as bits.
+    pub aims: u32,
     spinning: (Time, u64),
 }
 
@@ -76,6 +87,14 @@ pub struct Stats {
     pub events: u64,
     /// Faults by kind.
     pub faults: BTreeMap<Kind, u64>,
+    /// Directed faults among them.
+    pub aimed: u64,
+    /// Reads that a client cache spoilt.
+    pub stale_reads: u64,
+    /// Resets that PROTOCOL section 8 knows as the residual of `calm`.
+    pub residual: u64,
+    /// What has happened at all.
+    pub coverage: Coverage,
 }
 
 impl World {
@@ -99,10 +118,15 @@ impl World {
             node_sleeps: 0,
             for_agent: Vec::new(),
             for_node: Vec::new(),
+            stops_hang: 0,
+            libvirt_down: 0,
+            policy: 0,
         };
-        let names = (0..count).map(|n| (id(n), format!("n{}", n + 1))).collect();
+        let named = (0..count).filter(|n| plan.strangers >> n & 1 == 0);
+        let names = named.map(|n| (id(n), format!("n{}", n + 1))).collect();
         let ours = (0..plan.vms).map(|k| VmId(format!("vm-{}", k + 1)));
-        let others = (0..count).map(|n| VmId(format!("other-{}", n + 1)));
+        // Guests are bits of a mask.
+        let others = (0..count.min(64 - plan.vms)).map(|n| VmId(format!("other-{}", n + 1)));
         Self {
             now: 0,
             queue: Queue::default(),
@@ -113,25 +137,31 @@ impl World {
             vms: ours.chain(others).collect(),
             enrolments: Vec::new(),
             genesis: Ledger::genesis("world", &names),
-            check: Check::default(),
+            check: Check::new(count),
             violation: None,
             trace,
             stats: Stats::default(),
             epochs: 0,
             requests: 0,
             fence_down: 0,
+            slow_fences: 0,
             slow_starts: 0,
             failing_starts: 0,
             ghost_next: false,
             healed: false,
+            moves: Moves::default(),
             wishes: Wishes::default(),
+            members: Members { unwanted: plan.strangers, ..Members::default() },
             script: Script::default(),
+            aims: 0,
             spinning: (0, 0),
             plan,
         }
     }
 
     fn set_up(&mut self) {
+        self.count_aims();
+        (0..self.nodes.len()).for_each(|n| self.note_storage(n));
         for node in 0..self.nodes.len() {
             let at = self.rng.skewed(0, 8_000) * MS;
             self.queue.push(at, What::Boot { node });
@@ -140,11 +170,12 @@ impl World {
             let home = self.rng.index(self.nodes.len());
             let asked = (0, self.rng.range(0, 12) * SECOND);
             let (begun, granted, spec) = (false, false, None);
-            self.enrolments.push(Enrolment { vm, home, asked, begun, granted, spec });
+            self.enrolments.push(Enrolment { vm, home, asked, begun, granted, off: false, spec });
         }
         for index in 0..self.plan.faults.len() {
             self.queue.push(self.plan.faults[index].0, What::Fault { index });
         }
+        self.expect_wishes();
         self.queue.push(self.plan.heal, What::Heal);
         self.queue.push(SECOND, What::Tick);
     }
@@ -178,11 +209,15 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: What) {
+    /// One thing happens.
+    pub fn happen(&mut self, what: What) {
         match what {
             What::Wake { node, epoch, number } => self.woke(node, epoch, number),
             What::Deliver { node, epoch, event } => self.tell(node, epoch, *event),
-            What::Send { node, epoch, message } => self.send(node, epoch, message),
+            What::Flush { node, epoch } => self.flush(node, epoch),
+            What::Leave { node, epoch } => self.leave_late(node, epoch),
+            What::Reshuffle { fault } => self.reshuffled(fault),
+            What::Again { fault } => self.again(fault),
             What::Join { node, epoch } => self.join(node, epoch),
             What::Arrive { node, ring } => self.arrive(node, ring),
             What::Reform { members } => self.reform(members),
@@ -194,6 +229,9 @@ impl World {
             What::Destroy(run) => self.destroy_on(run),
             What::Scan(run) => self.scan_on(run),
             What::Fence(run) => self.fence_on(run),
+            What::Move { number } => self.move_on(number),
+            What::CopyEnds { node, boot, vm, number } => self.copy_ends(node, number, vm, boot),
+            What::ShutDown { node, boot, vm } => self.shut_down_on(node, boot, vm),
             What::Cut { node, boot, why } => {
                 if self.nodes[node].boots == boot {
                     self.cut(node, why);
@@ -204,6 +242,7 @@ impl World {
             What::Pause { node, length, whole } => self.sleep(node, length, whole),
             What::Resume { node } => self.resume(node),
             What::Fault { index } => self.fault(index),
+            What::Wish { index } => self.wish(index),
             What::FaultEnds { index } => self.fault_ends(index),
             What::Heal => self.heal(),
             What::Tick => self.tick(),

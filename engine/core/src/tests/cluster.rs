@@ -31,6 +31,17 @@ pub(crate) struct Member {
     wake: u64,
 }
 
+/// How live migrations go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Migrating {
+    /// They succeed after this.
+    Takes(u64),
+    /// libvirt says no at once.
+    Fails,
+    /// They go on until they are aborted.
+    Hangs,
+}
+
 pub(crate) struct Cluster {
     pub members: BTreeMap<u32, Member>,
     pub now: u64,
@@ -52,6 +63,19 @@ pub(crate) struct Cluster {
     pub guests_hang: bool,
     /// Last words, recorded or as the reason of a reset.
     pub last_words: Vec<(u32, String)>,
+    /// Copies that arrived, and wait to be resumed.
+    pub paused: BTreeSet<(VmId, u32)>,
+    /// Copies that may arrive.
+    pub permitted: BTreeSet<(VmId, u32)>,
+    /// How migrations go from now on.
+    pub migrations: Migrating,
+    /// Migrations under way: VM, source, target, number.
+    pub leaving: Vec<(VmId, u32, u32, u64)>,
+    pub resumes: Vec<(u64, String, u32)>,
+    /// libvirt cannot resume copies.
+    pub resumes_fail: bool,
+    /// Migrations that were handed to libvirt.
+    pub attempts: u32,
     /// Nodes that hear each other.
     sides: Vec<BTreeSet<u32>>,
     queue: BTreeMap<(u64, u64), (u32, Event)>,
@@ -82,6 +106,13 @@ impl Cluster {
             start_takes: OTHER,
             guests_hang: false,
             last_words: Vec::new(),
+            paused: BTreeSet::new(),
+            permitted: BTreeSet::new(),
+            migrations: Migrating::Takes(1_000),
+            leaving: Vec::new(),
+            resumes: Vec::new(),
+            resumes_fail: false,
+            attempts: 0,
             sides: [(1..=nodes).collect()].into(),
             queue: BTreeMap::new(),
             count: 0,
@@ -113,7 +144,7 @@ impl Cluster {
         Self::of(nodes, change).settled_with_vm(nodes)
     }
 
-    fn settled_with_vm(mut self, home: u32) -> Self {
+    pub fn settled_with_vm(mut self, home: u32) -> Self {
         self.executing.insert((vm("db"), home));
         self.run(15_000);
         self.ask(home, Change::EnableVm(Box::new(spec("db"))));
@@ -165,6 +196,7 @@ impl Cluster {
                 return;
             }
             self.now = next;
+            self.finish_migrations();
             match self.queue.first_entry().filter(|entry| entry.key().0 <= next) {
                 Some(entry) => {
                     let (node, event) = entry.remove();
@@ -172,6 +204,15 @@ impl Cluster {
                 }
                 None => self.wake(),
             }
+        }
+    }
+
+    /// Until it is so; a minute at most.
+    pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        let end = self.now + 60_000;
+        while !done(self) {
+            assert!(self.now < end, "it never came to that");
+            self.run(1);
         }
     }
 
@@ -208,6 +249,8 @@ impl Cluster {
     pub fn kill(&mut self, node: u32) {
         self.members.get_mut(&node).unwrap().alive = false;
         self.executing.retain(|(_, on)| *on != node);
+        self.paused.retain(|(_, on)| *on != node);
+        self.permitted.retain(|(_, on)| *on != node);
         let mut sides = core::mem::take(&mut self.sides);
         for side in &mut sides {
             side.remove(&node);
@@ -264,8 +307,9 @@ impl Cluster {
                 }
                 self.later(node, DISK, Event::WriteEnded { id: write, result });
             }
-            Action::ReadPages { id: read, .. } => {
-                let result = result.map(|()| self.pages.clone());
+            Action::ReadPages { id: read, nodes } => {
+                let slot = |node: &NodeId| (*node, self.pages.get(node).cloned().flatten());
+                let result = result.map(|()| nodes.iter().map(slot).collect());
                 self.later(node, DISK, Event::PagesRead { id: read, result });
             }
             Action::ReadBody { id: read, node: whose, slot } => {
@@ -288,7 +332,8 @@ impl Cluster {
                 self.later(node, 1, Event::WatchdogClosed);
             }
             Action::ScanGuests => {
-                let here = self.executing.iter().filter(|(_, on)| *on == node);
+                let here = self.executing.iter().chain(&self.paused);
+                let here = here.filter(|(_, on)| *on == node);
                 let present = here.map(|(vm, _)| vm.clone()).collect();
                 let scan = GuestScan { began: at(self.now), present, unresolved: BTreeSet::new() };
                 self.later(node, OTHER, Event::GuestsScanned(scan));
@@ -303,9 +348,40 @@ impl Cluster {
             }
             Action::DestroyVm { vm, .. } => {
                 self.executing.remove(&(vm.clone(), node));
+                self.paused.remove(&(vm.clone(), node));
                 self.destroyed.push((self.now, vm.0.clone(), node));
                 self.later(node, OTHER, Event::GuestExited { vm: vm.clone() });
                 self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
+            }
+            Action::MigrateVm { vm, to, not_after, .. } => {
+                assert!(at(self.now) <= not_after);
+                self.migrate(vm, node, to.0);
+            }
+            Action::AbortMigration { vm } => {
+                let Some(k) = self.leaving.iter().position(|l| l.0 == vm && l.1 == node) else {
+                    return;
+                };
+                let (vm, _, to, _) = self.leaving.remove(k);
+                self.paused.remove(&(vm.clone(), to));
+                self.later(node, OTHER, migrated(&vm, Err("aborted".into())));
+            }
+            Action::PermitArrival { vm } => {
+                self.permitted.insert((vm, node));
+            }
+            Action::ForbidArrival { vm } => {
+                self.permitted.remove(&(vm, node));
+            }
+            Action::ResumeVm { vm, not_after } => {
+                assert!(at(self.now) <= not_after);
+                if self.resumes_fail {
+                    let result = Err("guest is broken".into());
+                    return self.later(node, OTHER, Event::ResumeEnded { vm, result });
+                }
+                if self.paused.remove(&(vm.clone(), node)) {
+                    self.resumes.push((self.now, vm.0.clone(), node));
+                    self.execute(&vm, node);
+                }
+                self.later(node, OTHER, Event::ResumeEnded { vm, result: Ok(()) });
             }
             Action::ShutDownVm { vm } => {
                 if self.guests_listen {
@@ -339,9 +415,49 @@ impl Cluster {
         }
     }
 
+    /// An adapter tells `node`.
+    pub fn tell(&mut self, node: u32, event: Event) {
+        self.later(node, 1, event);
+    }
+
+    fn migrate(&mut self, vm: VmId, from: u32, to: u32) {
+        self.attempts += 1;
+        if self.migrations == Migrating::Fails || !self.permitted.contains(&(vm.clone(), to)) {
+            return self.later(from, OTHER, migrated(&vm, Err("operation failed".into())));
+        }
+        self.paused.insert((vm.clone(), to));
+        self.count += 1;
+        self.leaving.push((vm, from, to, self.now + self.migration_length()));
+    }
+
+    fn migration_length(&self) -> u64 {
+        match self.migrations {
+            Migrating::Takes(length) => length,
+            Migrating::Fails | Migrating::Hangs => u64::MAX / 2,
+        }
+    }
+
+    /// Guests whose migration is complete leave their source.
+    pub fn finish_migrations(&mut self) {
+        let due = |l: &&(VmId, u32, u32, u64)| l.3 <= self.now;
+        let over: Vec<_> = self.leaving.iter().filter(due).cloned().collect();
+        self.leaving.retain(|l| l.3 > self.now);
+        for (vm, from, to, _) in over {
+            let alive = self.members[&from].alive && self.members[&to].alive;
+            if alive && self.executing.remove(&(vm.clone(), from)) {
+                self.later(from, OTHER, Event::GuestExited { vm: vm.clone() });
+                self.later(from, OTHER, migrated(&vm, Ok(())));
+            }
+        }
+    }
+
     fn start(&mut self, vm: &VmId, node: u32) {
-        self.executing.insert((vm.clone(), node));
         self.starts.push((self.now, vm.0.clone(), node));
+        self.execute(vm, node);
+    }
+
+    fn execute(&mut self, vm: &VmId, node: u32) {
+        self.executing.insert((vm.clone(), node));
         let homes = self.executing.iter().filter(|(known, _)| known == vm).count();
         assert_eq!(homes, 1, "{vm} executes twice at {}", self.now);
     }
@@ -374,4 +490,8 @@ impl Cluster {
         let here = self.executing.iter().filter(|(known, _)| *known == vm(name));
         here.map(|(_, node)| *node).collect()
     }
+}
+
+fn migrated(vm: &VmId, result: Result<(), String>) -> Event {
+    Event::MigrationEnded { vm: vm.clone(), result }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::disarm::Outlook;
 use crate::kit::{all_admitted, at, outbox, own_vm, sent, spec, stamp, who};
+use crate::stage::Stage;
 use crate::wishes::tests::good;
 use std::boxed::Box;
 
@@ -35,7 +36,9 @@ fn take(
     }
     let mut out = outbox(1, 1_000);
     let good = good(&[2, 3]);
-    let desk = Desk { stamp: NEXT, good: &good, outlook: &Outlook::default() };
+    let (stage, outlook) = (Stage::new(), Outlook::default());
+    let facts = &stage.facts();
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &outlook, facts };
     let changed = enrolment.apply(next, &desk, COMMITTED, &mut Vec::new(), &mut out);
     (changed, replies(&mut out))
 }

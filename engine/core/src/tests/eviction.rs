@@ -120,6 +120,19 @@ impl Case3 {
 const LATE: u64 = 1_000_000;
 
 #[test]
+fn during_a_change_half_of_the_nodes_before_it_must_have_promised_too() {
+    let mut case = Case3::new();
+    let before = [3, 4, 5, 6].map(id).into();
+    case.ledger.changing = Some(crate::ledger::Changing { before, since: stamp(5, 1, 3) });
+    case.read(COMMITTED + 100);
+    case.promise(2, EVICTION, 4_000, COMMITTED + 100);
+    case.promise(4, EVICTION, 4_000, COMMITTED + 100);
+    assert_eq!(case.proof(LATE), None, "one of the four that n3 may still count");
+    case.promise(5, EVICTION, 4_000, COMMITTED + 100);
+    assert_eq!(case.proof(LATE), Some(Proof::TimeExpired));
+}
+
+#[test]
 fn nothing_proves_a_node_dead_that_only_says_nothing() {
     let mut case = Case3::new();
     case.read(COMMITTED + 100);

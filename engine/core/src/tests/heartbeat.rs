@@ -175,6 +175,25 @@ fn a_read_that_shows_an_older_sequence_than_before_is_not_a_finished_cycle() {
 }
 
 #[test]
+fn a_read_that_shows_an_own_page_as_it_was_before_is_stale_and_not_somebody_elses_work() {
+    for found in [None, Some(page(1, 7))] {
+        let mut bench = Bench::read(&pages(found.clone()));
+        let (write, first) = bench.write();
+        bench.end_write(write);
+        assert!(matches!(bench.end_read(pages(found)), Progress::None));
+        assert!(bench.heartbeat.trouble.as_ref().is_some_and(|why| why.contains("stale read")));
+        let (write, second) = bench.write();
+        bench.end_write(write);
+        assert!(matches!(bench.end_read(pages([*first])), Progress::None));
+        let (write, third) = bench.write();
+        assert!(second.sequence < third.sequence);
+        bench.end_write(write);
+        assert!(matches!(bench.end_read(pages([*third])), Progress::PagesRead(_)));
+        assert!(!bench.heartbeat.is_halted());
+    }
+}
+
+#[test]
 fn a_read_that_failed_renews_nothing_and_the_next_cycle_writes_a_new_page() {
     let mut bench = Bench::read(&pages([]));
     let (write, own) = bench.write();

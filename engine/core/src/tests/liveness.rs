@@ -250,3 +250,33 @@ fn a_page_found_on_disk_at_the_first_read_is_no_sign_of_life() {
     assert!(stage.heartbeat.seen(id(3)).is_some());
     assert!(!stage.facts().may_fence(id(3)), "it may lie there since before the power cut");
 }
+
+#[test]
+fn a_node_that_is_to_be_empty_is_shown_so_unless_its_status_is_worse() {
+    let mut stage = Stage::settled();
+    let maintenance =
+        crate::ledger::Maintenance { since: stamp(1, 1, 2), restart: false, reason: "fans".into() };
+    let entry = stage.ledger.nodes.get_mut(&id(3)).unwrap();
+    entry.maintenance = Some(maintenance);
+    stage.run(500);
+    let shown = stage.liveness.of(id(3)).unwrap();
+    assert_eq!(shown.status, Status::Maintenance);
+    assert!(shown.reason.ends_with("fans"), "{}", shown.reason);
+    stage.fall_silent(3);
+    stage.run(2_000);
+    assert_eq!(status(&stage, 3), Status::FullFailure);
+    evict(&mut stage.ledger, 3, stamp(1, 1, 3));
+    stage.life(3).beats = true;
+    stage.life(3).stores = true;
+    stage.run(1_000);
+    assert_eq!(status(&stage, 3), Status::Evicted);
+    assert_eq!(due(&stage), []);
+}
+
+#[test]
+fn a_leader_in_maintenance_is_shown_as_the_leader() {
+    let mut stage = Stage::settled();
+    stage.ledger.nodes.get_mut(&id(1)).unwrap().leaving = true;
+    stage.run(500);
+    assert_eq!(status(&stage, 1), Status::Leader);
+}

@@ -1,9 +1,12 @@
 //! Stories of three whole machines. Longer ones, with every fault, are the simulator's.
 
+use crate::action::Action;
 use crate::cluster::Cluster;
+use crate::event::Event;
 use crate::ids::Stamp;
 use crate::kit::id;
 use crate::ledger::Proof;
+use crate::time::{Instant, Millis};
 use std::vec;
 
 fn with_agents(config: &mut crate::config::Config) {
@@ -167,4 +170,37 @@ fn a_node_with_ha_guests_and_no_record_of_a_basis_resets_itself() {
     cluster.restart(3, config);
     cluster.run(10_000);
     assert_eq!(cluster.resets, [3]);
+}
+
+#[test]
+fn a_beat_claims_the_leadership_of_no_term_but_its_own() {
+    let mut cluster = Cluster::new(|_| {});
+    cluster.run(10_000);
+    let leader = &mut cluster.members.get_mut(&1).unwrap().machine;
+    let own = leader.register.leading().unwrap().term;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (true, own));
+    // Its own word has not come back from the group yet.
+    leader.election.highest_term = own - 1;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (true, own));
+    // Another term stands above it, and it has not stepped down yet.
+    leader.election.highest_term = own + 1;
+    let beat = leader.compose_beat();
+    assert_eq!((beat.leading, beat.term), (false, own + 1));
+}
+
+#[test]
+fn an_agent_that_ends_lets_go_of_its_watchdog_only_if_it_guards_nothing() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    let now = cluster.now;
+    let mut last = |node: u32| {
+        let machine = &mut cluster.members.get_mut(&node).unwrap().machine;
+        let now = Instant(machine.out.now.0.max(now));
+        let actions = machine.step(Event::ShutdownRequested, now).actions;
+        assert!(machine.step(Event::Woke, now + Millis(10_000)).actions.is_empty(), "it is over");
+        actions
+    };
+    assert_eq!(last(2), [Action::CloseWatchdog]);
+    assert_eq!(last(3), [], "db runs there");
 }

@@ -11,7 +11,7 @@ const EARLIER: Stamp = Stamp { ballot: crate::ids::Ballot { term: 4, node: 2 }, 
 
 fn evictions(stage: &Stage) -> Ledger {
     let mut next = stage.ledger.clone();
-    apply_evictions(&mut next, NEXT, &stage.liveness, &Fencing::default(), &stage.facts());
+    apply_evictions(&mut next, NEXT, &stage.liveness, &mut Brake::default(), &stage.facts());
     next
 }
 

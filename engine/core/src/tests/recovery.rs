@@ -96,7 +96,7 @@ fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
         let decided = [Assignment { vm: vm("db"), node: id(node) }].into();
         let mut recovery = Recovery { decided, ..Recovery::default() };
         let mut next = stage.ledger.clone();
-        let changed = recovery.apply(&mut next, NEXT, &stage.facts());
+        let changed = recovery.apply(&mut next, NEXT, &Migrations::default(), &stage.facts());
         assert_eq!(changed, next.vms[&vm("db")].owner == id(node));
         changed
     };
@@ -112,12 +112,23 @@ fn a_place_that_was_decided_and_is_not_legal_any_more_is_dropped() {
 }
 
 #[test]
+fn a_node_that_the_same_commit_evicts_is_given_nothing() {
+    let stage = stage(given_up(OWNED));
+    let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let mut recovery = Recovery { decided, ..Recovery::default() };
+    let mut next = stage.ledger.clone();
+    set_eviction(&mut next, 2, eviction(2, NEXT));
+    assert!(!recovery.apply(&mut next, NEXT, &Migrations::default(), &stage.facts()));
+    assert_eq!(next.vms[&vm("db")].owner, id(3));
+}
+
+#[test]
 fn a_vm_that_moves_is_owned_from_that_commit_on_and_remembers_where_it_failed() {
     let stage = stage(given_up(OWNED));
     let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
     let mut recovery = Recovery { decided, ..Recovery::default() };
     let mut next = stage.ledger.clone();
-    recovery.apply(&mut next, NEXT, &stage.facts());
+    recovery.apply(&mut next, NEXT, &Migrations::default(), &stage.facts());
     let entry = &next.vms[&vm("db")];
     assert_eq!((entry.owner, entry.since), (id(2), NEXT));
     assert_eq!(entry.failed_on, [id(3)].into());

@@ -401,3 +401,25 @@ fn before_the_first_leader_the_genesis_is_known_and_nothing_is_wanted() {
     disk.read(&mut register);
     assert!(register.proved().is_some_and(|known| known.stamp == Stamp::default()));
 }
+
+#[test]
+fn a_node_that_may_not_lead_by_the_ledger_that_it_would_adopt_gives_up_and_writes_no_body() {
+    let mut without_me = genesis(3);
+    without_me.nodes.remove(&id(3));
+    let mut newcomer = genesis(3);
+    let (before, since) = ([id(1), id(2)].into(), stamp(1, 1, 1));
+    newcomer.changing = Some(crate::ledger::Changing { before, since });
+    for ledger in [without_me, newcomer] {
+        let mut disk = Disk::new();
+        let bytes: Arc<[u8]> = ledger.encode().into();
+        let mut page = disk.page_of(1);
+        page.sequence = 1;
+        (page.accepted, page.slot, page.digest) = (stamp(1, 1, 1), 0, Digest::of(&bytes));
+        disk.bodies.insert((id(1), 0), bytes);
+        disk.pages.insert(id(1), Some(page));
+        let mut register = follower(3);
+        register.begin(0);
+        assert!(matches!(disk.turn(&mut register), Outcome::Barred));
+        assert!(!register.is_busy() && register.take_body().is_none());
+    }
+}

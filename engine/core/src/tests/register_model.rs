@@ -221,6 +221,7 @@ impl World {
         let before = there.register.leading();
         match there.register.on_cycle(cycle) {
             Outcome::None => assert_eq!(there.register.leading(), before),
+            Outcome::Barred => unreachable!("all of them are configured"),
             Outcome::Beaten { by, .. } => {
                 assert!(by.node != node.0 && there.register.leading().is_none());
             }

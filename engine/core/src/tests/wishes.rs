@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kit::{all_admitted, id, own_vm, spec, vm};
+use crate::stage::Stage;
 use std::boxed::Box;
 
 const COMMITTED: Stamp = Stamp { ballot: crate::ids::Ballot { term: 1, node: 1 }, version: 4 };
@@ -21,7 +22,9 @@ fn enable(name: &str) -> Change {
 fn asked(ledger: &Ledger, change: &Change, are_good: bool) -> Result<(bool, Ledger), String> {
     let good = if are_good { good(&[1, 2, 3]) } else { Vec::new() };
     let mut next = ledger.clone();
-    let desk = Desk { stamp: NEXT, good: &good, outlook: &Outlook::default() };
+    let (stage, outlook) = (Stage::new(), Outlook::default());
+    let facts = &stage.facts();
+    let desk = Desk { stamp: NEXT, good: &good, outlook: &outlook, facts };
     let changed = desk.apply(&mut next, id(2), change, &mut Vec::new())?;
     Ok((changed, next))
 }

@@ -1,0 +1,206 @@
+//! Nodes that are to be empty: drained by live migration, and filled again (PROTOCOL sections 5 and 7).
+//!
+//! A node in maintenance, or on its way out, gets no VM and starts none: its VMs move away live, a few at a time, to where the
+//! placement policy says (`recovery.rs` asks for them with the orphans). What cannot move live stays, visibly, or is shut down
+//! and started elsewhere if the operator said so (`leave`). What ends there is given up by its owner and relocated. When the
+//! maintenance is over, VMs that were moved off it return.
+//!
+//! Safety rests on the ways in which VMs move: by a migration (`migration.rs`), or by the owner's word that it gave the VM up (proof
+//! 5). This file only wishes.
+
+use crate::decision::Kind;
+use crate::guest::Ending;
+use crate::ids::{NodeId, Stamp, VmId};
+use crate::ledger::{Leave, Ledger, Maintenance, VmEntry};
+use crate::liveness::Facts;
+use crate::machine::Machine;
+use crate::migration::{self, Migrations, begin, under_way};
+use crate::misplaced::misplaced;
+use crate::outbox::Note;
+use crate::recovery::admits;
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use steadfast_sdk::wire::NodeFacts;
+
+/// VMs that are to move off their nodes now.
+pub(crate) fn movers<'a>(facts: &Facts<'a>, migrations: &Migrations) -> Vec<&'a VmEntry> {
+    let limit = facts.config.limits.parallel_migrations.max(1);
+    if under_way(facts.ledger) >= limit || facts.ledger.disarm.is_some() {
+        return Vec::new();
+    }
+    let misplaced = misplaced(facts);
+    let movable = |entry: &&VmEntry| {
+        is_to_move(entry, &misplaced, facts)
+            && (!migrations.rests(&entry.spec.id, facts.now)
+                || may_restart(entry, facts, migrations))
+    };
+    facts.ledger.vms.values().filter(movable).collect()
+}
+
+fn is_to_move(entry: &VmEntry, misplaced: &BTreeMap<&VmId, String>, facts: &Facts<'_>) -> bool {
+    let wanted = is_emptied(facts.ledger, entry.owner) || misplaced.contains_key(&entry.spec.id);
+    wanted && migration::unready(entry, facts).is_none()
+}
+
+/// Its owner is to be emptied.
+pub(crate) fn is_emptied(ledger: &Ledger, node: NodeId) -> bool {
+    ledger.nodes.get(&node).is_some_and(crate::ledger::NodeEntry::wants_empty)
+}
+
+/// It could not be moved live, and its operator would have it restarted elsewhere.
+fn may_restart(entry: &VmEntry, facts: &Facts<'_>, migrations: &Migrations) -> bool {
+    let node = facts.ledger.nodes.get(&entry.owner);
+    let maintenance = node.and_then(|node| node.maintenance.as_ref());
+    migrations.failures(&entry.spec.id) > 0 && maintenance.is_some_and(|m| m.restart)
+}
+
+/// A place was found for a VM on a node that is to be emptied: it sets off, if it still can and there is a slot.
+pub(crate) fn set_off(
+    next: &mut Ledger,
+    vm: &VmId,
+    to: NodeId,
+    stamp: Stamp,
+    migrations: &Migrations,
+    facts: &Facts<'_>,
+) -> bool {
+    let limit = facts.config.limits.parallel_migrations.max(1);
+    let free = under_way(next) < limit && next.disarm.is_none();
+    let misplaced = misplaced(facts);
+    let to_move = |entry: &&VmEntry| is_to_move(entry, &misplaced, facts) && entry.owner != to;
+    let Some(entry) = facts.ledger.vms.get(vm).filter(to_move) else { return false };
+    let node = next.nodes.get(&entry.owner).cloned();
+    let restart = may_restart(entry, facts, migrations);
+    let Some(entry) = next.vms.get_mut(vm).filter(|_| free) else { return false };
+    let Some(node) = node.filter(|_| entry.migration.is_none() && entry.leave.is_none()) else {
+        return false;
+    };
+    if node.maintenance.is_some() {
+        entry.home.get_or_insert(entry.owner);
+    }
+    let reason = match misplaced.get(vm).filter(|_| !node.wants_empty()) {
+        Some(why) => why.clone(),
+        None => alloc::format!("{} is to be emptied", node.name),
+    };
+    if restart {
+        entry.leave = Some(Leave { to: Some(to), since: stamp, reason });
+    } else {
+        begin(entry, to, stamp, &reason);
+    }
+    true
+}
+
+/// VMs whose home is in order again return to it.
+pub(crate) fn return_home(
+    next: &mut Ledger,
+    stamp: Stamp,
+    good: &[NodeFacts],
+    migrations: &Migrations,
+    facts: &Facts<'_>,
+) -> bool {
+    let limit = facts.config.limits.parallel_migrations.max(1);
+    let mut free = limit.saturating_sub(under_way(next));
+    let mut changed = false;
+    let off = next.disarm.is_some();
+    let nodes = next.nodes.clone();
+    for entry in next.vms.values_mut() {
+        let Some(home) = entry.home else { continue };
+        let usable = nodes.get(&home).is_some_and(|node| !node.wants_empty());
+        let stays = entry.migration.is_none() && entry.leave.is_none();
+        if !nodes.contains_key(&home) || home == entry.owner && usable && stays {
+            entry.home = None;
+            changed = true;
+            continue;
+        }
+        let ready = usable
+            && good.iter().any(|facts| facts.id == home.0)
+            && !migrations.rests(&entry.spec.id, facts.now)
+            && migration::refusal(entry, home, facts).is_none()
+            && admits(entry, home, good, facts).is_ok();
+        if ready && free > 0 && !off {
+            begin(entry, home, stamp, "it returns home");
+            free -= 1;
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// An operator wants a node empty.
+pub(crate) fn begin_maintenance(
+    next: &mut Ledger,
+    node: NodeId,
+    (restart, reason): (bool, &str),
+    stamp: Stamp,
+    notes: &mut Vec<Note>,
+) -> Result<bool, String> {
+    let others = next.nodes.iter().filter(|(other, _)| **other != node);
+    let is_last = !others.clone().any(|(_, entry)| !entry.wants_empty());
+    let Some(entry) = next.nodes.get_mut(&node) else { return Err(unknown(node)) };
+    if is_last {
+        return Err(alloc::format!(
+            "{} is the last node that is not in maintenance; end another's first",
+            entry.name
+        ));
+    }
+    let known = entry.maintenance.as_ref();
+    if known.is_some_and(|known| known.restart == restart && known.reason == reason) {
+        return Ok(false);
+    }
+    let since = known.map_or(stamp, |known| known.since);
+    entry.maintenance = Some(Maintenance { since, restart, reason: reason.into() });
+    let text = alloc::format!("{} is to be emptied: {reason}", entry.name);
+    notes.push(Note::new(Kind::Maintenance, "PROTOCOL 7", text).node(node));
+    Ok(true)
+}
+
+/// The node is used again. VMs that were about to be shut down for it stay.
+pub(crate) fn end_maintenance(
+    next: &mut Ledger,
+    node: NodeId,
+    notes: &mut Vec<Note>,
+) -> Result<bool, String> {
+    let Some(entry) = next.nodes.get_mut(&node) else { return Err(unknown(node)) };
+    let Some(maintenance) = entry.maintenance.take() else { return Ok(false) };
+    let text = alloc::format!("{} is used again; VMs that were moved off it return", entry.name);
+    notes.push(Note::new(Kind::Maintenance, "PROTOCOL 7", text).node(node));
+    for vm in next.vms.values_mut().filter(|vm| vm.owner == node) {
+        vm.leave.take_if(|leave| leave.since >= maintenance.since && vm.home == Some(node));
+    }
+    Ok(true)
+}
+
+fn unknown(node: NodeId) -> String {
+    alloc::format!("node {node} is not configured; see `steadfast status`")
+}
+
+/// Why this node does not start a VM of its own, but gives it up, so that it finds another place.
+pub(crate) fn reason_to_give_up(ledger: &Ledger, entry: &VmEntry) -> Option<String> {
+    let node = ledger.nodes.get(&entry.owner)?;
+    if entry.leave.is_some() {
+        return Some("it is to leave its node".into());
+    }
+    // A node that leaves the cluster keeps nothing, not even what is off.
+    let gone = node.leaving || node.maintenance.is_some() && entry.may_run();
+    gone.then(|| alloc::format!("{} is to be emptied", node.name))
+}
+
+impl Machine {
+    /// Nothing of it is here: it is given up, for this ownership.
+    pub(crate) fn release(&mut self, vm: &VmId, entry: &VmEntry, why: String) {
+        if self.guests.has_ended(vm, entry.since) || !entry.acknowledged {
+            return;
+        }
+        if self.guests.is_uncertain(vm) {
+            self.guests.scan_if(self.scan_is_old(), &mut self.out);
+            return;
+        }
+        let text = alloc::format!("{} is given up here: {why}", entry.spec.name);
+        self.guests.end(vm, entry.since, Ending::GivenUp(why));
+        self.beats.next = self.out.now;
+        let note = Note::new(Kind::VmStopped, "PROTOCOL 5.5", text);
+        self.out.record(note.vm(vm).node(self.config.me.node));
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/maintenance.rs"]
+mod tests;

@@ -1,0 +1,146 @@
+//! Profiles of faults: each aims at one kind of trouble. `cargo sim swarm --focus NAME` tries one, `cargo sim mutants` hunts
+//! planted bugs with them.
+
+use super::aims::Trigger;
+use super::faults::Kind;
+use super::focus::Focus;
+use super::plan::Class;
+use super::policy::Mood;
+
+/// Leaders lose storage, network or their agent in the middle of a commit, and what they wrote lands late.
+pub const LOST_COMMITS: Focus = Focus::at(
+    "lost-commits",
+    &[
+        Kind::StallSome,
+        Kind::LateWrites,
+        Kind::Isolate,
+        Kind::GuestDies,
+        Kind::FailStarts,
+        Kind::FastReboot,
+    ],
+)
+.when(
+    &[Trigger::WritesBody, Trigger::Commits, Trigger::Leads, Trigger::Confirms],
+    &[Kind::Isolate, Kind::StallSome, Kind::LateWrites, Kind::PauseAgent],
+)
+.fast();
+
+/// Terms begin while their claimants are stopped.
+pub const RIVALS: Focus = Focus::at(
+    "rivals",
+    &[Kind::CrashAgent, Kind::PauseAgent, Kind::CorosyncLoss, Kind::SlowStorage],
+)
+.when(
+    &[Trigger::Confirms, Trigger::Closes, Trigger::Leads],
+    &[Kind::PauseAgent, Kind::PauseNode, Kind::CrashAgent, Kind::SlowStorage],
+)
+.fast();
+
+/// Nodes lose everything and only time proves them dead.
+pub const BURIED: Focus =
+    Focus::at("buried", &[Kind::Entomb, Kind::Isolate, Kind::StopsHang]).without_fencing();
+
+/// Nodes that hear some others and have no storage, or the other way round.
+pub const HALF_CONNECTED: Focus = Focus::at(
+    "half-connected",
+    &[Kind::Partition, Kind::StallSome, Kind::Isolate, Kind::Flapping, Kind::SlowStorage],
+)
+.without_fencing()
+.fast();
+
+/// Agents and nodes come back while others judge what they were.
+pub const RESTARTS: Focus = Focus::at(
+    "restarts",
+    &[Kind::CrashAgent, Kind::FastReboot, Kind::Isolate, Kind::StallSome, Kind::Entomb],
+)
+.without_fencing()
+.fast();
+
+/// Storage that is slow, fails or serves old pages.
+pub const BAD_STORAGE: Focus = Focus::at(
+    "bad-storage",
+    &[
+        Kind::FailSome,
+        Kind::SlowStorage,
+        Kind::StaleReads,
+        Kind::Isolate,
+        Kind::Partition,
+        Kind::LateWrites,
+    ],
+)
+.without_fencing()
+.fast();
+
+/// Starts take long, and their nodes and agents get into trouble meanwhile.
+pub const SLOW_STARTS: Focus = Focus::at(
+    "slow-starts",
+    &[
+        Kind::SlowStarts,
+        Kind::FailStarts,
+        Kind::CrashAgent,
+        Kind::Isolate,
+        Kind::StallSome,
+        Kind::GuestDies,
+    ],
+)
+.when(
+    &[Trigger::Starts, Trigger::HandOver, Trigger::Orders, Trigger::GuestAppears],
+    &[Kind::CrashAgent, Kind::Isolate, Kind::StallSome, Kind::PauseAgent],
+)
+.fast();
+
+/// Owners give VMs up, crash and lose touch.
+pub const FAILING_STARTS: Focus = Focus::at(
+    "failing-starts",
+    &[
+        Kind::FailStarts,
+        Kind::GuestDies,
+        Kind::CrashAgent,
+        Kind::CorosyncLoss,
+        Kind::StallSome,
+        Kind::SlowNetwork,
+        Kind::LateLeaves,
+    ],
+)
+.when(
+    &[Trigger::Starts, Trigger::Orders, Trigger::WritesBody],
+    &[Kind::CrashAgent, Kind::StallSome, Kind::SlowNetwork, Kind::PauseAgent],
+)
+.fast();
+
+/// Fence agents fail, hang and are late.
+pub const BAD_FENCES: Focus = Focus::at(
+    "bad-fences",
+    &[Kind::FenceDown, Kind::SlowFences, Kind::Entomb, Kind::Isolate, Kind::PauseAgent],
+)
+.when(&[Trigger::Fences, Trigger::Evicts], &[Kind::PauseAgent, Kind::Isolate])
+.with_fencing()
+.fast();
+
+/// Storage fails for everybody, and nothing else.
+pub const OUTAGES: Focus = Focus::any("outages").class(Class::StorageForAll);
+
+/// Policies never answer.
+pub const SILENT_POLICIES: Focus = Focus::any("silent-policies").policies(Mood::Silent);
+
+/// Every profile.
+pub const ALL: &[Focus] = &[
+    Focus::ANY,
+    LOST_COMMITS,
+    RIVALS,
+    BURIED,
+    HALF_CONNECTED,
+    RESTARTS,
+    BAD_STORAGE,
+    SLOW_STARTS,
+    FAILING_STARTS,
+    BAD_FENCES,
+    OUTAGES,
+    SILENT_POLICIES,
+];
+
+/// The profile of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<Focus> {
+    ALL.iter().copied().find(|focus| focus.name == name)
+}
