@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use steadfast_core::bounds::{Assumed, Bound, Role, Row, bound};
-use steadfast_core::config::Timing;
+use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 use steadfast_tests::sim::clock::{MS, SECOND, Time};
 use steadfast_tests::sim::faults::{Fault, Kind};
@@ -128,6 +128,10 @@ fn plan(seed: u64, victim: usize, story: Story) -> Plan {
     plan.fence_agents = if story.fence_agents { 0b111 } else { 0 };
     plan.never_paused = story.rule_4;
     plan.verification = true;
+    // Nothing else happens: no directed faults, no operators, no node that joins.
+    plan.aims.clear();
+    plan.wishes.clear();
+    (plan.strangers, plan.limits) = (0, Limits::default());
     plan.mood = if seed.is_multiple_of(3) { Mood::Silent } else { Mood::Honest };
     let sides = match story.kind {
         Kind::Partition => (0..3).map(|n| u64::from(n == victim)).collect(),
