@@ -54,6 +54,7 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod promised;
 mod quorum;
 mod recovery;
 mod register;
