@@ -199,11 +199,11 @@ pub struct RankedNode {
 pub struct RankedVm {
     /// VM UUID; must be one of the question's.
     pub vm: String,
-    /// Candidate nodes, best first. A node left out is not used for this VM.
+    /// Candidate nodes, best first. A node left out is used for this VM only if none of them can take it.
     pub nodes: Vec<RankedNode>,
 }
 
-/// Verdict of `placement`. A VM left out waits.
+/// Verdict of `placement`. A VM left out is ranked by the built-in policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlacementVerdict {

@@ -59,6 +59,7 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod promised;
 mod quorum;
 mod recovery;
 mod register;

@@ -115,7 +115,8 @@ struct Admission<'a> {
 }
 
 /// Validates `verdict`: only ids that were asked about, none twice, hard constraints kept. A VM that the verdict leaves
-/// out is ranked by `fallback`; nodes that it leaves out of a VM's ranking are not used for that VM.
+/// out is ranked by `fallback`; nodes that it leaves out of a VM's ranking are used for that VM only when none of its ranking can
+/// take it: a verdict changes order and place, never whether a VM runs.
 /// `excluded` names the nodes on which a VM could not be started.
 pub(crate) fn admit(
     question: &PlacementQuestion,
@@ -206,17 +207,34 @@ impl<'a> Admission<'a> {
         group
     }
 
+    /// Nodes that the ranking leaves out, those with the most memory free first: better there than nowhere.
+    fn left_out(&self, ranked: &RankedVm) -> Vec<u32> {
+        let listed = |node: &u32| ranked.nodes.iter().any(|candidate| candidate.node == *node);
+        let mut nodes: Vec<(&u32, &Room<'_>)> =
+            self.rooms.iter().filter(|(node, _)| !listed(node)).collect();
+        nodes.sort_by_key(|(node, room)| (core::cmp::Reverse(room.memory_mib), **node));
+        nodes.into_iter().map(|(node, _)| *node).collect()
+    }
+
     fn first_fit(&mut self, group: &[&VmFacts], ranked: &RankedVm) -> Result<u32, String> {
         let mut reasons = Vec::new();
-        for candidate in &ranked.nodes {
-            let Some(room) = self.rooms.get(&candidate.node) else {
-                let text = alloc::format!("{}: unknown node {}", group[0].name, candidate.node);
-                self.correct(text);
+        let listed = |node: u32| ranked.nodes.iter().any(|candidate| candidate.node == node);
+        let candidates: Vec<u32> = ranked.nodes.iter().map(|candidate| candidate.node).collect();
+        for node in candidates.into_iter().chain(self.left_out(ranked)) {
+            let Some(room) = self.rooms.get(&node) else {
+                self.correct(alloc::format!("{}: unknown node {node}", group[0].name));
                 continue;
             };
+            let name = &room.facts.name;
             match self.refuse(group, room.clone()) {
-                None => return Ok(candidate.node),
-                Some(why) => reasons.push(alloc::format!("{}: {why}", room.facts.name)),
+                None if listed(node) => return Ok(node),
+                None => {
+                    let what = &group[0].name;
+                    let text = alloc::format!("{what}: no ranked node can take it, {name} is used");
+                    self.correct(text);
+                    return Ok(node);
+                }
+                Some(why) => reasons.push(alloc::format!("{name}: {why}")),
             }
         }
         if reasons.is_empty() {

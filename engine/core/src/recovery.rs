@@ -12,6 +12,7 @@ use crate::maintenance::{is_emptied, set_off};
 use crate::migration::Migrations;
 use crate::outbox::{Note, Outbox};
 use crate::placement::{Admitted, Assignment, admit};
+use crate::promised::Promises;
 use crate::time::{Instant, Millis};
 use alloc::{
     boxed::Box,
@@ -48,6 +49,9 @@ pub(crate) struct Recovery {
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
     stuck_since: BTreeMap<VmId, Instant>,
+    promises: Promises,
+    /// VMs whose owners failed before they heard that they are under HA.
+    unheard: BTreeSet<VmId>,
 }
 
 /// Why it was given up, if that says something about the VM: nobody had told its owner to.
@@ -76,7 +80,7 @@ pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> 
 }
 
 /// It is proved to run nowhere, and its owner will not start it.
-fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
+pub(crate) fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
     match ledger.eviction(entry.owner) {
         Some(eviction) => match eviction.proof {
             Some(Proof::Fenced | Proof::BootChanged) => true,
@@ -155,8 +159,9 @@ impl Recovery {
         let orphan = |entry: &&VmEntry| is_orphan(ledger, entry, facts);
         let mut homeless: Vec<&VmEntry> = ledger.vms.values().filter(orphan).collect();
         homeless.extend(movers);
+        self.wait_for_ends(facts, out);
         let ids: BTreeSet<VmId> = homeless.iter().map(|entry| entry.spec.id.clone()).collect();
-        self.waiting.retain(|vm, _| ids.contains(vm));
+        self.waiting.retain(|vm, _| ids.contains(vm) || self.unheard.contains(vm));
         self.stuck_since.retain(|vm, _| ids.contains(vm));
         if ids.is_empty() || self.pending.is_some() || !self.decided.is_empty() {
             return;
@@ -183,10 +188,12 @@ impl Recovery {
     fn ask(
         &mut self,
         homeless: &[&VmEntry],
-        nodes: Vec<NodeFacts>,
+        mut nodes: Vec<NodeFacts>,
         facts: &Facts<'_>,
         out: &mut Outbox,
     ) {
+        let asked = |vm: &VmId| homeless.iter().any(|entry| entry.spec.id == *vm);
+        self.promises.take_off(&mut nodes, asked, facts);
         let id = out.id();
         let question = Box::new(question(homeless, nodes, facts));
         out.push(Action::AskPlacement { id, question: question.clone() });
@@ -277,6 +284,31 @@ impl Recovery {
         excluded
     }
 
+    /// A VM that had just come under HA when its owner failed: "none left" and time say nothing of it.
+    fn wait_for_ends(&mut self, facts: &Facts<'_>, out: &mut Outbox) {
+        let ledger = facts.ledger;
+        let ends = |entry: &&VmEntry| {
+            let eviction = ledger.eviction(entry.owner);
+            let proved = eviction.is_some_and(|eviction| eviction.proof.is_some());
+            proved && entry.may_run() && !is_homeless(ledger, entry, facts)
+        };
+        let before = core::mem::take(&mut self.unheard);
+        self.waiting.retain(|vm, _| !before.contains(vm));
+        for entry in ledger.vms.values().filter(ends) {
+            let (vm, name, owner) = (&entry.spec.id, &entry.spec.name, ledger.name(entry.owner));
+            let why = alloc::format!(
+                "{owner} failed before it had heard that {name} is under HA, and may run it still; \
+                 only a reboot of {owner} or its fence agent proves that it does not"
+            );
+            if !before.contains(vm) {
+                let text = alloc::format!("{name} waits: {why}");
+                out.record(Note::new(Kind::Waiting, "PROTOCOL 5", text).vm(vm).node(entry.owner));
+            }
+            self.unheard.insert(vm.clone());
+            self.waiting.insert(vm.clone(), why);
+        }
+    }
+
     fn wait(&mut self, waiting: BTreeMap<VmId, String>, facts: &Facts<'_>, out: &mut Outbox) {
         for (vm, why) in &waiting {
             if self.waiting.get(vm) != Some(why) {
@@ -290,7 +322,9 @@ impl Recovery {
                 out.record(Note::new(Kind::Waiting, "PROTOCOL 7", text).vm(vm));
             }
         }
-        self.waiting = waiting;
+        let unheard = |vm: &VmId, _: &mut String| self.unheard.contains(vm);
+        self.waiting.retain(|vm, why| unheard(vm, why));
+        self.waiting.extend(waiting);
     }
 
     /// Puts decided places into the next ledger. Those that are not legal any more are dropped and asked again.
@@ -332,6 +366,7 @@ impl Recovery {
 
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
+        self.promises.on_committed(before, after, out.now);
         let mut told = false;
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);

@@ -68,10 +68,17 @@ impl Desk<'_> {
         self.good.iter().any(|facts| facts.id == node.0)
     }
 
+    /// Proved to run nowhere, by the committed ledger and under this ownership.
+    fn is_homeless(&self, entry: &VmEntry) -> bool {
+        let ledger = self.facts.ledger;
+        let known = ledger.vms.get(&entry.spec.id).filter(|known| known.since == entry.since);
+        known.is_some_and(|known| recovery::is_homeless(ledger, known, self.facts))
+    }
+
     fn disable(&self, next: &mut Ledger, vm: &VmId) -> Result<bool, String> {
         let Some(entry) = next.vms.get(vm) else { return Ok(false) };
-        // The entry is what remembers that its owner may run it.
-        if !self.is_good(entry.owner) {
+        // The entry is what remembers that its owner may run it, unless that is proved not to be.
+        if !self.is_good(entry.owner) && !self.is_homeless(entry) {
             return Err(alloc::format!(
                 "{} may run on {}, which is not a good node now; try again when it is, or when the VM has moved",
                 entry.spec.name,

@@ -62,6 +62,20 @@ fn unknown_ids_and_doubles_change_nothing_and_are_told() {
 }
 
 #[test]
+fn a_node_that_the_policy_leaves_out_is_used_when_no_other_can_take_the_vm() {
+    let mut question = question();
+    question.nodes[1].memory_free_mib = 200;
+    for ranked in [ranking("a", &[9]), ranking("a", &[])] {
+        let admitted = admit(&question, &verdict(&[ranked]), &verdict(&[]), &BTreeMap::new());
+        assert_eq!(admitted.assignments, [Assignment { vm: VmId("a".into()), node: NodeId(2) }]);
+        assert!(admitted.corrections.iter().any(|c| c.contains("n2 is used")));
+    }
+    let admitted =
+        admit(&question, &verdict(&[ranking("a", &[1])]), &verdict(&[]), &BTreeMap::new());
+    assert_eq!(admitted.assignments[0].node, NodeId(1), "the ranked one can");
+}
+
+#[test]
 fn a_node_that_could_not_start_the_vm_is_not_used_again() {
     let ranked = verdict(&[ranking("a", &[1])]);
     let excluded = [(VmId("a".into()), [NodeId(1)].into())].into();
