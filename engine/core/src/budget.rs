@@ -32,6 +32,11 @@ pub(crate) struct Restarts {
 }
 
 impl Restarts {
+    /// Nothing that ran here is restarted without an order.
+    pub fn forget_all(&mut self) {
+        self.ran.clear();
+    }
+
     /// A new ownership begins with a clean sheet.
     pub fn runs_under(&mut self, vm: &VmId, since: Stamp) {
         if !self.has_run(vm, since) {

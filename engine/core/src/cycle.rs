@@ -99,6 +99,7 @@ impl Machine {
             && !mutant!(FreshPageAfterBoot)
         {
             self.register.adopt_page(&page);
+            self.adopt_disarming(&page);
         }
         match self.register.wanted(&cycle.pages) {
             Some(wanted) => {

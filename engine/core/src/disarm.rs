@@ -4,6 +4,9 @@
 //! stops enforcing its lease only when its own page on disk says so, and from then on no time proves it dead: rule 4
 //! counts only pages that show the *last* arming (`plan.rs`, `eviction.rs`). A node that never hears of the arming is waited
 //! for, or fenced. A disarming is put off while a node is evicted without proof or a VM has no place.
+//!
+//! While HA was off, VMs may have been moved by hand. After the arming nobody starts one before every node that may run it
+//! has looked at its processes *since it read the arming* and said nothing of the VM: until then it is `unseen`. Owners forget what they ran, and a page or beat shows the arming only after such a look.
 
 use crate::action::Action;
 use crate::decision::Kind;
@@ -14,6 +17,7 @@ use crate::ledger::{Disarm, Ledger, VmEntry};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::outbox::{Note, Outbox};
+use crate::page::Page;
 use crate::recovery::is_orphan;
 use crate::time::{Instant, Millis};
 use alloc::{string::String, vec::Vec};
@@ -28,8 +32,10 @@ pub(crate) struct Disarming {
     pub read: Option<Stamp>,
     /// It is in force here: this node's page on disk says so, or there is no lease to enforce.
     pub in_force: bool,
-    /// The arming commit of the newest ledger read with proof.
+    /// The arming commit of the newest ledger read with proof, once processes were looked at since.
     pub arming: Stamp,
+    /// One that was read, and when; processes are to be looked at.
+    read_arming: Option<(Stamp, Instant)>,
     /// When it was armed again here.
     pub ended: Option<Instant>,
     close_asked: Option<Instant>,
@@ -56,7 +62,22 @@ impl Disarming {
             (self.read, self.in_force) = (since, false);
             (self.close_asked, self.closed) = (None, false);
         }
-        self.arming = ledger.armed_since;
+        let known = self.read_arming.map_or(self.arming, |(arming, _)| arming);
+        if ledger.armed_since > known {
+            self.read_arming = Some((ledger.armed_since, now));
+        }
+    }
+
+    /// Processes were looked at, beginning at `began`.
+    fn on_scanned(&mut self, began: Instant) {
+        if let Some((arming, _)) = self.read_arming.take_if(|(_, read)| began >= *read) {
+            self.arming = arming;
+        }
+    }
+
+    /// What an earlier incarnation of this boot wrote on the page: HA was off then, and no lease has been enforced since.
+    fn adopt(&mut self, disarmed: Stamp) {
+        (self.read, self.in_force) = (Some(disarmed), true);
     }
 
     /// Closes the watchdog, until it is closed.
@@ -107,7 +128,27 @@ impl Machine {
 
     fn begin_disarmed(&mut self) {
         self.disarming.in_force = true;
+        // Whoever moves a VM by hand moves it away from here too.
+        self.guests.restarts.forget_all();
         self.lease.may_reopen();
+    }
+
+    /// The first read of an incarnation showed this boot's own page.
+    pub(crate) fn adopt_disarming(&mut self, page: &Page) {
+        let disarmed = page.disarmed.filter(|_| page.boot() == self.config.me.boot);
+        if let Some(disarmed) = disarmed {
+            self.disarming.adopt(disarmed);
+            self.begin_disarmed();
+        }
+    }
+
+    /// Looks at processes, if an arming was read since they were last looked at.
+    pub(crate) fn look_after_arming(&mut self) {
+        if let Some(began) = self.guests.scanned() {
+            self.disarming.on_scanned(began);
+        }
+        let wanted = self.disarming.read_arming.is_some() && self.scan_is_old();
+        self.guests.scan_if(wanted, &mut self.out);
     }
 
     /// What there is to do for a node's own guests while HA is off: look at them, and let go of the watchdog.
@@ -206,7 +247,10 @@ pub(crate) fn disarm(
         return !same;
     }
     let wish = Disarm { since: stamp, limit, reason: reason.into(), pending: true };
-    match &outlook.obstacle {
+    // The same commit may evict somebody.
+    let evicted = next.evictions().find(|(_, eviction)| eviction.proof.is_none());
+    let evicted = evicted.map(|(node, _)| alloc::format!("{} is evicted now", next.name(node)));
+    match outlook.obstacle.clone().or(evicted) {
         None => begin(next, stamp, wish, notes),
         Some(why) => {
             let text = alloc::format!("HA will be switched off later: {why}");
@@ -230,6 +274,7 @@ pub(crate) fn arm(
         return true;
     }
     next.armed_since = stamp;
+    next.vms.values_mut().for_each(|entry| entry.unseen = true);
     notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", alloc::format!("HA is switched on: {why}")));
     for (vm, node) in &outlook.moved {
         let name = next.name(*node);
@@ -241,6 +286,31 @@ pub(crate) fn arm(
         notes.push(Note::new(Kind::Disarm, "PROTOCOL 7", text).vm(vm).node(*node));
     }
     true
+}
+
+/// VMs of which every node that may run them has said, since the last arming, that it does not, their owners excepted.
+pub(crate) fn see(next: &mut Ledger, facts: &Facts<'_>) -> bool {
+    let ledger = facts.ledger;
+    // A node that is evicted and not proved to run nothing may run them too.
+    let may_run = |node: &&NodeId| match ledger.eviction(**node) {
+        Some(eviction) => eviction.proof.is_none(),
+        None => ledger.admission(**node).is_some(),
+    };
+    let nodes: Vec<NodeId> = ledger.nodes.keys().filter(may_run).copied().collect();
+    let mut changed = false;
+    for (vm, entry) in next.vms.iter_mut().filter(|(_, entry)| entry.unseen) {
+        let looked = |node: &NodeId| {
+            facts.word_of(*node).is_some_and(|heard| {
+                let silent = !heard.beat.guests.iter().any(|report| report.vm == *vm);
+                heard.beat.arming >= ledger.armed_since && (silent || *node == entry.owner)
+            })
+        };
+        if nodes.iter().all(looked) {
+            entry.unseen = false;
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// The one admitted node that says it runs the VM, if that is not its owner, who says it does not.

@@ -32,6 +32,7 @@ impl Machine {
     /// First of all, always: what may not run here is stopped, and the watchdog is fed if the rule allows.
     pub(crate) fn guard_guests(&mut self) {
         self.watch_arrivals();
+        self.look_after_arming();
         if self.is_disarmed() {
             self.leave_guests();
             return;

@@ -249,6 +249,7 @@ impl Machine {
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
             changed |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
             changed |= plan::acknowledge(&mut next, &facts);
+            changed |= disarm::see(&mut next, &facts);
             changed |= self.budgets.apply(&mut next, &facts, &mut notes);
             changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
             changed |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);

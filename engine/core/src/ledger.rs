@@ -280,6 +280,10 @@ pub struct VmEntry {
     pub acknowledged: bool,
     /// Nodes that could not start it since it last ran.
     pub failed_on: BTreeSet<NodeId>,
+    /// HA was off, and may have been moved by hand then: nobody starts it before every node that may run it has looked since the
+    /// arming, and says nothing of it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub unseen: bool,
     /// What the operator wants.
     #[serde(default)]
     pub desired: Desired,
@@ -314,6 +318,7 @@ impl VmEntry {
             since,
             acknowledged: mutant!(EnrolledUnread),
             failed_on: BTreeSet::new(),
+            unseen: false,
             desired: Desired::Running,
             resumes: false,
             migration: None,

@@ -186,7 +186,7 @@ pub(crate) fn reason_to_give_up(ledger: &Ledger, entry: &VmEntry) -> Option<Stri
 impl Machine {
     /// Nothing of it is here: it is given up, for this ownership.
     pub(crate) fn release(&mut self, vm: &VmId, entry: &VmEntry, why: String) {
-        if self.guests.has_ended(vm, entry.since) || !entry.acknowledged {
+        if self.guests.has_ended(vm, entry.since) || !entry.acknowledged || entry.unseen {
             return;
         }
         if self.guests.is_uncertain(vm) {

@@ -321,7 +321,7 @@ pub(crate) fn unready(entry: &VmEntry, facts: &Facts<'_>) -> Option<String> {
         let other = facts.ledger.name(migration.to);
         return Some(alloc::format!("{name} is being migrated to {other}; try again later"));
     }
-    if !entry.may_run_here() || !entry.acknowledged || !runs {
+    if !entry.may_run_here() || !entry.acknowledged || entry.unseen || !runs {
         let owner = facts.ledger.name(entry.owner);
         return Some(alloc::format!(
             "{name} does not run on {owner} in good order now; see `steadfast vm list`"

@@ -81,6 +81,9 @@ pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> 
 
 /// It is proved to run nowhere, and its owner will not start it.
 pub(crate) fn is_homeless(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    if entry.unseen {
+        return false;
+    }
     match ledger.eviction(entry.owner) {
         Some(eviction) => match eviction.proof {
             Some(Proof::Fenced | Proof::BootChanged) => true,

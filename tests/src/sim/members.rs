@@ -29,6 +29,7 @@ impl Plan {
         if !mixed || self.nodes < 3 || !rng.chance(300) {
             return;
         }
+        self.reconfigured = true;
         if rng.chance(500) {
             self.strangers = 1 << rng.index(self.nodes);
         }
@@ -51,7 +52,8 @@ impl World {
 
     /// Asks for what is not so yet, one node at a time.
     pub fn keep_members(&mut self) {
-        let Some(ledger) = self.check.chain.newest().cloned() else { return };
+        let newest = self.check.chain.newest().cloned();
+        let Some(ledger) = newest.filter(|_| self.plan.reconfigured) else { return };
         if self.now < self.members.asked + ASK_AGAIN {
             return;
         }

@@ -69,6 +69,8 @@ pub struct Plan {
     pub verification: bool,
     /// Rule 4 is allowed.
     pub never_paused: bool,
+    /// The operator adds and removes nodes.
+    pub reconfigured: bool,
     /// Nodes that the first ledger does not name, as bits.
     pub strangers: u64,
     /// Limits of every machine.
@@ -131,6 +133,7 @@ impl Plan {
             fence_agents: rng.pick(&[0, 0, all, all, rng.clone().bits() & all]),
             verification: rng.chance(700),
             never_paused: rng.chance(850),
+            reconfigured: false,
             strangers: 0,
             limits: draw_limits(seed),
             shipped: true,

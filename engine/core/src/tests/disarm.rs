@@ -120,3 +120,16 @@ fn a_new_agent_over_running_guests_opens_no_watchdog_and_stops_nothing_while_ha_
     assert_eq!(cluster.homes("db"), [3]);
     assert!(!cluster.closed.contains(&3), "its watchdog is open again");
 }
+
+#[test]
+fn a_vm_that_was_moved_by_hand_to_a_node_nobody_hears_is_started_nowhere_else() {
+    let mut cluster = disarmed();
+    cluster.executing.remove(&(vm("db"), 3));
+    cluster.executing.insert((vm("db"), 2));
+    cluster.split(&[&[1, 3], &[2]], 100);
+    cluster.storage(2, false);
+    cluster.run(10_000);
+    cluster.ask_and_watch(1, Change::Arm);
+    cluster.run(120_000);
+    assert_eq!((cluster.homes("db"), cluster.starts.len()), ([2].into(), 0));
+}
