@@ -250,6 +250,15 @@ impl Facts<'_> {
         beat.max(page).unwrap_or_default().max(self.beats.started())
     }
 
+    /// Its page went on without its beats: it keeps its VMs by storage alone, and a hiccup of that shorter than L costs it
+    /// nothing. A node that dies falls silent on both channels at once.
+    fn lived_on_storage(&self, node: NodeId) -> bool {
+        let beat = self.beats.heard(node).map(|heard| heard.received);
+        let page = self.heartbeat.seen(node).map(|seen| seen.first_shown);
+        let alone = beat.unwrap_or(self.beats.started()) + self.config.timing.full_failure;
+        page.is_some_and(|page| page > alone)
+    }
+
     /// It gave a sign of life within this incarnation of ours.
     fn was_seen_alive(&self, node: NodeId) -> bool {
         let moved = self.heartbeat.seen(node).is_some_and(|seen| seen.moved);
@@ -269,7 +278,8 @@ impl Facts<'_> {
         match assessment.status {
             Status::FullFailure => {
                 let lease_ran_out = self.now.since(self.last_sign(node)) >= timing.lease;
-                (self.may_fence(node) || lease_ran_out).then_some(EvictionReason::FullFailure)
+                let quick = self.may_fence(node) && !self.lived_on_storage(node);
+                (quick || lease_ran_out).then_some(EvictionReason::FullFailure)
             }
             Status::NetworkIsolation => {
                 (lasted >= timing.network_isolation).then_some(EvictionReason::NetworkIsolation)

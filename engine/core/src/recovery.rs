@@ -142,7 +142,10 @@ impl Recovery {
     /// Every VM has a place: nothing is to be asked, and nothing waits.
     pub fn has_no_orphans(&mut self, facts: &Facts<'_>) -> bool {
         let mut entries = facts.ledger.vms.values();
-        let none = !entries.any(|entry| is_orphan(facts.ledger, entry, facts));
+        let ledger = facts.ledger;
+        let gone = |entry: &VmEntry| ledger.eviction(entry.owner).is_some();
+        let none = !entries.any(|entry| gone(entry) || is_orphan(ledger, entry, facts));
+        let none = none && self.unheard.is_empty();
         if none {
             self.waiting.clear();
             self.stuck_since.clear();
@@ -299,10 +302,17 @@ impl Recovery {
         self.waiting.retain(|vm, _| !before.contains(vm));
         for entry in ledger.vms.values().filter(ends) {
             let (vm, name, owner) = (&entry.spec.id, &entry.spec.name, ledger.name(entry.owner));
-            let why = alloc::format!(
-                "{owner} failed before it had heard that {name} is under HA, and may run it still; \
-                 only a reboot of {owner} or its fence agent proves that it does not"
-            );
+            let why = if entry.unseen {
+                alloc::format!(
+                    "{name} may have been moved by hand while HA was off, and not every node that may run it has said \
+                     since that it does not"
+                )
+            } else {
+                alloc::format!(
+                    "{owner} failed before it had heard that {name} is under HA, and may run it still; \
+                     only a reboot of {owner} or its fence agent proves that it does not"
+                )
+            };
             if !before.contains(vm) {
                 let text = alloc::format!("{name} waits: {why}");
                 out.record(Note::new(Kind::Waiting, "PROTOCOL 5", text).vm(vm).node(entry.owner));

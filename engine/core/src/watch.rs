@@ -109,7 +109,10 @@ impl Machine {
     }
 
     fn watch_hands(&self, vm: &VmId, found: &mut Found) {
-        add(found, "hands_off", invariants::hands_off(vm, self.guests.is_ha(vm)));
+        // By the newest body, or by the one before it that named it last; an unfinished copy is ours to remove.
+        let named = self.guests.is_ha(vm) || self.register.ledger().vms.contains_key(vm);
+        let ours = named || self.arrivals.is_copy(vm);
+        add(found, "hands_off", invariants::hands_off(vm, ours));
     }
 
     fn grounds(&self, vm: &VmId, not_after: Instant) -> Grounds {
