@@ -8,6 +8,7 @@ use super::check::Violation;
 use super::clock::{MS, SECOND, Time};
 use super::node::{id, index};
 use super::world::World;
+use std::collections::BTreeSet;
 use steadfast_core::ids::NodeId;
 use steadfast_core::ledger::{Eviction, EvictionReason, Ledger};
 
@@ -101,8 +102,16 @@ impl World {
             held(health.awake) && held(health.network) && self.has_read(*k)
         };
         let ring = self.net.ring_of(n);
-        let together = (0..self.nodes.len()).filter(|k| ring >> k & 1 == 1).filter(well).count();
-        well(&n) && together > self.nodes.len() / 2
+        let together = |set: &BTreeSet<NodeId>| {
+            let members = set.iter().map(|node| index(*node)).filter(|k| ring >> k & 1 == 1);
+            members.filter(well).count() > set.len() / 2
+        };
+        // Nodes that were removed echo nothing that counts.
+        let newest = self.check.chain.newest().map(|ledger| &**ledger);
+        let ledger: &Ledger = newest.unwrap_or(&self.genesis);
+        let now = ledger.nodes.keys().copied().collect();
+        let before = ledger.changing.iter().map(|changing| &changing.before);
+        well(&n) && together(&now) && before.into_iter().all(together)
     }
 
     /// An eviction of a node that shows none of what it is evicted for. Only if the leader could see that itself.
