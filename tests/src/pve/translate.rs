@@ -246,12 +246,12 @@ impl Script<'_> {
     /// Where it was configured, or moved by hand.
     fn home_of(&self, id: &str, second: u64) -> Result<String, String> {
         let steps = usize::try_from(second / STEP).unwrap_or(usize::MAX);
-        let moved = self.story.steps.iter().take(steps).flatten().filter_map(|c| match c {
+        let mut moved = self.story.steps.iter().take(steps).flatten().filter_map(|c| match c {
             Command::MoveByHand(other, node) if other == id => Some(node),
             _ => None,
         });
         let home =
-            moved.last().or_else(|| self.story.services.get(id).map(|service| &service.node));
+            moved.next_back().or_else(|| self.story.services.get(id).map(|service| &service.node));
         home.map_or(Ok("n1".into()), |home| self.node(home))
     }
 
