@@ -321,6 +321,7 @@ impl World {
         // What corosync had for the agent before is not for this one.
         self.net.nodes[n].incoming.clear();
         let ring = self.net.nodes[n].ring;
+        self.net.rings[ring].told = None;
         if !self.net.rings[ring].broken && self.net.rings[ring].members >> n & 1 == 1 {
             self.post_view(ring);
         }
