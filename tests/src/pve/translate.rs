@@ -17,7 +17,8 @@ const REST: u64 = 400;
 /// # Errors
 /// What of theirs has no counterpart here.
 pub fn translate(story: &Story) -> Result<String, String> {
-    let mut script = Script { story, text: String::new(), maintained: BTreeSet::new() };
+    let (text, deeds) = (String::new(), Vec::new());
+    let mut script = Script { story, text, deeds, maintained: BTreeSet::new() };
     script.set_up();
     let mut second = 0;
     let (first, rest) = story.steps.split_first().ok_or("it has no commands")?;
@@ -35,8 +36,7 @@ pub fn translate(story: &Story) -> Result<String, String> {
             }
         }
     }
-    let _ = writeln!(script.text, "end {}s", second + REST);
-    Ok(script.text)
+    Ok(script.finish(second + REST))
 }
 
 /// Our name of a service.
@@ -48,6 +48,8 @@ pub fn vm_name(id: &str) -> String {
 struct Script<'a> {
     story: &'a Story,
     text: String,
+    /// What happens, and at which second.
+    deeds: Vec<(u64, String)>,
     /// Nodes in maintenance because they were shut down.
     maintained: BTreeSet<String>,
 }
@@ -59,7 +61,17 @@ impl Script<'_> {
     }
 
     fn line(&mut self, second: u64, deed: &str) {
-        let _ = writeln!(self.text, "at {second}s: {deed}");
+        self.deeds.push((second, deed.into()));
+    }
+
+    /// Some deeds follow from an earlier one later than from a later one: time decides.
+    fn finish(mut self, end: u64) -> String {
+        self.deeds.sort_by_key(|(second, _)| *second);
+        for (second, deed) in &self.deeds {
+            let _ = writeln!(self.text, "at {second}s: {deed}");
+        }
+        let _ = writeln!(self.text, "end {end}s");
+        self.text
     }
 
     fn set_up(&mut self) {

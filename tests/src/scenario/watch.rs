@@ -141,6 +141,7 @@ impl Watch {
                     self.add(world, node, &format!("{} ends: {why}", world.vms[vm]));
                 }
             }
+            Told::Leaves { vm } => self.goes(world, vm),
             Told::Does { .. } => {}
         }
     }
