@@ -78,7 +78,7 @@ impl Script<'_> {
         let story = self.story;
         let _ = writeln!(self.text, "# {} of another manager is told to ours.", story.name);
         let _ = writeln!(self.text, "nodes {}", story.nodes.len());
-        self.text.push_str("verification IPs\nreboots take 30s\nafterwards nothing\n");
+        self.text.push_str("policies shipped\nverification IPs\nreboots take 30s\nafterwards nothing\n");
         let on: Vec<&String> = story.steps.first().map_or(Vec::new(), |first| {
             let on = first.iter().filter_map(|command| match command {
                 Command::Power(node, true) => Some(node),
