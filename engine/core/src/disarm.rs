@@ -167,7 +167,7 @@ impl Machine {
 
     /// A rumour says that HA is off, and this incarnation knows of no lease: nothing is stopped before a proof says otherwise.
     pub(crate) fn may_be_disarmed(&self) -> bool {
-        self.lease.is_unused() && self.register.ledger().disarm.is_some()
+        self.lease.is_unused() && self.register.ledger().is_off()
     }
 }
 

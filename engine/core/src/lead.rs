@@ -264,7 +264,7 @@ impl Machine {
             let out = &mut self.out;
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
-        changed |= membership::apply(&mut next, stamp, &facts, &mut notes);
+        changed |= membership::apply(&mut next, stamp, &self.fencing, &facts, &mut notes);
         self.brake.news.take().into_iter().for_each(|note| self.out.record(note));
         if !changed && !requested {
             self.draft = Some((ledger.clone(), next));

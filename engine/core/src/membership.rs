@@ -11,6 +11,7 @@
 //! lead; what it left on its page is of an older ballot than that.
 
 use crate::decision::Kind;
+use crate::eviction::Fencing;
 use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Changing, Ledger, NodeEntry, Standing};
 use crate::liveness::Facts;
@@ -113,6 +114,7 @@ fn next_to_go(ledger: &Ledger, facts: &Facts<'_>) -> Option<NodeId> {
 pub(crate) fn apply(
     next: &mut Ledger,
     stamp: Stamp,
+    fencing: &Fencing,
     facts: &Facts<'_>,
     notes: &mut Vec<Note>,
 ) -> bool {
@@ -125,7 +127,14 @@ pub(crate) fn apply(
         }
         return ends;
     }
-    let gone = |node: &NodeId| runs_nothing(*node, facts.ledger) && runs_nothing(*node, next);
+    // Whoever is added again is a new node: no fence agent that was ordered before may hit it.
+    let over = |node: NodeId| {
+        let eviction = next.eviction(node);
+        eviction.is_none_or(|e| fencing.may_admit(node, e, facts.config, facts.now))
+    };
+    let gone = |node: &NodeId| {
+        runs_nothing(*node, facts.ledger) && runs_nothing(*node, next) && over(*node)
+    };
     let Some(node) = next_to_go(next, facts).filter(gone) else { return false };
     let text = alloc::format!("{} is out of the cluster", next.name(node));
     notes.push(Note::new(Kind::Membership, "PROTOCOL 1", text).node(node));

@@ -62,7 +62,7 @@ impl World {
         if !held(health.awake) {
             return;
         }
-        if !self.is_busy(n) && health.busy + span + 10 * SECOND < self.now && self.has_read(n) {
+        if !self.guards(n) && health.busy + span + 10 * SECOND < self.now && self.has_read(n) {
             return self.fail("calm", format!("n{} is reset ({why}) and runs no HA VM", n + 1));
         }
         let kept = held(health.storage) || self.network_held(n, since);
@@ -76,10 +76,18 @@ impl World {
         self.fail("calm", format!("n{} is reset ({why}); it kept {health:?} in {span} us", n + 1));
     }
 
-    /// HA VMs execute here, or start.
+    /// HA VMs that count execute here, or start.
     pub fn is_busy(&self, n: usize) -> bool {
         let vms = self.check.chain.newest().map_or(0, |ledger| self.acknowledged(ledger));
         self.may_execute(n, vms)
+    }
+
+    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not.
+    pub fn guards(&self, n: usize) -> bool {
+        let newest = self.check.chain.newest();
+        let vms = newest.into_iter().flat_map(|ledger| ledger.vms.keys());
+        let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
+        self.may_execute(n, vms) || self.copies(n) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.

@@ -205,9 +205,8 @@ impl World {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
             let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
             let admission = before.admission(old.owner);
-            if entry.owner == old.owner
-                && admission.is_some_and(|it| after.admission(old.owner) == Some(it))
-            {
+            let admitted = after.admission(old.owner);
+            if entry.owner == old.owner && (admitted.is_none() || admitted == admission) {
                 return None; // It goes nowhere.
             }
             let (k, n) = (self.vm_index(vm), index(old.owner));

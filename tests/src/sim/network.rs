@@ -44,6 +44,8 @@ pub struct Network {
 #[derive(Debug, Default)]
 struct Ring {
     members: u64,
+    /// The group as it was told last; `None`: somebody there has to be told again.
+    told: Option<u64>,
     broken: bool,
     last: Time,
 }
@@ -193,6 +195,10 @@ impl World {
             self.cut_in_flight(ring, components);
         }
         if whole && was_broken {
+            // Who joined or left meanwhile is told now.
+            if Some(self.group(ring)) != self.net.rings[ring].told {
+                self.post_view(ring);
+            }
             self.flush_waiting(mask);
         }
         if whole == was_broken {
@@ -257,7 +263,7 @@ impl World {
         for n in members(component) {
             self.flush_incoming(n);
         }
-        self.net.rings.push(Ring { members: component, broken: false, last: self.now });
+        self.net.rings.push(Ring { members: component, told: None, broken: false, last: self.now });
         let ring = self.net.rings.len() - 1;
         let old = members(component).map(|n| self.net.nodes[n].ring).collect::<Vec<_>>();
         for n in members(component) {
@@ -297,6 +303,7 @@ impl World {
 
     fn post_view(&mut self, ring: usize) {
         let view = self.group(ring);
+        self.net.rings[ring].told = Some(view);
         self.note_world(|| format!("ring {ring}: group view {}", mask_words(view)));
         let sender = members(view).next().unwrap_or(0);
         self.post(ring, Incoming { sender, item: Item::View(view) });
@@ -314,6 +321,7 @@ impl World {
         // What corosync had for the agent before is not for this one.
         self.net.nodes[n].incoming.clear();
         let ring = self.net.nodes[n].ring;
+        self.net.rings[ring].told = None;
         if !self.net.rings[ring].broken && self.net.rings[ring].members >> n & 1 == 1 {
             self.post_view(ring);
         }
@@ -354,6 +362,9 @@ impl World {
     pub fn corosync(&mut self, n: usize, dies: bool) {
         if dies {
             self.net.dead |= 1 << n;
+            // Back before the others noticed: the agent joins its group again, and is told who is in it.
+            let ring = self.net.nodes[n].ring;
+            self.net.rings[ring].told = None;
             self.net.nodes[n].incoming.clear();
             self.net.nodes[n].waiting.clear();
             if let Some(epoch) = self.epoch(n) {
@@ -364,12 +375,6 @@ impl World {
             self.net.dead &= !(1 << n);
         }
         self.topology_changed();
-        // Back before the others noticed: the agent joins its group again, and is told who is in it.
-        let ring = self.net.nodes[n].ring;
-        let whole = !self.net.rings[ring].broken && self.net.rings[ring].members >> n & 1 == 1;
-        if !dies && whole {
-            self.post_view(ring);
-        }
     }
 
     /// The agent multicasts: mostly at once; now and then what it says waits a little in its process, in order.

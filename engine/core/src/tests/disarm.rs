@@ -84,6 +84,24 @@ fn a_disarming_waits_until_a_failed_nodes_vms_have_a_place() {
 }
 
 #[test]
+fn a_disarming_that_is_put_off_lets_nobody_keep_vms_without_a_lease() {
+    // n3 is cut off while HA is off, so its watchdog is closed. HA is switched on, n3 is evicted, and the next disarming has to wait for it.
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask_and_watch(1, off(None));
+    cluster.storage(3, false);
+    cluster.run(1_000);
+    cluster.ask_and_watch(1, Change::Arm);
+    cluster.run(60_000);
+    assert_eq!(cluster.admitted(1), [1, 2]);
+    cluster.ask_and_watch(1, off(None));
+    assert!(cluster.members[&1].machine.ledger().disarm.as_ref().is_some_and(|d| d.pending));
+    cluster.storage(3, true);
+    cluster.run(20_000);
+    assert!(cluster.destroyed.iter().any(|(_, _, node)| *node == 3), "n3 has read that HA is on");
+    assert_ne!(owner(&cluster), id(3));
+}
+
+#[test]
 fn ha_comes_back_when_the_limit_is_over() {
     let mut cluster = Cluster::with_vm(|_| {});
     cluster.ask_and_watch(1, off(Some(30_000)));

@@ -33,8 +33,9 @@ fn added(stage: &Stage, node: u32, name: &str) -> Result<Ledger, String> {
 }
 
 fn applied(stage: &Stage) -> Option<Ledger> {
-    let mut next = stage.ledger.clone();
-    apply(&mut next, NEXT, &stage.facts(), &mut Vec::new()).then_some(next)
+    let (mut next, mut fencing, facts) = (stage.ledger.clone(), Fencing::default(), stage.facts());
+    fencing.on_committed(facts.ledger, facts.beats, facts.heartbeat, facts.config, facts.now);
+    apply(&mut next, NEXT, &fencing, &facts, &mut Vec::new()).then_some(next)
 }
 
 #[test]
@@ -126,6 +127,20 @@ fn a_leaving_node_is_evicted_when_it_is_empty_and_goes_when_it_is_proved() {
     let next = applied(&stage).unwrap();
     assert!(!next.nodes.contains_key(&id(3)) && !next.may_lead(id(3)));
     assert_eq!(next.changing.unwrap().before, [1, 2, 3].map(id).into());
+}
+
+#[test]
+fn a_removed_node_stays_in_the_ledger_while_a_fence_agent_may_still_hit_it() {
+    let mut stage = stage();
+    remove(&mut stage.ledger, id(3)).unwrap();
+    let proof = Some(Proof::TimeExpired);
+    let gone = Eviction { proof, fence_orders: 1, ..eviction(3, stamp(5, 1, 3)) };
+    set_eviction(&mut stage.ledger, 3, gone.clone());
+    stage.ledger.nodes.get_mut(&id(3)).unwrap().leaving = true;
+    assert_eq!(applied(&stage), None, "added again, it would be shot as a new node");
+    set_eviction(&mut stage.ledger, 3, Eviction { fence_orders: 0, ..gone });
+    stage.ledger.nodes.get_mut(&id(3)).unwrap().leaving = true;
+    assert!(applied(&stage).is_some());
 }
 
 #[test]
