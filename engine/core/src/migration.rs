@@ -210,6 +210,18 @@ impl Migrations {
         })
     }
 
+    /// Why a VM that is to leave its node does not set off, in words.
+    pub fn why_not_yet(&self, entry: &VmEntry, facts: &Facts<'_>) -> String {
+        let vm = &entry.spec.id;
+        if let Some((count, at, to)) = self.failed.get(vm).filter(|_| self.rests(vm, facts.now)) {
+            let (node, ago) = (facts.ledger.name(*to), facts.now.since(*at));
+            return alloc::format!(
+                "its migration to {node} was called off {ago} ago, {count} in a row; tried again later"
+            );
+        }
+        unready(entry, facts).unwrap_or_else(|| "it is one of the next".into())
+    }
+
     /// Where it was to go when its migration was called off last.
     pub fn failed_target(&self, vm: &VmId) -> Option<NodeId> {
         self.failed.get(vm).map(|(_, _, to)| *to)

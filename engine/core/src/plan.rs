@@ -8,6 +8,7 @@ use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::maintenance::is_spared;
 use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
@@ -217,7 +218,8 @@ pub(crate) fn tell(before: &Ledger, after: &Ledger, out: &mut Outbox) {
                     Some(Standing::Evicted(old)) if old.since == eviction.since => Some(old),
                     _ => None,
                 };
-                tell_eviction(*node, &entry.name, eviction, before, out);
+                let spared = is_spared(after, *node);
+                tell_eviction(*node, &entry.name, eviction, (before, spared), out);
             }
             (Standing::New, _) => {}
         }
@@ -228,11 +230,11 @@ fn tell_eviction(
     node: NodeId,
     name: &str,
     eviction: &Eviction,
-    before: Option<&Eviction>,
+    (before, spared): (Option<&Eviction>, bool),
     out: &mut Outbox,
 ) {
     if before.is_none() {
-        let next = what_next(eviction);
+        let next = what_next(eviction, spared);
         let why = reason_words(eviction.reason);
         let text = alloc::format!("{name} is evicted: {why}; {next}");
         let note = Note::new(Kind::Evicted, "PROTOCOL 5", text).node(node);
@@ -246,9 +248,12 @@ fn tell_eviction(
     }
 }
 
-fn what_next(eviction: &Eviction) -> String {
+fn what_next(eviction: &Eviction, spared: bool) -> String {
     if eviction.proof.is_some() {
         return "its VMs are relocated now".into();
+    }
+    if spared {
+        return "it is in maintenance and no VM is its own, so it is not fenced".into();
     }
     if eviction.fence_orders > 0 {
         return "its fence agent is next".into();
