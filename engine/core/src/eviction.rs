@@ -47,6 +47,8 @@ struct Case {
     last_order: Option<Instant>,
     /// When an agent ended last, well or not.
     fence_ended: Option<Instant>,
+    /// Orders that this leader gave.
+    orders: u32,
     /// An earlier reign had recorded orders: its agent may be running still.
     earlier_orders: bool,
     failures: u32,
@@ -201,6 +203,7 @@ impl Fencing {
             if recorded && idle && checked && !out_of_turn(case, out.now) {
                 case.fence = Some(Attempt::Running);
                 case.last_order = Some(out.now);
+                case.orders += 1;
                 out.push(Action::Fence { victim: node, eviction: eviction.since });
                 ordered.push(node);
             }
@@ -221,11 +224,10 @@ impl Fencing {
         if eviction.fence_orders == 0 || mutant!(AdmittedDuringFence) {
             return true;
         }
-        // Ordered by an earlier leader: its agent may be running until its time-out. What this one put into the ledger and
-        // did not order before the proof came, it orders no more.
+        // Ordered by an earlier leader: its agent may be running until its time-out.
+        let all_mine = !case.earlier_orders && eviction.fence_orders <= case.orders;
         let running = matches!(case.fence, Some(Attempt::Running));
-        let others_end =
-            case.earlier_orders.then_some(case.committed + config.timing.fence_timeout);
+        let others_end = (!all_mine).then_some(case.committed + config.timing.fence_timeout);
         let word = config.timing.beat * MISSED_BEATS;
         !running && case.fence_ended.max(others_end).is_none_or(|ended| now >= ended + word)
     }

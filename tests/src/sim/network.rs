@@ -262,7 +262,12 @@ impl World {
         for n in members(component) {
             self.flush_incoming(n);
         }
-        self.net.rings.push(Ring { members: component, owes_view: false, broken: false, last: self.now });
+        self.net.rings.push(Ring {
+            members: component,
+            owes_view: false,
+            broken: false,
+            last: self.now,
+        });
         let ring = self.net.rings.len() - 1;
         let old = members(component).map(|n| self.net.nodes[n].ring).collect::<Vec<_>>();
         for n in members(component) {

@@ -495,7 +495,9 @@ fn nobody_is_admitted_again_while_a_fence_agent_may_still_act() {
     assert!(case.may_admit(COMMITTED + 1), "none was ever ordered");
     case.record_order();
     case.read(COMMITTED + 100);
-    assert!(case.may_admit(COMMITTED + 101), "one is recorded, and not ordered before the proof");
+    assert!(!case.may_admit(COMMITTED + 29_999), "an earlier leader's may be running");
+    assert!(!case.may_admit(COMMITTED + 30_001), "it is killed at its time-out, and may have cut");
+    assert!(case.may_admit(COMMITTED + 31_500), "what beats now beats after that");
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     assert!(!case.may_admit(LATE), "ours is running");
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
@@ -507,9 +509,6 @@ fn nobody_is_admitted_again_while_a_fence_agent_may_still_act() {
 fn a_new_leaders_own_success_does_not_end_an_earlier_leaders_agent() {
     let mut case = Case3::of(Eviction { fence_orders: 1, ..eviction(3, EVICTION) });
     case.read(COMMITTED + 100);
-    assert!(!case.may_admit(COMMITTED + 29_999), "an earlier leader's may be running");
-    assert!(!case.may_admit(COMMITTED + 30_001), "it is killed at its time-out, and may have cut");
-    assert!(case.may_admit(COMMITTED + 31_500), "what beats now beats after that");
     assert!(case.orders(Some(COMMITTED + 100), COMMITTED + 120));
     case.fencing.on_fence_ended(id(3), EVICTION, Ok(()), at(COMMITTED + 900));
     assert!(!case.may_admit(COMMITTED + 3_000), "the earlier agent may run until its time-out");
