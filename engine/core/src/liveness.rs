@@ -99,8 +99,7 @@ impl Facts<'_> {
 
     /// What a node says of a VM now.
     pub fn state_of(&self, node: NodeId, vm: &VmId) -> Option<&GuestState> {
-        let mut reports = self.word_of(node)?.beat.guests.iter();
-        reports.find(|report| report.vm == *vm).map(|report| &report.state)
+        self.word_of(node)?.report(vm).map(|report| &report.state)
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.

@@ -183,9 +183,9 @@ impl Migrations {
         out: &mut Outbox,
     ) {
         let again = facts.config.timing.beat * 2;
-        for (vm, entry) in &facts.ledger.vms {
+        for (vm, watch) in &mut self.watched {
+            let Some(entry) = facts.ledger.vms.get(vm) else { continue };
             let Some(migration) = &entry.migration else { continue };
-            let Some(watch) = self.watched.get_mut(vm) else { continue };
             let stays = |next: &Ledger| {
                 next.vms.get(vm).is_some_and(|planned| planned.migration == entry.migration)
             };

@@ -191,8 +191,7 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
             facts.ledger.nodes.keys().filter(|n| facts.ledger.admission(**n).is_some());
         let read = |node: &NodeId| {
             facts.word_of(*node).is_some_and(|heard| {
-                let mut reports = heard.beat.guests.iter();
-                let silent = !reports.any(|report| report.vm == entry.spec.id);
+                let silent = heard.report(&entry.spec.id).is_none();
                 heard.beat.known >= entry.since && (silent || *node == entry.owner)
             })
         };
