@@ -45,6 +45,8 @@ pub(crate) struct Recovery {
     pub decided: Vec<Assignment>,
     /// The record of that decision, until it is committed.
     record: Option<PlacementRecord>,
+    /// VMs whose places are in the commit under way, and by which decision: the next may be made before it ends.
+    applied: Option<(PlacementRecord, BTreeSet<VmId>)>,
     /// VMs that wait, and why.
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
@@ -355,6 +357,7 @@ impl Recovery {
         facts: &Facts<'_>,
     ) -> bool {
         let mut changed = false;
+        let mut placed = BTreeSet::new();
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
             // The same commit may evict it.
             let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
@@ -378,14 +381,17 @@ impl Recovery {
                 entry.relocations = entry.relocations.saturating_add(1);
             }
             entry.moves_to(node, stamp);
+            placed.insert(vm);
             changed = true;
         }
+        self.applied = self.record.clone().filter(|_| !placed.is_empty()).map(|r| (r, placed));
         changed
     }
 
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
         self.promises.on_committed(before, after, out.now);
+        let applied = self.applied.take();
         let mut told = false;
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
@@ -394,23 +400,26 @@ impl Recovery {
             }
             self.waiting.remove(vm);
             // Given a new ownership by its operator, not a new place.
-            let placed =
-                |record: &PlacementRecord| record.question.vms.iter().any(|f| f.id == vm.0);
-            if !self.record.as_ref().is_some_and(placed) {
+            let by_this = applied.as_ref().filter(|(_, placed)| placed.contains(vm));
+            let Some(record) = by_this.map(|(record, _)| record).or_else(|| self.asked_for(vm))
+            else {
                 continue;
-            }
+            };
             told = true;
             let (name, node) = (&entry.spec.name, after.name(entry.owner));
-            let by = self.record.as_ref().map_or("?", |record| record.decider.name.as_str());
-            let text = alloc::format!("{name} goes to {node}, decided by {by}");
+            let text = alloc::format!("{name} goes to {node}, decided by {}", record.decider.name);
             let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
-            out.record(match &self.record {
-                Some(record) => note.placement(record.clone()),
-                None => note,
-            });
+            out.record(note.placement(record.clone()));
         }
-        self.record.take_if(|_| told);
+        // What is decided and not applied yet has its record still to come.
+        self.record.take_if(|_| told && self.decided.is_empty());
         self.asked = None;
+    }
+
+    /// The decision that sent it on its way, if it had to travel first.
+    fn asked_for(&self, vm: &VmId) -> Option<&PlacementRecord> {
+        let record = self.record.as_ref().filter(|_| self.decided.is_empty())?;
+        record.question.vms.iter().any(|asked| asked.id == vm.0).then_some(record)
     }
 }
 

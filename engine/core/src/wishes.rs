@@ -163,6 +163,7 @@ impl Desk<'_> {
         to: NodeId,
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
+        may_move(next)?;
         let target = next.name(to);
         let limit = self.facts.config.limits.parallel_migrations.max(1);
         let under_way = migration::under_way(next);
@@ -195,6 +196,7 @@ impl Desk<'_> {
         to: NodeId,
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
+        may_move(next)?;
         let target = next.name(to);
         let emptied = maintenance::is_emptied(next, to);
         let entry = under_ha(next, vm)?;
@@ -253,6 +255,17 @@ fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, Str
     let text = alloc::format!("{} is to be off: an operator said so", entry.spec.name);
     notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
     Ok(true)
+}
+
+/// Nothing is sent on its way while HA is off, or is about to be: it would be left half-way.
+fn may_move(next: &Ledger) -> Result<(), String> {
+    match &next.disarm {
+        None => Ok(()),
+        Some(disarm) if disarm.pending => {
+            Err("HA is about to be switched off; ask again when it is on".into())
+        }
+        Some(_) => Err("HA is off; arm it first, or move the VM by hand".into()),
+    }
 }
 
 fn under_ha<'a>(next: &'a mut Ledger, vm: &VmId) -> Result<&'a mut VmEntry, String> {
