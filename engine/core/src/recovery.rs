@@ -42,10 +42,10 @@ pub(crate) struct Recovery {
     pending: Option<Pending>,
     /// Places decided, not committed yet.
     pub decided: Vec<Assignment>,
-    /// The record of that decision, until it is committed.
+    /// The record of that decision, until it is put into a commit.
     record: Option<PlacementRecord>,
-    /// VMs whose places are in the commit under way, and by which decision: the next may be made before it ends.
-    applied: Option<(PlacementRecord, BTreeSet<VmId>)>,
+    /// What the commit under way places, and the record of why.
+    placing: Option<(PlacementRecord, BTreeSet<VmId>)>,
     /// VMs that wait, and why.
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
@@ -360,6 +360,7 @@ impl Recovery {
     ) -> bool {
         let mut changed = false;
         let mut placed = BTreeSet::new();
+        let record = self.record.take_if(|_| !self.decided.is_empty());
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
             // The same commit may evict it.
             let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
@@ -386,42 +387,30 @@ impl Recovery {
             placed.insert(vm);
             changed = true;
         }
-        self.applied = self.record.clone().filter(|_| !placed.is_empty()).map(|r| (r, placed));
+        self.placing = record.map(|record| (record, placed));
         changed
     }
 
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
         self.promises.on_committed(before, after, out.now);
-        let applied = self.applied.take();
-        let mut told = false;
+        let placing = self.placing.take();
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
             if !moved {
                 continue;
             }
             self.waiting.remove(vm);
-            // Given a new ownership by its operator, not a new place.
-            let by_this = applied.as_ref().filter(|(_, placed)| placed.contains(vm));
-            let Some(record) = by_this.map(|(record, _)| record).or_else(|| self.asked_for(vm))
-            else {
+            // Others were given a new ownership by their operators, not a new place.
+            let Some((record, _)) = placing.as_ref().filter(|(_, vms)| vms.contains(vm)) else {
                 continue;
             };
-            told = true;
             let (name, node) = (&entry.spec.name, after.name(entry.owner));
             let text = alloc::format!("{name} goes to {node}, decided by {}", record.decider.name);
             let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
             out.record(note.placement(record.clone()));
         }
-        // What is decided and not applied yet has its record still to come.
-        self.record.take_if(|_| told && self.decided.is_empty());
         self.asked = None;
-    }
-
-    /// The decision that sent it on its way, if it had to travel first.
-    fn asked_for(&self, vm: &VmId) -> Option<&PlacementRecord> {
-        let record = self.record.as_ref().filter(|_| self.decided.is_empty())?;
-        record.question.vms.iter().any(|asked| asked.id == vm.0).then_some(record)
     }
 }
 
