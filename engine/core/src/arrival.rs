@@ -164,7 +164,8 @@ impl Machine {
     /// Its process is here, and it is this node's VM: is it a copy that is to be resumed, or destroyed? `false`: neither.
     pub(crate) fn settle_copy(&mut self, vm: &VmId, entry: &VmEntry) -> bool {
         let going = self.arrivals.going.get(vm) == Some(&entry.since);
-        if going || !entry.resumes && !self.arrivals.is_copy(vm) {
+        let copy = self.arrivals.is_copy(vm) && !mutant!(LeftCopyAdopted);
+        if going || !entry.resumes && !copy {
             return false;
         }
         if self.guests.is_starting(vm) {
@@ -192,7 +193,7 @@ impl Machine {
         }
     }
 
-    fn resume(&mut self, vm: &VmId, since: Stamp) {
+    pub(crate) fn resume(&mut self, vm: &VmId, since: Stamp) {
         let now = self.out.now;
         if self.arrivals.rests(vm, now) || self.guests.is_uncertain(vm) {
             self.guests.scan_if(self.scan_is_old(), &mut self.out);

@@ -100,6 +100,7 @@ impl Fencing {
                     sequence,
                     bounds,
                     earlier_orders: earlier,
+                    storage_bound: unread(heartbeat),
                     ..Case::default()
                 }
             });
@@ -111,7 +112,10 @@ impl Fencing {
         if by == bound.victim {
             return;
         }
-        if let Some(case) = self.cases.get_mut(&(bound.victim, bound.eviction)) {
+        let mut cases = self.cases.iter_mut();
+        let is_it = |of: Stamp| of == bound.eviction || mutant!(BoundOfOtherEviction);
+        let case = cases.find(|((victim, of), _)| *victim == bound.victim && is_it(*of));
+        if let Some((_, case)) = case {
             // Its clock may run 1 % fast: what it calls `age` may be shorter in our time.
             let age = Millis(bound.age.0 / 101 * 100);
             case.bounds.entry(by).or_insert(received - age);
@@ -125,7 +129,8 @@ impl Fencing {
             if cycle.read_began >= case.committed {
                 // The sequence that the page *still shows in a read begun after the eviction was committed*.
                 // A page that moves later belongs to a node that does not read its eviction: the bound moves with it.
-                case.storage_bound = case.storage_bound.max(Some(seen.first_shown));
+                let shown = Some(seen.first_shown).filter(|_| !mutant!(PageNotReadAgain));
+                case.storage_bound = case.storage_bound.max(shown);
                 case.withhold_if_alive(seen, config, cycle.read_ended);
             }
         }
@@ -250,8 +255,7 @@ impl Fencing {
         }
         // Pages only: a beat can be read long after it was sent, a page read after the commit cannot.
         let reread = case.storage_bound.is_some();
-        let idle = |idle: bool| idle || mutant!(BootChangedWhileBusy);
-        if reread && page.is_some_and(|page| page.boot() != eviction.boot && idle(page.idle)) {
+        if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
             return Some(Proof::BootChanged);
         }
         let heard = facts.beats.heard(node).filter(|_| mutant!(BootChangedByBeat));
@@ -282,6 +286,11 @@ impl Fencing {
         let (have, need) = (case.bounds.len(), nodes.div_ceil(2));
         alloc::format!("{fence}{trouble}; time rule: {have} of {need} promises")
     }
+}
+
+/// As a planted bug, when the evicting page was begun: what landed between that and its own landing is passed over.
+fn unread(heartbeat: &Heartbeat) -> Option<Instant> {
+    heartbeat.last_cycle.map(|(start, _)| start).filter(|_| mutant!(PageNotReadAgain))
 }
 
 fn out_of_turn(case: &Case, now: Instant) -> bool {

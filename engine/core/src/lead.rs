@@ -184,7 +184,8 @@ impl Machine {
             return;
         }
         if !ledger.is_off() {
-            if facts_of!(self, &ledger).beating_may_act() {
+            let others = facts_of!(self, &ledger).beating_may_act();
+            if others || mutant!(FenceUnconfirmed) {
                 self.order_fences(&ledger);
             }
             let facts = facts_of!(self, &ledger);

@@ -137,7 +137,8 @@ impl Migrations {
                 return Turn::CallOff(alloc::format!("its {role} is not admitted any more"));
             }
         }
-        if departed && expected {
+        let left = departed || mutant!(MovedWhileLeaving) && source == Some(&GuestState::Leaving);
+        if left && expected {
             return Turn::Complete;
         }
         let watch = self.watch(vm, entry, migration, facts);

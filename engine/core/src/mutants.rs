@@ -78,6 +78,10 @@ planted! {
     EchoBeforeFirstRead = "4",
     /// A node whose eviction is known is echoed.
     EvictedEchoed = "4",
+    /// An eviction that is only a rumour does not stop the echoes.
+    RumourEchoed = "4",
+    /// An older body undoes an eviction that was heard of: its node is echoed again.
+    OlderBodyRestores = "4",
     /// A cycle renews the lease without looking for this node's own admission.
     CycleIgnoresAdmission = "4",
     /// The admission of another boot counts.
@@ -92,7 +96,7 @@ planted! {
     FeedWithoutSecondW = "4",
     /// The watchdog is fed as long as the agent runs.
     FedByWhoeverRuns = "4",
-    /// The watchdog is opened over guests that run, as if opening it were no feed.
+    /// An agent that comes back opens the watchdog over guests that run, as if opening it were no feed.
     OpeningIsNoFeed = "4",
     /// The record of a feed holds the time of the feed, not the lease's basis.
     FeedRecordsNow = "4",
@@ -112,35 +116,33 @@ planted! {
     NoneLeftOfOtherEviction = "5",
     /// A fence agent's failure is taken for its success.
     FencedByFailure = "5",
-    /// A leader orders a fence agent long after it last confirmed its term.
+    /// A leader orders a fence agent long after it last confirmed its term, and heard of others.
     FenceUnconfirmed = "5",
     /// A node is admitted again while a fence agent may still hit it.
     AdmittedDuringFence = "5",
     /// A node is admitted again although nothing proves that it runs nothing.
     AdmittedUnproved = "5",
-    /// Another boot proves the old one's end, whatever the new one runs.
-    BootChangedWhileBusy = "5",
     /// A beat, which may be read late, shows another boot.
     BootChangedByBeat = "5",
     /// The time rule counts from the network alone.
     NoStorageBound = "5",
     /// The time rule counts from storage alone.
     NoNetworkBound = "5",
+    /// A promise about another eviction of the same node counts.
+    BoundOfOtherEviction = "5",
     /// The time rule needs the promise of the leader alone.
     BoundOfTooFew = "5",
-    /// A restarted agent answers for what it echoed before as if it had echoed nothing.
-    BoundForgetsRestart = "5",
     /// A page counts as first seen when the read began that showed it.
     FirstShownAtReadBegin = "5",
+    /// The victim's page is not read again after the commit: a read begun before it landed counts.
+    PageNotReadAgain = "5",
     /// The time rule leaves no margin for clocks that run apart.
     TimeRuleWithoutMargin = "5",
     /// A node that only the network lost is evicted: its page is not looked at.
     PageIgnored = "5",
     /// After an outage for everybody, whoever has storage last is evicted.
     LastInOutageIsolated = "5",
-    /// What a node said before it left the view is its word still.
-    StaleWordBelieved = "5",
-    /// A VM moves because its owner gave up an earlier ownership.
+    /// What an owner says of an earlier ownership keeps nobody from ordering a start, and moves the VM.
     GivenUpOfOlderOwnership = "5",
     /// An owner answers for a VM of which it has not read yet that it is under HA.
     EnrolledUnread = "5",
@@ -160,8 +162,18 @@ planted! {
     StartWithoutOrder = "7",
     /// A node starts what a rumour says that it owns.
     StartByRumour = "7",
-    /// A start needs no lease.
-    StartWithoutLease = "7",
+    /// A copy is resumed as soon as it is there, whoever owns the VM.
+    ResumedUnowned = "7",
+    /// A source says departed before libvirt has called the migration a success.
+    DepartedWithoutWord = "7",
+    /// A source that said departed starts the VM again.
+    DepartedThenRestarted = "7",
+    /// A VM changes hands while its source says that it is leaving.
+    MovedWhileLeaving = "7",
+    /// A source replaces the process of a guest that is on its way.
+    StartedWhileLeaving = "7",
+    /// An unfinished copy passes for the running VM.
+    LeftCopyAdopted = "7",
     /// Guests without HA are stopped with the others.
     GuestsWithoutHaStopped = "7",
 }

@@ -59,7 +59,7 @@ pub(crate) fn apply_evictions(
 /// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
 fn shows_other_boot(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    page.is_some_and(|page| page.boot() != boot && (page.idle || mutant!(BootChangedWhileBusy)))
+    page.is_some_and(|page| page.boot() != boot && page.idle)
 }
 
 /// Admitted nodes whose page shows another boot than the admitted one.

@@ -46,7 +46,8 @@ impl Machine {
         for (vm, entry) in by_priority(ledger.owned_by(me)) {
             let since = entry.since;
             let here = self.guests.is_present(vm) || self.guests.is_starting(vm);
-            if here || self.departures.is_leaving(vm) {
+            let leaving = self.departures.is_leaving(vm) && !mutant!(StartedWhileLeaving);
+            if here || leaving {
                 self.ordered.remove(vm);
                 self.refused.remove(vm);
                 continue;
@@ -64,7 +65,8 @@ impl Machine {
                 o.since == since && o.stamp <= stamp && !stale
             });
             let restart = self.guests.restarts.has_run(vm, since) || mutant!(StartWithoutOrder);
-            if (ordered || restart) && !self.guests.has_ended(vm, since) {
+            let ended = self.guests.has_ended(vm, since) && !mutant!(DepartedThenRestarted);
+            if (ordered || restart) && !ended {
                 self.start(vm, since, &ledger);
             }
         }

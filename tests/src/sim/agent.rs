@@ -8,6 +8,7 @@ use super::node::{boot_id, id, index, index_of};
 use super::queue::What;
 use super::script::Told;
 use super::watchdog::{Feed, Keeper};
+use super::words;
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use steadfast_core::action::Action;
@@ -46,6 +47,8 @@ pub struct Agent {
     pub seen: Vec<u64>,
     /// It has read the ledger.
     pub has_read: bool,
+    /// What it was told.
+    pub told: words::Told,
     /// Highest term that any message to it named.
     pub heard_term: u64,
     /// Highest term in which it was ordered to start each VM.
@@ -82,6 +85,7 @@ impl Agent {
             keeper,
             seen: Vec::new(),
             has_read: false,
+            told: words::Told::default(),
             heard_term: 0,
             orders: BTreeMap::new(),
             ran: BTreeMap::new(),
@@ -242,6 +246,7 @@ impl World {
         let Some(boot) = self.nodes[n].boot.as_mut() else { return };
         let now = boot.clock.own(self.now);
         let Some(agent) = boot.agent.as_mut().filter(|agent| agent.epoch == epoch) else { return };
+        agent.told.hear(&event);
         if let Event::MessageReceived { message, .. } = &event {
             agent.hear(message, |vm| index_of(vms, vm));
         }
@@ -250,7 +255,7 @@ impl World {
         if proved != agent.proved {
             agent.proved = proved;
             if let Some(stamp) = proved {
-                self.check_commit(n, stamp);
+                self.check_proof(n, stamp);
             }
         }
         self.obey(n, epoch, step);

@@ -127,22 +127,31 @@ impl World {
         let since = self.now.checked_sub(self.plan.timing.lease.0 * MS + SECOND)?;
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
         let leader = self.check.health[by];
-        let may_judge = held(leader.awake) && held(leader.storage) && held(leader.network);
+        let reads = held(leader.awake) && held(leader.storage);
+        let may_judge = reads && held(leader.network);
         after.nodes.keys().find_map(|node| {
             let eviction = after.eviction(*node).filter(|_| before.admission(*node).is_some())?;
             let n = index(*node);
             let health = self.check.health.get(n)?;
-            let awake = may_judge && held(health.awake);
+            let awake = held(health.awake);
             let (stored, connected) = (awake && held(health.storage), self.connected(by, n, since));
             let wrong = match eviction.reason {
-                EvictionReason::FullFailure => stored,
-                EvictionReason::NetworkIsolation => awake && connected,
-                EvictionReason::StorageIsolation => stored && connected,
+                // Whatever the network does: its page moved, and the leader has read it since.
+                EvictionReason::FullFailure => {
+                    stored && (may_judge || reads && self.disk.shows_life(n, by, self.recently()))
+                }
+                EvictionReason::NetworkIsolation => may_judge && awake && connected,
+                EvictionReason::StorageIsolation => may_judge && stored && connected,
                 EvictionReason::Rebooted => self.runs_boot(n, eviction.boot),
                 EvictionReason::Removed => false,
             };
             wrong.then(|| complaint(*node, eviction))
         })
+    }
+
+    /// Nobody is silent whose page has moved since then.
+    fn recently(&self) -> Time {
+        self.now.saturating_sub(2 * self.plan.timing.beat.0 * MS)
     }
 
     fn connected(&self, a: usize, b: usize, since: Time) -> bool {

@@ -7,6 +7,7 @@ use super::clock::{SECOND, Time};
 use super::node::index;
 use super::plan::Class;
 use super::policy::Mood;
+use super::words::Promises;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
@@ -32,6 +33,8 @@ pub struct Check {
     leaders: BTreeMap<u64, usize>,
     /// Every ledger.
     pub chain: Chain,
+    /// Who has promised what.
+    pub promises: Promises,
     /// Since when what has worked, by node.
     pub health: Vec<Health>,
     /// What the present step does, and what it explains.
@@ -202,8 +205,13 @@ impl World {
 
     fn check_message(&mut self, n: usize, message: &Message) {
         match &message.body {
-            Body::Beat(beat) if !beat.leading => return,
-            Body::Beat(beat) => self.check_leader(n, beat.term),
+            Body::Beat(beat) => {
+                self.check_beat(n, beat);
+                if !beat.leading {
+                    return;
+                }
+                self.check_leader(n, beat.term);
+            }
             Body::Leading { term } => {
                 self.check.led = true;
                 self.check_leader(n, *term);
@@ -242,7 +250,7 @@ impl World {
             }
         }
         if page.accepted != Stamp::default() {
-            self.check_named(page.accepted, page.digest);
+            self.check_named(page);
         }
     }
 

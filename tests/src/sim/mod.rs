@@ -36,4 +36,5 @@ pub mod trace;
 pub mod truth;
 pub mod watchdog;
 pub mod wishes;
+pub mod words;
 pub mod world;
