@@ -199,7 +199,7 @@ impl Fencing {
     ) -> alloc::vec::Vec<NodeId> {
         // A leader that was paused since then may have been deposed, and the node admitted again.
         let fresh = |read: Instant| out.now.since(read) < beat * FRESH_BEATS;
-        let confirmed = confirmed.filter(|read| fresh(*read) || mutant!(FenceUnconfirmed));
+        let confirmed = confirmed.filter(|read| fresh(*read));
         let mut ordered = alloc::vec::Vec::new();
         for (node, eviction) in ledger.evictions().filter(|(_, e)| e.proof.is_none()) {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };

@@ -269,7 +269,7 @@ impl Heartbeat {
             },
             Err(_) if mutant!(UnreadableSlotsSkipped) && start.is_some() => {
                 self.phase = Phase::Idle;
-                let pages = Pages::new();
+                let pages = self.remembered();
                 Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
             }
             Err(why) => {
@@ -315,6 +315,15 @@ impl Heartbeat {
                 self.me.node
             )
         })
+    }
+
+    /// As a planted bug, what a read that failed is taken to have shown.
+    fn remembered(&self) -> Pages {
+        let page = |node: &NodeId| match *node == self.me.node {
+            true => self.written.as_deref().cloned(),
+            false => self.seen.get(node).map(|seen| seen.page.clone()),
+        };
+        self.slots.iter().map(|node| (*node, page(node))).collect()
     }
 
     fn remember(&mut self, pages: &Pages, now: Instant) {

@@ -184,8 +184,7 @@ impl Machine {
             return;
         }
         if !ledger.is_off() {
-            let others = facts_of!(self, &ledger).beating_may_act();
-            if others || mutant!(FenceUnconfirmed) {
+            if facts_of!(self, &ledger).beating_may_act() {
                 self.order_fences(&ledger);
             }
             let facts = facts_of!(self, &ledger);

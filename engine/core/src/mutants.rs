@@ -116,8 +116,6 @@ planted! {
     NoneLeftOfOtherEviction = "5",
     /// A fence agent's failure is taken for its success.
     FencedByFailure = "5",
-    /// A leader orders a fence agent long after it last confirmed its term, and heard of others.
-    FenceUnconfirmed = "5",
     /// A node is admitted again while a fence agent may still hit it.
     AdmittedDuringFence = "5",
     /// A node is admitted again although nothing proves that it runs nothing.
@@ -136,8 +134,8 @@ planted! {
     FirstShownAtReadBegin = "5",
     /// The victim's page is not read again after the commit: a read begun before it landed counts.
     PageNotReadAgain = "5",
-    /// The time rule leaves no margin for clocks that run apart.
-    TimeRuleWithoutMargin = "5",
+    /// The time rule waits for half of the time.
+    TimeRuleTooShort = "5",
     /// A node that only the network lost is evicted: its page is not looked at.
     PageIgnored = "5",
     /// After an outage for everybody, whoever has storage last is evicted.
@@ -172,7 +170,7 @@ planted! {
     MovedWhileLeaving = "7",
     /// A source replaces the process of a guest that is on its way.
     StartedWhileLeaving = "7",
-    /// An unfinished copy passes for the running VM.
+    /// A VM is placed where an unfinished copy of it is, and that passes for the running VM.
     LeftCopyAdopted = "7",
     /// Guests without HA are stopped with the others.
     GuestsWithoutHaStopped = "7",

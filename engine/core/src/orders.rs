@@ -5,7 +5,7 @@
 
 use crate::beats::Heard;
 use crate::decision::Kind;
-use crate::guest::GuestState;
+use crate::guest::{GuestReport, GuestState};
 use crate::ids::{Identity, Stamp, VmId};
 use crate::ledger::{Ledger, VmEntry};
 use crate::liveness::Facts;
@@ -109,8 +109,12 @@ fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
     let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
     let heard = facts.word_of(entry.owner).filter(ready)?;
-    let silent = !heard.beat.guests.iter().any(|report| report.vm == entry.spec.id);
-    let silent = silent || mutant!(GivenUpOfOlderOwnership);
+    let older = |state: &GuestState| {
+        let given_up = matches!(state, GuestState::GivenUp { since, .. } if *since != entry.since);
+        given_up && mutant!(GivenUpOfOlderOwnership)
+    };
+    let says = |report: &GuestReport| report.vm == entry.spec.id && !older(&report.state);
+    let silent = !heard.beat.guests.iter().any(says);
     silent.then_some(heard.from)
 }
 

@@ -255,7 +255,7 @@ impl World {
         if proved != agent.proved {
             agent.proved = proved;
             if let Some(stamp) = proved {
-                self.check_proof(n, stamp);
+                self.check_commit(n, stamp);
             }
         }
         self.obey(n, epoch, step);

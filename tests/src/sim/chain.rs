@@ -158,10 +158,8 @@ impl World {
         promised.max().filter(|ballot| *ballot > stamp.ballot)
     }
 
-    /// `ledger_is_linear`: a machine has read `stamp` with proof. Nobody may have been able to pass it over, and it must say what
-    /// its writer wrote.
-    pub fn check_proof(&mut self, n: usize, stamp: Stamp) {
-        self.check_commit(n, stamp);
+    /// `ledger_is_linear`: what a machine has read as `stamp` must be what its writer wrote.
+    pub fn check_read(&mut self, n: usize, stamp: Stamp) {
         let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
             return;
         };

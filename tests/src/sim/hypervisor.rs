@@ -356,7 +356,8 @@ impl World {
         self.script.tell(|| Told::Ends { node: n, vm, why });
         self.check_guest_end(n, vm, why);
         if let Some(epoch) = watcher {
-            let delay = self.rng.skewed(0, 200) * MS;
+            let late = self.late_exits > self.now;
+            let delay = self.rng.skewed(0, if late { 20_000 } else { 200 }) * MS;
             self.answer(n, epoch, delay, Event::GuestExited { vm: self.vms[vm].clone() });
         }
         true

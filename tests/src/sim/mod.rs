@@ -26,6 +26,7 @@ pub mod profiles;
 pub mod queue;
 pub mod report;
 pub mod rng;
+pub mod scenes;
 pub mod script;
 pub mod shrink;
 pub mod shutdown;

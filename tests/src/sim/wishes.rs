@@ -83,7 +83,9 @@ impl Plan {
     /// By chance of its own, so that known seeds keep their stories.
     pub fn draw_wishes(&mut self) {
         let rng = &mut Rng::new(self.seed ^ 0x0e_5e11);
-        if self.class != Class::Swarm || self.plant.is_some() || rng.chance(400) {
+        let always = self.focus.is_some_and(|focus| focus.wishes);
+        let never = self.class != Class::Swarm || self.plant.is_some();
+        if never || rng.chance(400) && !always {
             return;
         }
         self.limits.migration_timeout = Millis(rng.pick(&[20_000, 60_000]));

@@ -15,6 +15,8 @@ use steadfast_core::message::{Beat, Body, Message};
 pub struct Told {
     /// One full read of the pages and of the newest body.
     pub everything: bool,
+    /// The newest body that it said it had read.
+    known: Stamp,
     /// Newest eviction that a leader has told it of, by node.
     evicted: BTreeMap<NodeId, Stamp>,
 }
@@ -50,6 +52,7 @@ impl World {
     pub fn check_beat(&mut self, n: usize, beat: &Beat) {
         self.check_echoes(n, beat);
         self.check_lease_told(n, beat);
+        self.check_known(n, beat.known);
         for bound in &beat.bounds {
             *self.check.promises.entry((bound.victim, bound.eviction)).or_default() |= 1 << n;
         }
@@ -79,6 +82,14 @@ impl World {
         if let Some((node, eviction)) = wrong {
             let text = format!("n{} echoes {node}, and knows of its eviction {eviction}", n + 1);
             self.fail("echo_rule", text);
+        }
+    }
+
+    fn check_known(&mut self, n: usize, known: Stamp) {
+        let agent = self.nodes[n].boot.as_mut().and_then(|boot| boot.agent.as_mut());
+        let before = agent.map(|agent| std::mem::replace(&mut agent.told.known, known));
+        if before.is_some_and(|before| before != known) {
+            self.check_read(n, known);
         }
     }
 
