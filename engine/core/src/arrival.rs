@@ -164,8 +164,7 @@ impl Machine {
     /// Its process is here, and it is this node's VM: is it a copy that is to be resumed, or destroyed? `false`: neither.
     pub(crate) fn settle_copy(&mut self, vm: &VmId, entry: &VmEntry) -> bool {
         let going = self.arrivals.going.get(vm) == Some(&entry.since);
-        let copy = self.arrivals.is_copy(vm) && !mutant!(LeftCopyAdopted);
-        if going || !entry.resumes && !copy {
+        if going || !entry.resumes && !self.arrivals.is_copy(vm) {
             return false;
         }
         if self.guests.is_starting(vm) {

@@ -170,8 +170,6 @@ planted! {
     MovedWhileLeaving = "7",
     /// A source replaces the process of a guest that is on its way.
     StartedWhileLeaving = "7",
-    /// A VM is placed where an unfinished copy of it is, and that passes for the running VM.
-    LeftCopyAdopted = "7",
     /// Guests without HA are stopped with the others.
     GuestsWithoutHaStopped = "7",
 }

@@ -1,11 +1,24 @@
-//! Which faults aim at which planted bug.
+//! Which faults aim at which planted bug, and which promise it breaks.
+//!
+//! What is not planted, because another rule covers it so well that nothing can happen (each was tried, thousands of seeds long):
+//!
+//! - a start without a lease: only a proof lets a node start, and a node whose lease ends stops what starts;
+//! - another boot as proof 3 although HA VMs execute under it: nobody starts them before a commit has admitted that boot;
+//! - a bound that forgets its node's restart: a new incarnation has echoed nothing before its first read;
+//! - the word of a node that has left the view since: an order names one incarnation, the next one refuses it;
+//! - a fence agent ordered on an old confirmation of the term: who slept for so long has heard of nobody, and his watchdog has fired;
+//! - a copy of an unfinished migration that passes for the guest: it is expelled before its node can own the VM;
+//! - a post-commit read that began before the commit: cycles of one node follow each other. What it would lead to is
+//!   `PageNotReadAgain`.
+//!
+//! `GivenUpOfOlderOwnership` switches off both rules that it meets.
 
 use crate::sim::focus::Focus;
 use crate::sim::profiles::{
-    BAD_FENCES, BAD_STORAGE, BURIED, CROSSED_ORDERS, FAILING_STARTS, HALF_CONNECTED, LATE_EVICTION,
-    LATE_EXITS, LOST_COMMITS, MIGRATIONS, MOVED_AWAY, OUTAGES, RESTARTS, RETURNING, RIVALS,
-    SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_STARTS, STALE_ORDERS,
-    USURPED, WISHES,
+    BAD_FENCES, BAD_STORAGE, BURIED, CROSSED_ORDERS, ENROLLED, FAILING_STARTS, HALF_CONNECTED,
+    LATE_EVICTION, LATE_EXITS, LOST_COMMITS, MOVED_AWAY, OUTAGES, RESTARTS, RETURNING,
+    SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_READERS, SLOW_STARTS,
+    STALE_ORDERS, USURPED, WISHES,
 };
 
 /// How one planted bug is hunted.
@@ -21,6 +34,8 @@ pub struct Target {
 
 /// Something is taken for committed that is not.
 const LEDGER: &[&str] = &["ledger_is_linear"];
+/// A node that takes its own old page for somebody else's writes no more; or worse.
+const STALE: &[&str] = &["ledger_is_linear", "eventually_up", "policy_is_advice"];
 /// A VM moves, starts, or runs where it must not.
 const PROOF: &[&str] =
     &["no_start_without_proof", "one_home", "proofs_are_true", "starts_where_it_belongs"];
@@ -40,8 +55,8 @@ pub const TARGETS: &[Target] = &[
     target("RumourIsProof", USURPED, LEDGER),
     target("ProofIgnoresPromises", USURPED, LEDGER),
     target("ProofWithoutSecondRead", USURPED, LEDGER),
-    target("EqualPromiseAccepted", RIVALS, LEDGER),
-    target("TermWithoutAdoption", LOST_COMMITS, LEDGER),
+    target("EqualPromiseAccepted", STALE_ORDERS, LEDGER),
+    target("TermWithoutAdoption", USURPED, LEDGER),
     target("AdoptsWhatItKnows", LOST_COMMITS, LEDGER),
     target("CommitUnwritten", Focus::ANY, LEDGER),
     target("CommitWithoutReadBack", LOST_COMMITS, LEDGER),
@@ -49,9 +64,9 @@ pub const TARGETS: &[Target] = &[
     target("TornBodyAccepted", SLOW_COMMITS, LEDGER),
     target("FreshPageAfterBoot", Focus::ANY, &["page_grows"]),
     target("SequenceFromOne", Focus::ANY, &["page_grows"]),
-    target("StaleReadAccepted", BAD_STORAGE, LEDGER),
-    target("UnreadableSlotsSkipped", USURPED, LEDGER),
-    target("CycleWithoutBody", BAD_STORAGE, LEDGER),
+    target("StaleReadAccepted", BAD_STORAGE, STALE),
+    target("UnreadableSlotsSkipped", BAD_STORAGE, LEDGER),
+    target("CycleWithoutBody", BAD_STORAGE, &["ledger_is_linear", "echo_rule"]),
     target("NetworkBasisAtEnd", Focus::ANY, PROOF),
     target("StorageBasisAtEnd", SLOW_READER, PROOF),
     target("LeaseWithoutEchoes", BURIED, PROOF),
@@ -83,13 +98,13 @@ pub const TARGETS: &[Target] = &[
     target("NoNetworkBound", BURIED, PROOF),
     target("BoundOfOtherEviction", SECOND_EVICTION, PROOF),
     target("BoundOfTooFew", HALF_CONNECTED, PROOF),
-    target("FirstShownAtReadBegin", BAD_STORAGE, PROOF),
+    target("FirstShownAtReadBegin", SLOW_READERS, PROOF),
     target("PageNotReadAgain", LATE_EVICTION, PROOF),
     target("TimeRuleTooShort", BURIED, PROOF),
     target("PageIgnored", HALF_CONNECTED, &["calm"]),
     target("LastInOutageIsolated", OUTAGES, &["no_single_channel"]),
     target("GivenUpOfOlderOwnership", FAILING_STARTS.nodes(2).wished(), PROOF),
-    target("EnrolledUnread", RESTARTS, PROOF),
+    target("EnrolledUnread", ENROLLED, PROOF),
     target("PolicyAwaited", SILENT_POLICIES, LIVENESS),
     target("StaleTermObeyed", STALE_ORDERS, &["one_leader_per_term"]),
     target("OrderToOtherIncarnation", CROSSED_ORDERS, &["one_leader_per_term"]),
@@ -101,7 +116,6 @@ pub const TARGETS: &[Target] = &[
     target("DepartedThenRestarted", WISHES, PROOF),
     target("MovedWhileLeaving", WISHES, PROOF),
     target("StartedWhileLeaving", WISHES, COPIES),
-    target("LeftCopyAdopted", MIGRATIONS, LIVENESS),
     target("GuestsWithoutHaStopped", Focus::ANY, &["hands_off"]),
 ];
 

@@ -139,6 +139,11 @@ pub const SLOW_COMMITS: Focus = Focus::scene("slow-commits", Scene::SlowCommits)
 /// See [`Scene::SlowReader`].
 pub const SLOW_READER: Focus =
     Focus::scene("slow-reader", Scene::SlowReader).without_fencing().nodes(3);
+/// See [`Scene::SlowReaders`].
+pub const SLOW_READERS: Focus =
+    Focus::scene("slow-readers", Scene::SlowReaders).without_fencing().nodes(3);
+/// See [`Scene::Enrolled`].
+pub const ENROLLED: Focus = Focus::scene("enrolled", Scene::Enrolled).without_fencing();
 /// See [`Scene::SecondEviction`].
 pub const SECOND_EVICTION: Focus =
     Focus::scene("second-eviction", Scene::SecondEviction).without_fencing().nodes(3);
@@ -158,11 +163,6 @@ pub const CROSSED_ORDERS: Focus = Focus::scene("crossed-orders", Scene::CrossedO
 pub const WISHES: Focus =
     Focus::at("wishes", &[Kind::GuestDies, Kind::CrashAgent, Kind::LibvirtRestart, Kind::PowerCut])
         .wished();
-
-/// Nodes die in the middle of live migrations.
-pub const MIGRATIONS: Focus = Focus::at("migrations", &[Kind::CrashAgent])
-    .when(&[Trigger::Migrates, Trigger::Permits], &[Kind::PowerCut, Kind::FastReboot])
-    .wished();
 
 /// Every profile.
 pub const ALL: &[Focus] = &[
@@ -188,7 +188,8 @@ pub const ALL: &[Focus] = &[
     STALE_ORDERS,
     MOVED_AWAY,
     CROSSED_ORDERS,
-    MIGRATIONS,
+    SLOW_READERS,
+    ENROLLED,
     WISHES,
 ];
 

@@ -17,6 +17,10 @@ pub enum Scene {
     SlowCommits,
     /// A node that only storage keeps alive reads for seconds, then not at all.
     SlowReader,
+    /// Everybody reads for seconds, and a node that only storage keeps alive falls silent.
+    SlowReaders,
+    /// HA is switched off and on again for VMs, and a node reads nothing of it.
+    Enrolled,
     /// A node is evicted, comes back and is evicted again, while another one reads nothing of it.
     SecondEviction,
     /// An eviction lands seconds late, while its victim lives on storage alone, and then loses that.
@@ -36,7 +40,7 @@ impl Scene {
     fn length(self) -> Time {
         match self {
             Self::SecondEviction | Self::LateEviction | Self::Returning => 65 * SECOND,
-            Self::SlowReader => 45 * SECOND,
+            Self::SlowReader | Self::SlowReaders | Self::Enrolled => 45 * SECOND,
             _ => 30 * SECOND,
         }
     }
@@ -60,7 +64,9 @@ impl Plan {
         match scene {
             Scene::Usurped => self.usurped(at, rng),
             Scene::SlowCommits => self.slow_commits(at, rng),
-            Scene::SlowReader => self.slow_reader(at, rng),
+            Scene::SlowReader => self.slow_reader(at, false, rng),
+            Scene::SlowReaders => self.slow_reader(at, true, rng),
+            Scene::Enrolled => self.enrolled(at, rng),
             Scene::SecondEviction => self.second_eviction(at, rng),
             Scene::LateEviction => self.late_eviction(at, rng),
             Scene::Returning => self.returning(at, rng),
@@ -72,8 +78,12 @@ impl Plan {
 
     fn usurped(&mut self, at: Time, rng: &mut Rng) {
         self.change_something(at, rng);
-        if rng.chance(500) {
-            self.slow_down(Kind::SlowStorage, rng.bits(), at, rng);
+        let witness = self.fault(Kind::SlowStorage, rng.index(self.nodes), (20_000, 27_000), rng);
+        let hung = self.fault(Kind::StallSome, 0, (3_500, 9_000), rng);
+        match rng.below(3) {
+            0 => self.faults.push((at, Fault { lag: rng.range(6, 20) * SECOND, ..witness })),
+            1 => self.aim((at, Trigger::WritesBody, 1), Role::Other, (0, 100), hung, rng),
+            _ => {}
         }
         let cut = self.fault(Kind::Isolate, 0, (2_200, 8_000), rng);
         let cut = match rng.chance(300) {
@@ -93,15 +103,29 @@ impl Plan {
         self.faults.push((at + rng.range(0, 3_000) * MS, stall));
     }
 
-    fn slow_reader(&mut self, at: Time, rng: &mut Rng) {
+    fn slow_reader(&mut self, at: Time, others: bool, rng: &mut Rng) {
         let n = rng.index(self.nodes);
         let alone = self.fault(Kind::CorosyncLoss, n, (35_000, 35_000), rng);
         let slow = self.fault(Kind::SlowStorage, n, (35_000, 35_000), rng);
-        let slow = Fault { lag: rng.range(6, 24) * SECOND, ..slow };
+        let slow = match others {
+            true => Fault { nodes: self.all() & !(1 << n), lag: rng.range(3, 8) * SECOND, ..slow },
+            false => Fault { lag: rng.range(6, 24) * SECOND, ..slow },
+        };
         let gone = self.fault(Kind::StallSome, n, (25_000, 30_000), rng);
         self.faults.push((at, slow));
         self.faults.push((at + rng.range(0, 4_000) * MS, alone));
         self.faults.push((at + rng.range(1_000, 12_000) * MS, gone));
+    }
+
+    fn enrolled(&mut self, at: Time, rng: &mut Rng) {
+        for vm in 0..self.vms {
+            let (node, asked) = (rng.index(self.nodes), rng.index(self.nodes));
+            let wish = Wish { wanted: Wanted::Disable, vm, node, at: asked, cruel: false };
+            self.wishes.push((at + rng.range(0, 2_000) * MS, wish));
+        }
+        let n = rng.index(self.nodes);
+        let blind = self.fault(Kind::StallSome, n, (24_000, 30_000), rng);
+        self.faults.push((at + rng.range(1_000, 10_000) * MS, blind));
     }
 
     fn second_eviction(&mut self, at: Time, rng: &mut Rng) {
