@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use steadfast_tests::sim::plan::{Class, Plan, Plant, Wish};
 use steadfast_tests::sim::report::{Outcome, catch_panics, command, run, run_plan};
 use steadfast_tests::sim::shrink::Shrinker;
+use steadfast_tests::sim::trace::Trace;
+use steadfast_tests::sim::world::World;
 
 /// How many seeds beside those of `seeds.txt` every run tries.
 const SEEDS: u64 = 300;
@@ -44,6 +46,15 @@ fn the_same_seed_is_the_same_world() {
     for seed in 1..=10 {
         assert_eq!(run(seed, wish, true, true).lines, run(seed, wish, true, true).lines);
     }
+}
+
+#[test]
+fn an_operator_may_change_his_mind_about_a_node_of_sixty_four() {
+    let plan = Plan::new(1, Wish { nodes: Some(64), ..Wish::default() });
+    let mut world = World::new(plan, Trace::default());
+    let before = world.members.unwanted;
+    world.reconfigure(1 << 63);
+    assert_eq!(world.members.unwanted, before ^ 1 << 63);
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl Arrivals {
         arrival.is_some_and(|arrival| arrival.migration == migration)
     }
 
+    /// None may arrive, and none has come that is not this node's by now.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// A process of this VM would be a copy that has not been resumed.
     pub fn is_copy(&self, vm: &VmId) -> bool {
         self.known.contains_key(vm)
@@ -80,6 +85,9 @@ impl Machine {
         let Some(known) = self.register.proved() else { return };
         let ledger = known.ledger.clone();
         let me = self.me();
+        if self.arrivals.is_empty() && !self.brief.read(&ledger, me).moves {
+            return;
+        }
         let off = |vm: &VmId, arrival: &Arrival| {
             let Some(entry) = ledger.vms.get(vm) else { return true };
             let same = |m: &crate::ledger::Migration| m.to == me && m.since == arrival.migration;

@@ -6,7 +6,8 @@
 //! with a higher stamp admits it.
 
 use crate::config::Config;
-use crate::ids::{Identity, NodeId, Stamp};
+use crate::guest::GuestReport;
+use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::ledger::Ledger;
 use crate::message::{Beat, Bound, Echo};
 use crate::quorum::NodeSet;
@@ -19,6 +20,8 @@ use alloc::{
 
 /// Beats remembered as sent. Covers a lease of 60 s at beats of 250 ms.
 const SENT_LIMIT: usize = 256;
+/// So few are found as quickly one after the other.
+const FEW: usize = 8;
 
 /// The newest beat of one node.
 #[derive(Debug)]
@@ -33,6 +36,28 @@ pub(crate) struct Heard {
     pub since: Instant,
     /// It left the view after this beat: what it said of its guests is history, not a statement any more.
     pub stale: bool,
+    /// A number of what it says of its guests: the same while it says the same. Never 0.
+    pub said: u64,
+    /// Its VMs are named in order, each once.
+    in_order: bool,
+}
+
+impl Heard {
+    /// `beat` of `from` says the same of guests, and of who is to start them.
+    fn says_the_same(&self, from: Identity, beat: &Beat) -> bool {
+        let leased = |beat: &Beat| beat.lease_left.is_some();
+        self.from == from && leased(&self.beat) == leased(beat) && self.beat.guests == beat.guests
+    }
+
+    /// What it says of a VM.
+    pub fn report(&self, vm: &VmId) -> Option<&GuestReport> {
+        let reports = &self.beat.guests;
+        if self.in_order && reports.len() > FEW {
+            let found = reports.binary_search_by(|report| report.vm.cmp(vm));
+            return found.ok().map(|k| &reports[k]);
+        }
+        reports.iter().find(|report| report.vm == *vm)
+    }
 }
 
 /// Own beats, those heard, and whom not to echo.
@@ -45,6 +70,8 @@ pub(crate) struct Beats {
     /// When the next own beat is due.
     pub next: Instant,
     heard: BTreeMap<NodeId, Heard>,
+    /// Sayings counted so far.
+    sayings: u64,
     echoed_of_mine: BTreeMap<NodeId, u64>,
     newest_echoed: BTreeMap<NodeId, Instant>,
     barred: BTreeMap<NodeId, Stamp>,
@@ -60,6 +87,7 @@ impl Beats {
             sent: VecDeque::new(),
             next: now,
             heard: BTreeMap::new(),
+            sayings: 0,
             echoed_of_mine: BTreeMap::new(),
             newest_echoed: BTreeMap::new(),
             barred: BTreeMap::new(),
@@ -94,8 +122,15 @@ impl Beats {
         }
         let same = known.filter(|heard| heard.from == from);
         let since = same.map_or(now, |heard| heard.since);
+        let said = known.filter(|heard| heard.says_the_same(from, &beat)).map(|heard| heard.said);
+        let said = said.unwrap_or_else(|| {
+            self.sayings += 1;
+            self.sayings
+        });
+        let in_order = beat.guests.is_sorted_by(|a, b| a.vm < b.vm);
         self.count_echo(from.node, &beat);
-        self.heard.insert(from.node, Heard { from, beat, received: now, since, stale: false });
+        let heard = Heard { from, beat, received: now, since, stale: false, said, in_order };
+        self.heard.insert(from.node, heard);
     }
 
     fn count_echo(&mut self, by: NodeId, beat: &Beat) {

@@ -147,6 +147,12 @@ impl Machine {
     /// Whose pages are read: everybody's that the newest body names, and that a commit under way will. Fewer than before only when
     /// that body is proved.
     pub(crate) fn read_slots(&mut self) {
+        let known = self.register.known().map(|known| &known.ledger);
+        let settled = known.filter(|ledger| ledger.changing.is_none());
+        let committing = self.register.committing().is_some();
+        if settled.is_some_and(|l| !committing && l.nodes.keys().eq(self.heartbeat.slots.iter())) {
+            return;
+        }
         let mut slots: BTreeSet<NodeId> = self.register.ledger().slots().collect();
         slots.extend(self.register.committing().iter().flat_map(|next| next.slots()));
         if self.register.proved().is_none() {

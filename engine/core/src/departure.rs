@@ -162,7 +162,9 @@ impl Machine {
         if let Some(known) = self.register.proved() {
             let ledger = known.ledger.clone();
             self.call_off_departures(&ledger);
-            self.disown_migrations(&ledger);
+            if self.brief.read(&ledger, self.config.me.node).moves {
+                self.disown_migrations(&ledger);
+            }
         }
         for vm in self.departures.under_way.keys().cloned().collect::<Vec<_>>() {
             match self.outcome(&vm) {

@@ -301,7 +301,7 @@ pub(crate) fn see(next: &mut Ledger, facts: &Facts<'_>) -> bool {
     for (vm, entry) in next.vms.iter_mut().filter(|(_, entry)| entry.unseen) {
         let looked = |node: &NodeId| {
             facts.word_of(*node).is_some_and(|heard| {
-                let silent = !heard.beat.guests.iter().any(|report| report.vm == *vm);
+                let silent = heard.report(vm).is_none();
                 heard.beat.arming >= ledger.armed_since && (silent || *node == entry.owner)
             })
         };
@@ -316,10 +316,7 @@ pub(crate) fn see(next: &mut Ledger, facts: &Facts<'_>) -> bool {
 /// The one admitted node that says it runs the VM, if that is not its owner, who says it does not.
 fn moved_to(vm: &VmId, facts: &Facts<'_>) -> Option<NodeId> {
     let entry = facts.ledger.vms.get(vm)?;
-    let says = |node: NodeId| {
-        let heard = facts.word_of(node)?;
-        Some(heard.beat.guests.iter().find(|report| report.vm == *vm).map(|report| &report.state))
-    };
+    let says = |node: NodeId| Some(facts.word_of(node)?.report(vm).map(|report| &report.state));
     if says(entry.owner)?.is_some() {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::ledger::{Ledger, VmEntry};
 use crate::machine::Machine;
 use crate::outbox::Note;
 use crate::time::{Instant, Millis};
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 /// A node resets itself this long before the deadline, so that sysrq comes before the watchdog.
 const RESET_EARLY: Millis = Millis(250);
@@ -34,6 +34,7 @@ impl Machine {
         self.watch_arrivals();
         self.look_after_arming();
         if self.is_disarmed() {
+            self.settled = None;
             self.leave_guests();
             return;
         }
@@ -135,10 +136,20 @@ impl Machine {
     /// Guests that belong here are watched; HA guests that belong elsewhere are destroyed, and undefined.
     fn adopt_and_expel(&mut self) {
         let Some(known) = self.register.proved() else { return };
-        let ledger = known.ledger.clone();
+        let seen = (known.ledger.clone(), self.guests.changes());
+        let same = |(ledger, changes): &(Arc<Ledger>, u64)| {
+            Arc::ptr_eq(ledger, &seen.0) && *changes == seen.1
+        };
+        if self.settled.as_ref().is_some_and(same) && self.arrivals.is_empty() {
+            return;
+        }
+        let ledger = &seen.0;
         let me = self.me();
+        let mut settled = true;
         for (vm, entry) in &ledger.vms {
             let present = self.guests.is_present(vm);
+            // What has arrived is resumed, and what belongs elsewhere destroyed, again and again.
+            settled &= !present || entry.owner == me && !entry.resumes;
             if entry.owner == me {
                 self.guests.forget_undefined(vm);
                 let settled = present && !self.settle_copy(vm, entry);
@@ -152,11 +163,12 @@ impl Machine {
                     self.resume(vm, entry.since);
                 }
             } else if present {
-                self.expel(vm, &ledger);
+                self.expel(vm, ledger);
             } else {
                 self.guests.undefine(vm, entry.since, &mut self.out);
             }
         }
+        self.settled = (settled && self.arrivals.is_empty()).then_some(seen);
     }
 
     fn expel(&mut self, vm: &VmId, ledger: &Ledger) {

@@ -165,15 +165,13 @@ impl Fencing {
         now: Instant,
     ) -> bool {
         let Some(case) = self.cases.get(&(victim, eviction.since)) else { return false };
-        // An isolated node reads or hears of its eviction and stops by itself: it is given its own time first. That its page
-        // did not move within the few milliseconds between the commit and the first look says nothing.
+        // A node that is isolated, or drained and in order, reads or hears of its eviction and stops by itself: it is given its own
+        // time first. That its page did not move within the few milliseconds between the commit and the first look says nothing.
         let patience = match eviction.reason {
-            EvictionReason::StorageIsolation | EvictionReason::NetworkIsolation => {
-                config.timing.span()
-            }
-            EvictionReason::FullFailure | EvictionReason::Rebooted | EvictionReason::Removed => {
-                Millis(0)
-            }
+            EvictionReason::StorageIsolation
+            | EvictionReason::NetworkIsolation
+            | EvictionReason::Removed => config.timing.span(),
+            EvictionReason::FullFailure | EvictionReason::Rebooted => Millis(0),
         };
         match case.fence {
             None => case.storage_bound.is_some() && now >= case.committed + patience,

@@ -9,6 +9,7 @@ use crate::time::{Instant, Millis};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,10 @@ pub(crate) struct Guests {
     /// How often they ended.
     pub restarts: Restarts,
     ledger_known: bool,
+    /// The last body, and whether it was proved: the same tells nothing new.
+    read: Option<(Arc<Ledger>, bool)>,
+    /// Counts what changes who is present or watched.
+    changes: u64,
     /// An earlier incarnation of this boot had a lease: what executes here may be HA VMs, whatever they are called.
     had_lease: bool,
 }
@@ -117,7 +122,12 @@ impl Guests {
     }
 
     /// A body was read. A rumour only adds HA VMs; a committed body names them all.
-    pub fn on_ledger(&mut self, ledger: &Ledger, proved: bool) {
+    pub fn on_ledger(&mut self, ledger: &Arc<Ledger>, proved: bool) {
+        let known = self.read.as_ref();
+        if known.is_some_and(|(read, how)| Arc::ptr_eq(read, ledger) && *how == proved) {
+            return;
+        }
+        self.read = Some((ledger.clone(), proved));
         self.ledger_known = true;
         if proved {
             self.ha = ledger.vms.keys().cloned().collect();
@@ -131,6 +141,7 @@ impl Guests {
 
     pub fn on_scanned(&mut self, scan: GuestScan) {
         self.scan_asked = None;
+        self.changes += 1;
         if self.scan.as_ref().is_none_or(|known| known.began <= scan.began) {
             self.destroying.retain(|vm, _| scan.present.contains(vm));
             self.scan = Some(scan);
@@ -140,6 +151,7 @@ impl Guests {
     /// A process of this VM is gone, perhaps not the one that executes now: only a scan that begins after this tells.
     pub fn on_exited(&mut self, vm: &VmId, died: bool, window: Millis, now: Instant) {
         self.adopted.remove(vm);
+        self.changes += 1;
         if let Some(scan) = self.scan.as_mut().filter(|_| mutant!(ExitOfEarlierProcess)) {
             scan.present.remove(vm);
         } else {
@@ -204,6 +216,11 @@ impl Guests {
 
     pub fn is_starting(&self, vm: &VmId) -> bool {
         self.starting.contains_key(vm)
+    }
+
+    /// The same number: the same processes are present, and the same ones watched.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many starts are under way.

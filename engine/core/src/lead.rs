@@ -1,6 +1,7 @@
 //! What a node says of itself, and what a leader does: assess everybody, claim a term, commit the plan, tell, fence, order.
 
 use crate::brake::Brake;
+use crate::brief::Rest;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::ids::{Ballot, NodeId, Stamp};
@@ -112,6 +113,7 @@ impl Machine {
 
     pub(crate) fn step_down(&mut self) {
         self.register.resign();
+        self.rest = Rest::default();
         self.fencing.clear();
         self.recovery.clear();
         self.budgets.clear();
@@ -125,6 +127,7 @@ impl Machine {
     pub(crate) fn on_term_stands(&mut self) {
         let Some(ballot) = self.register.leading() else { return };
         self.fencing.begin(ballot);
+        self.rest = Rest::default();
         self.brake = Brake::default();
         self.recovery.clear();
         self.budgets.clear();
@@ -183,6 +186,7 @@ impl Machine {
         if !facts_of!(self, &ledger).view_may_act() || self.resigned(&ledger) {
             return;
         }
+        self.rest.look(&ledger, &facts_of!(self, &ledger));
         if !ledger.is_off() {
             if facts_of!(self, &ledger).beating_may_act() {
                 self.order_fences(&ledger);
@@ -200,7 +204,10 @@ impl Machine {
         let ledger = self.register.ledger();
         let facts = facts_of!(self, &ledger);
         let committing = self.register.committing();
-        self.orders.give((ballot.term, stamp), committing, &facts, &mut self.out);
+        if !self.rest.ordered {
+            let leading = (ballot.term, stamp);
+            self.rest.ordered = self.orders.give(leading, committing, &facts, &mut self.out);
+        }
         self.migrations.order((ballot.term, stamp), committing, &facts, &mut self.out);
     }
 
@@ -231,8 +238,11 @@ impl Machine {
 
     fn commit_plan(&mut self, ledger: &Arc<Ledger>) {
         let Some(stamp) = self.register.next_stamp() else { return };
-        if !ledger.is_off() {
-            self.ask_for_places(ledger);
+        // Looked at before, with the same ledger and the same words: there is nothing to do for any VM.
+        let rests = self.rest.planned && self.recovery.is_idle();
+        let mut placed = rests;
+        if !ledger.is_off() && !rests {
+            placed = self.ask_for_places(ledger);
         }
         let own = self.own_readiness(ledger);
         let committed = self.register.known().map_or(Stamp::default(), |known| known.stamp);
@@ -247,13 +257,19 @@ impl Machine {
                 plan::apply_evictions(&mut next, stamp, &self.liveness, &mut self.brake, &facts);
             changed |= plan::record_fence_orders(&mut next, &self.fencing, &facts);
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
-            changed |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
-            changed |= plan::acknowledge(&mut next, &facts);
-            changed |= disarm::see(&mut next, &facts);
-            changed |= self.budgets.apply(&mut next, &facts, &mut notes);
-            changed |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
-            changed |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);
-            changed |= self.return_home(&mut next, stamp);
+        }
+        if !next.is_off() && !rests {
+            let mut moved = self.migrations.apply(&mut next, stamp, &facts, &mut notes);
+            moved |= plan::acknowledge(&mut next, &facts);
+            moved |= disarm::see(&mut next, &facts);
+            moved |= self.budgets.apply(&mut next, &facts, &mut notes);
+            moved |= shutdown::note_shutdowns(&mut next, &facts, &mut notes);
+            moved |= self.recovery.apply(&mut next, stamp, &self.migrations, &facts);
+            moved |= self.return_home(&mut next, stamp);
+            changed |= moved;
+            if placed && !moved {
+                self.rest.plans_nothing(self.brief.read(ledger, self.config.me.node));
+            }
         }
         let requested = self.enrolment.has_work();
         if requested {
@@ -295,17 +311,19 @@ impl Machine {
         next
     }
 
-    fn ask_for_places(&mut self, ledger: &Ledger) {
+    /// Asks where VMs go that have no place, or a better one. True if there are none.
+    fn ask_for_places(&mut self, ledger: &Ledger) -> bool {
         let facts = facts_of!(self, ledger);
         let movers = maintenance::movers(&facts, &self.migrations);
         if self.recovery.has_no_orphans(&facts) && movers.is_empty() {
-            return;
+            return true;
         }
         let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
         let own = self.own_facts();
         let nodes = recovery::candidates(&facts, &own, own_good);
         let takers = nodes.into_iter().filter(|n| !maintenance::is_emptied(ledger, NodeId(n.id)));
         self.recovery.ask_if_due(movers, takers.collect(), &facts, &mut self.out);
+        false
     }
 
     /// The leader admits itself too, on the same conditions as everybody.

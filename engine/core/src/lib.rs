@@ -24,6 +24,7 @@ mod arrival;
 mod beats;
 pub mod bounds;
 mod brake;
+mod brief;
 mod budget;
 mod candidacy;
 pub mod config;

@@ -9,6 +9,7 @@ use crate::guest::GuestState;
 use crate::heartbeat::Heartbeat;
 use crate::ids::{NodeId, VmId};
 use crate::ledger::{EvictionReason, Ledger, NodeEntry, Standing};
+use crate::maintenance::is_spared;
 use crate::quorum::Witness;
 use crate::snapshot::Status;
 use crate::time::{Instant, Millis};
@@ -97,8 +98,7 @@ impl Facts<'_> {
 
     /// What a node says of a VM now.
     pub fn state_of(&self, node: NodeId, vm: &VmId) -> Option<&GuestState> {
-        let mut reports = self.word_of(node)?.beat.guests.iter();
-        reports.find(|report| report.vm == *vm).map(|report| &report.state)
+        self.word_of(node)?.report(vm).map(|report| &report.state)
     }
 
     /// Several complete cycles of our own, over two beats at least, showed nothing new of it.
@@ -264,10 +264,11 @@ impl Facts<'_> {
         moved || self.beats.heard(node).is_some()
     }
 
-    /// A fence agent is configured for it, and it is not just a slow booter after a power cut.
+    /// A fence agent is configured for it, it is not just a slow booter after a power cut, and somebody needs its proof.
     pub fn may_fence(&self, node: NodeId) -> bool {
         let grace = self.config.timing.boot_grace;
         self.config.fence_agents.contains(&node)
+            && !is_spared(self.ledger, node)
             && (self.was_seen_alive(node) || self.now.since(self.beats.started()) >= grace)
     }
 

@@ -9,6 +9,7 @@
 use crate::arrival::Arrivals;
 use crate::beats::Beats;
 use crate::brake::Brake;
+use crate::brief::{Brief, Rest};
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::decision::Kind;
@@ -57,6 +58,12 @@ pub struct Machine {
     pub(crate) witness: Witness,
     /// The ledger that the last plan was made from, and the plan, if that changed nothing: the next need not copy it.
     pub(crate) draft: Option<(Arc<Ledger>, Ledger)>,
+    /// What there is in the ledger read with proof.
+    pub(crate) brief: Brief,
+    /// The ledger read with proof, and [`Guests::changes`], when every guest was found where it belongs.
+    pub(crate) settled: Option<(Arc<Ledger>, u64)>,
+    /// What this leader need not look at again.
+    pub(crate) rest: Rest,
     pub(crate) election: Election,
     pub(crate) fencing: Fencing,
     pub(crate) brake: Brake,
@@ -114,6 +121,9 @@ impl Machine {
             liveness: Liveness::default(),
             witness: Witness::default(),
             draft: None,
+            brief: Brief::default(),
+            settled: None,
+            rest: Rest::default(),
             election: Election::new(me, now),
             fencing: Fencing::default(),
             brake: Brake::default(),

@@ -46,6 +46,21 @@ pub(crate) fn is_emptied(ledger: &Ledger, node: NodeId) -> bool {
     ledger.nodes.get(&node).is_some_and(crate::ledger::NodeEntry::wants_empty)
 }
 
+/// It is in maintenance and nobody needs to know what it runs, so that no fence agent hurts it while it is upgraded or rebooted: no
+/// VM that is wanted running is its own or may arrive there, none may have been moved there by hand, and neither its removal, nor
+/// another change of the nodes, nor a disarming waits for its proof. As soon as one of these does, its fence agent is ordered.
+pub(crate) fn is_spared(ledger: &Ledger, node: NodeId) -> bool {
+    let needs = |vm: &VmEntry| {
+        let arrives = vm.migration.as_ref().is_some_and(|migration| migration.to == node);
+        vm.unseen || arrives || vm.owner == node && vm.may_run()
+    };
+    let stays = ledger.nodes.get(&node).filter(|entry| !entry.leaving);
+    stays.is_some_and(|entry| entry.maintenance.is_some())
+        && ledger.changing.is_none()
+        && ledger.disarm.is_none()
+        && !ledger.vms.values().any(needs)
+}
+
 /// It could not be moved live, and its operator would have it restarted elsewhere.
 fn may_restart(entry: &VmEntry, facts: &Facts<'_>, migrations: &Migrations) -> bool {
     let node = facts.ledger.nodes.get(&entry.owner);

@@ -184,9 +184,9 @@ impl Migrations {
         out: &mut Outbox,
     ) {
         let again = facts.config.timing.beat * 2;
-        for (vm, entry) in &facts.ledger.vms {
+        for (vm, watch) in &mut self.watched {
+            let Some(entry) = facts.ledger.vms.get(vm) else { continue };
             let Some(migration) = &entry.migration else { continue };
-            let Some(watch) = self.watched.get_mut(vm) else { continue };
             let stays = |next: &Ledger| {
                 next.vms.get(vm).is_some_and(|planned| planned.migration == entry.migration)
             };
@@ -209,6 +209,18 @@ impl Migrations {
             let factor = 1u64 << (*count).saturating_sub(1).min(4);
             now.since(*at) < REST * factor
         })
+    }
+
+    /// Why a VM that is to leave its node does not set off, in words.
+    pub fn why_not_yet(&self, entry: &VmEntry, facts: &Facts<'_>) -> String {
+        let vm = &entry.spec.id;
+        if let Some((count, at, to)) = self.failed.get(vm).filter(|_| self.rests(vm, facts.now)) {
+            let (node, ago) = (facts.ledger.name(*to), facts.now.since(*at));
+            return alloc::format!(
+                "its migration to {node} was called off {ago} ago, {count} in a row; tried again later"
+            );
+        }
+        unready(entry, facts).unwrap_or_else(|| "it is one of the next".into())
     }
 
     /// Where it was to go when its migration was called off last.

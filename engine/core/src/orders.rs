@@ -13,7 +13,7 @@ use crate::message::{Body, StartOrder};
 use crate::outbox::{Note, Outbox};
 use crate::start_order::{by_priority, held_by};
 use crate::time::Instant;
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 /// Orders given and not obeyed yet, and those that wait for others.
 #[derive(Debug, Default)]
@@ -29,20 +29,25 @@ impl Orders {
         *self = Self::default();
     }
 
-    /// Orders every owner that is good and does not run its VM to start it.
+    /// Orders every owner that is good and does not run its VM to start it. True if there is none, whatever is being committed.
     pub fn give(
         &mut self,
         leading: (u64, Stamp),
         committing: Option<&Ledger>,
         facts: &Facts<'_>,
         out: &mut Outbox,
-    ) {
+    ) -> bool {
         self.forget(facts);
-        for (vm, entry) in by_priority(facts.ledger.vms.iter()) {
-            let Some(to) = idle_owner(entry, facts) else {
-                self.held.remove(vm);
-                continue;
-            };
+        let mut idle = Vec::new();
+        for (vm, entry) in &facts.ledger.vms {
+            match idle_owner(entry, facts) {
+                Some(_) => idle.push((vm, entry)),
+                None => drop(self.held.remove(vm)),
+            }
+        }
+        let none = idle.is_empty();
+        for (vm, entry) in by_priority(idle.into_iter()) {
+            let Some(to) = idle_owner(entry, facts) else { continue };
             let moves = committing.is_some_and(|next| !keeps(next, vm, entry));
             if moves && !mutant!(OrderedWhileMoving) {
                 continue;
@@ -52,6 +57,7 @@ impl Orders {
                 None => self.start(leading, entry, to, facts, out),
             }
         }
+        none
     }
 
     fn start(
@@ -109,13 +115,12 @@ fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
     let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
     let heard = facts.word_of(entry.owner).filter(ready)?;
-    let older = |state: &GuestState| {
-        let given_up = matches!(state, GuestState::GivenUp { since, .. } if *since != entry.since);
-        given_up && mutant!(GivenUpOfOlderOwnership)
+    let older = |report: &&GuestReport| {
+        let of = |since: Stamp| since != entry.since && mutant!(GivenUpOfOlderOwnership);
+        matches!(report.state, GuestState::GivenUp { since, .. } if of(since))
     };
-    let says = |report: &GuestReport| report.vm == entry.spec.id && !older(&report.state);
-    let silent = !heard.beat.guests.iter().any(says);
-    silent.then_some(heard.from)
+    let said = heard.report(&entry.spec.id).filter(|report| !older(report));
+    said.is_none().then_some(heard.from)
 }
 
 /// `next` leaves the VM where it is, wanted as it is, and its owner admitted.

@@ -8,6 +8,7 @@ use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
+use crate::maintenance::is_spared;
 use crate::membership;
 use crate::outbox::{Note, Outbox};
 use crate::time::Millis;
@@ -190,8 +191,7 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
             facts.ledger.nodes.keys().filter(|n| facts.ledger.admission(**n).is_some());
         let read = |node: &NodeId| {
             facts.word_of(*node).is_some_and(|heard| {
-                let mut reports = heard.beat.guests.iter();
-                let silent = !reports.any(|report| report.vm == entry.spec.id);
+                let silent = heard.report(&entry.spec.id).is_none();
                 heard.beat.known >= entry.since && (silent || *node == entry.owner)
             })
         };
@@ -218,7 +218,8 @@ pub(crate) fn tell(before: &Ledger, after: &Ledger, out: &mut Outbox) {
                     Some(Standing::Evicted(old)) if old.since == eviction.since => Some(old),
                     _ => None,
                 };
-                tell_eviction(*node, &entry.name, eviction, before, out);
+                let spared = is_spared(after, *node);
+                tell_eviction(*node, &entry.name, eviction, (before, spared), out);
             }
             (Standing::New, _) => {}
         }
@@ -229,11 +230,11 @@ fn tell_eviction(
     node: NodeId,
     name: &str,
     eviction: &Eviction,
-    before: Option<&Eviction>,
+    (before, spared): (Option<&Eviction>, bool),
     out: &mut Outbox,
 ) {
     if before.is_none() {
-        let next = what_next(eviction);
+        let next = what_next(eviction, spared);
         let why = reason_words(eviction.reason);
         let text = alloc::format!("{name} is evicted: {why}; {next}");
         let note = Note::new(Kind::Evicted, "PROTOCOL 5", text).node(node);
@@ -247,9 +248,12 @@ fn tell_eviction(
     }
 }
 
-fn what_next(eviction: &Eviction) -> String {
+fn what_next(eviction: &Eviction, spared: bool) -> String {
     if eviction.proof.is_some() {
         return "its VMs are relocated now".into();
+    }
+    if spared {
+        return "it is in maintenance and no VM is its own, so it is not fenced".into();
     }
     if eviction.fence_orders > 0 {
         return "its fence agent is next".into();

@@ -139,6 +139,12 @@ impl Recovery {
         *self = Self::default();
     }
 
+    /// Nothing was asked, decided, or waits.
+    pub fn is_idle(&self) -> bool {
+        let asked = self.pending.is_some() || !self.decided.is_empty();
+        !asked && self.waiting.is_empty() && self.stuck_since.is_empty() && self.unheard.is_empty()
+    }
+
     /// Every VM has a place: nothing is to be asked, and nothing waits.
     pub fn has_no_orphans(&mut self, facts: &Facts<'_>) -> bool {
         let mut entries = facts.ledger.vms.values();

@@ -7,6 +7,7 @@ use crate::ids::{NodeId, Stamp};
 use crate::ledger::{Eviction, Ledger, VmEntry};
 use crate::liveness::{facts_of, reason_words};
 use crate::machine::Machine;
+use crate::maintenance::is_emptied;
 use crate::plan::proof_words;
 use crate::snapshot::{
     BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, Snapshot, Status, VmView,
@@ -28,7 +29,7 @@ impl Machine {
         Snapshot {
             at: now,
             cluster: ledger.cluster.clone(),
-            node: name_of(&ledger, self.me()),
+            node: self.own_name(),
             leader: self.election.leader.map(|leader| name_of(&ledger, leader.who.node)),
             term: self.election.highest_term,
             ledger: LedgerView {
@@ -44,6 +45,11 @@ impl Machine {
             vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
             disarm: ledger.disarm.clone(),
         }
+    }
+
+    /// The ledger may not name this node yet, or not any more.
+    fn own_name(&self) -> NodeName {
+        NodeName { id: self.me(), name: self.config.name.clone() }
     }
 
     /// Every configured node, and this one.
@@ -188,7 +194,8 @@ impl Machine {
         if let Some(why) = &entry.failed {
             return ("failed", why.clone());
         }
-        if let Some(why) = self.recovery.waiting.get(vm) {
+        let waiting = self.recovery.waiting.get(vm).filter(|_| !self.runs(entry, ledger));
+        if let Some(why) = waiting {
             return ("waiting", why.clone());
         }
         let orphan = ledger.eviction(entry.owner).filter(|_| entry.may_run());
@@ -211,10 +218,16 @@ impl Machine {
         };
         let report = reports.iter().find(|report| report.vm == *vm);
         match report.map(|report| &report.state) {
-            Some(GuestState::Running) => ("running", String::new()),
+            Some(GuestState::Running) => ("running", self.why_it_stays(entry, ledger)),
             Some(GuestState::Starting) => ("starting", String::new()),
             Some(GuestState::Stopping) => ("stopping", String::new()),
-            Some(GuestState::GivenUp { reason, .. }) => ("failed", reason.clone()),
+            Some(GuestState::GivenUp { .. }) if !entry.may_run() => {
+                ("stopped", "an operator wants it off".into())
+            }
+            Some(GuestState::GivenUp { reason, .. }) => {
+                let owner = ledger.name(entry.owner);
+                ("orphan", alloc::format!("{owner} gave it up: {reason}; it gets another place"))
+            }
             Some(GuestState::Expected { .. }) => ("stopped", "it is expected there".into()),
             Some(GuestState::Leaving) => ("migrating", String::new()),
             Some(GuestState::ShutDown { .. }) => ("stopped", "its guest shut itself down".into()),
@@ -223,6 +236,36 @@ impl Machine {
             None if let Some(why) = held_by(entry, &facts_of!(self, ledger)) => ("waiting", why),
             None => ("stopped", self.refused.get(vm).map_or(String::new(), ToString::to_string)),
         }
+    }
+}
+
+impl Machine {
+    fn runs(&self, entry: &VmEntry, ledger: &Ledger) -> bool {
+        let state = facts_of!(self, ledger);
+        state.state_of(entry.owner, &entry.spec.id) == Some(&GuestState::Running)
+    }
+
+    /// Why a VM that runs is still on a node that is to be emptied. What it waits for only the leader knows.
+    fn why_it_stays(&self, entry: &VmEntry, ledger: &Ledger) -> String {
+        if !is_emptied(ledger, entry.owner) || entry.migration.is_some() {
+            return String::new();
+        }
+        let (vm, owner) = (&entry.spec.id, ledger.name(entry.owner));
+        let why = match &self.election.leader {
+            _ if ledger.disarm.is_some() => "HA is off, or will be".into(),
+            _ if self.register.leading().is_some() => match self.recovery.waiting.get(vm) {
+                Some(why) => why.clone(),
+                None => self.migrations.why_not_yet(entry, &facts_of!(self, ledger)),
+            },
+            Some(leader) => {
+                alloc::format!(
+                    "ask {}, which leads, what it waits for",
+                    ledger.name(leader.who.node)
+                )
+            }
+            None => "nobody leads".into(),
+        };
+        alloc::format!("it is to leave {owner}: {why}")
     }
 }
 

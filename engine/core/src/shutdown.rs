@@ -102,14 +102,13 @@ impl Machine {
     pub(crate) fn stop_unwanted(&mut self) {
         let Some(known) = self.register.proved() else { return };
         let ledger = known.ledger.clone();
-        let unwanted: Vec<VmId> = ledger
-            .owned_by(self.me())
-            .filter(|(vm, entry)| !entry.may_run_here() && self.is_stoppable(vm, entry))
+        let unwanted = self.brief.read(&ledger, self.config.me.node).unwanted.clone();
+        let stoppable = |vm: &&VmId| {
             // Its process ended after the last scan: asked again, it would be a later one that listens.
-            .filter(|(vm, _)| self.shutdowns.is_asked(vm) || !self.guests.is_uncertain(vm))
-            .map(|(vm, _)| vm.clone())
-            .collect();
-        for vm in unwanted {
+            let certain = self.shutdowns.is_asked(vm) || !self.guests.is_uncertain(vm);
+            certain && ledger.vms.get(*vm).is_some_and(|entry| self.is_stoppable(vm, entry))
+        };
+        for vm in unwanted.iter().filter(stoppable).cloned().collect::<Vec<_>>() {
             let first = !self.shutdowns.is_asked(&vm);
             let limit = self.config.limits.shutdown_timeout;
             let over = self.shutdowns.ask(&vm, limit, &mut self.out);

@@ -11,7 +11,6 @@ use crate::maintenance::reason_to_give_up;
 use crate::message::StartOrder;
 use crate::outbox::Note;
 use crate::shutdown::Exit;
-use crate::start_order::by_priority;
 use crate::time::Millis;
 use alloc::string::String;
 
@@ -43,7 +42,9 @@ impl Machine {
         let Some(known) = known.filter(|known| !known.ledger.is_off()) else { return };
         let (stamp, ledger) = (known.stamp, known.ledger.clone());
         let me = self.me();
-        for (vm, entry) in by_priority(ledger.owned_by(me)) {
+        let mine = self.brief.read(&ledger, me).mine.clone();
+        for vm in mine.iter() {
+            let Some(entry) = ledger.vms.get(vm) else { continue };
             let since = entry.since;
             let here = self.guests.is_present(vm) || self.guests.is_starting(vm);
             let leaving = self.departures.is_leaving(vm) && !mutant!(StartedWhileLeaving);

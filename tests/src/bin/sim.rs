@@ -128,6 +128,10 @@ fn import_pve(words: Vec<String>) -> ExitCode {
         folders.iter().for_each(|f| println!("{}", pve::show(f).unwrap_or_else(|why| why)));
         return ExitCode::SUCCESS;
     }
+    let tolerance = pve::compare::TOLERANCE;
+    println!(
+        "same: nodes cut off, places and states alike, no double run, down at most {tolerance} s longer"
+    );
     let (mut told, mut same) = ([0, 0], [0, 0]);
     for folder in folders {
         let story = pve::tell(&folder);
@@ -137,6 +141,9 @@ fn import_pve(words: Vec<String>) -> ExitCode {
         let verdict = if story.differences.is_empty() { "same" } else { "differs" };
         println!("{:<56} {verdict}", story.name);
         story.differences.iter().for_each(|difference| println!("    {difference}"));
+        if !story.differences.is_empty() {
+            println!("    why: {}", pve::reasons::reason(&story.name).unwrap_or("not known yet"));
+        }
     }
     println!("{}/{} behaviour, {}/{} placement", same[0], told[0], same[1], told[1]);
     ExitCode::SUCCESS

@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod outcome;
+pub mod reasons;
 pub mod story;
 pub mod translate;
 

@@ -24,6 +24,7 @@ pub struct Ended {
     running_since: Option<u64>,
     first_start: Option<u64>,
     ran: u64,
+    last_start: u64,
 }
 
 /// States that both sides know.
@@ -46,7 +47,22 @@ impl Ended {
     /// It runs from `second` on.
     pub fn starts(&mut self, second: u64) {
         self.first_start.get_or_insert(second);
+        if self.running_since.is_none() {
+            self.last_start = second;
+        }
         self.running_since.get_or_insert(second);
+    }
+
+    /// Second of its first start.
+    #[must_use]
+    pub fn first_started(&self) -> u64 {
+        self.first_start.unwrap_or(0)
+    }
+
+    /// Second of its last start after which it ran to the end, or of none.
+    #[must_use]
+    pub fn last_started(&self) -> u64 {
+        self.last_start
     }
 
     /// It runs no more.
@@ -62,6 +78,9 @@ impl Ended {
         self.stops(second);
         if running {
             self.running_since = Some(second);
+        } else if self.state == State::Started {
+            // Its manager would have it run, and nothing does.
+            self.state = State::Waiting;
         }
         let whole = self.first_start.map_or(0, |first| second.saturating_sub(first));
         self.down = whole.saturating_sub(self.ran);

@@ -17,7 +17,8 @@ const REST: u64 = 400;
 /// # Errors
 /// What of theirs has no counterpart here.
 pub fn translate(story: &Story) -> Result<String, String> {
-    let mut script = Script { story, text: String::new(), maintained: BTreeSet::new() };
+    let (text, deeds) = (String::new(), Vec::new());
+    let mut script = Script { story, text, deeds, maintained: BTreeSet::new() };
     script.set_up();
     let mut second = 0;
     let (first, rest) = story.steps.split_first().ok_or("it has no commands")?;
@@ -27,7 +28,10 @@ pub fn translate(story: &Story) -> Result<String, String> {
     }
     for step in rest {
         second += STEP;
-        for command in step {
+        // What they are told in one round is weighed together; disarming comes first.
+        let (first, later): (Vec<_>, Vec<_>) =
+            step.iter().partition(|command| matches!(command, Command::Disarm { .. }));
+        for command in first.into_iter().chain(later) {
             if let Command::Delay(more) = command {
                 second += more;
             } else {
@@ -35,8 +39,7 @@ pub fn translate(story: &Story) -> Result<String, String> {
             }
         }
     }
-    let _ = writeln!(script.text, "end {}s", second + REST);
-    Ok(script.text)
+    Ok(script.finish(second + REST))
 }
 
 /// Our name of a service.
@@ -48,6 +51,8 @@ pub fn vm_name(id: &str) -> String {
 struct Script<'a> {
     story: &'a Story,
     text: String,
+    /// What happens, and at which second.
+    deeds: Vec<(u64, String)>,
     /// Nodes in maintenance because they were shut down.
     maintained: BTreeSet<String>,
 }
@@ -59,14 +64,25 @@ impl Script<'_> {
     }
 
     fn line(&mut self, second: u64, deed: &str) {
-        let _ = writeln!(self.text, "at {second}s: {deed}");
+        self.deeds.push((second, deed.into()));
+    }
+
+    /// Some deeds follow from an earlier one later than from a later one: time decides.
+    fn finish(mut self, end: u64) -> String {
+        self.deeds.sort_by_key(|(second, _)| *second);
+        for (second, deed) in &self.deeds {
+            let _ = writeln!(self.text, "at {second}s: {deed}");
+        }
+        let _ = writeln!(self.text, "end {end}s");
+        self.text
     }
 
     fn set_up(&mut self) {
         let story = self.story;
         let _ = writeln!(self.text, "# {} of another manager is told to ours.", story.name);
         let _ = writeln!(self.text, "nodes {}", story.nodes.len());
-        self.text.push_str("verification IPs\nreboots take 30s\nafterwards nothing\n");
+        self.text
+            .push_str("policies shipped\nverification IPs\nreboots take 30s\nafterwards nothing\n");
         let on: Vec<&String> = story.steps.first().map_or(Vec::new(), |first| {
             let on = first.iter().filter_map(|command| match command {
                 Command::Power(node, true) => Some(node),
@@ -163,22 +179,24 @@ impl Script<'_> {
             Command::Power(node, on) => {
                 let name = self.node(node)?;
                 self.line(second, &format!("power {name} {}", if *on { "on" } else { "off" }));
+                if *on {
+                    // With them a node that is switched on has its network again.
+                    self.network(second, &name, true);
+                }
                 if *on && self.maintained.remove(node) {
                     self.line(second + 30, &format!("operator ends maintenance of {name}"));
                 }
             }
             Command::Network(node, up) => {
                 let name = self.node(node)?;
-                let (network, works) = if *up { ("up", "works") } else { ("down", "fails") };
-                self.line(second, &format!("network {name} {network}"));
-                self.line(second, &format!("verification {name} {works}"));
-                self.line(second, &format!("storage {name} {works}"));
+                self.network(second, &name, *up);
             }
             Command::Shutdown(node) => self.shut_down(second, node, false)?,
             Command::Reboot(node) => self.shut_down(second, node, true)?,
             Command::RestartAgent(node) | Command::StopManager(node) => {
                 let name = self.node(node)?;
-                self.line(second, &format!("agent {name} crashes for 10s"));
+                // systemd has it back after 2 s; away for longer than W it would cost the node.
+                self.line(second, &format!("agent {name} crashes"));
             }
             Command::Store(node, works) => {
                 let works = if *works { "works" } else { "fails" };
@@ -207,6 +225,13 @@ impl Script<'_> {
             other => self.service(second, other)?,
         }
         Ok(())
+    }
+
+    fn network(&mut self, second: u64, name: &str, up: bool) {
+        let (network, works) = if up { ("up", "works") } else { ("down", "fails") };
+        self.line(second, &format!("network {name} {network}"));
+        self.line(second, &format!("verification {name} {works}"));
+        self.line(second, &format!("storage {name} {works}"));
     }
 
     fn service(&mut self, second: u64, command: &Command) -> Result<(), String> {

@@ -32,6 +32,8 @@ pub struct Watch {
     /// Since when each VM has been down, and how long it was down before.
     outages: Vec<(Option<Time>, Time)>,
     counts: Vec<u32>,
+    /// Outages that are over: whose, from, to.
+    pub ended: Vec<(usize, Time, Time)>,
     /// Nodes that went down by themselves, their watchdogs or fence agents.
     pub resets: u32,
     /// Evictions.
@@ -66,6 +68,7 @@ impl Watch {
             homes: vec![None; vms],
             outages: vec![(None, 0); vms],
             counts: vec![0; vms],
+            ended: Vec::new(),
             log: Log::default(),
             leader: None,
             version: 0,
@@ -83,6 +86,7 @@ impl Watch {
         self.log.clear();
         (self.resets, self.evictions) = (0, 0);
         self.counts.fill(0);
+        self.ended.clear();
         for outage in &mut self.outages {
             *outage = (outage.0.map(|_| now), 0);
         }
@@ -141,6 +145,7 @@ impl Watch {
                     self.add(world, node, &format!("{} ends: {why}", world.vms[vm]));
                 }
             }
+            Told::Leaves { vm } => self.goes(world, vm),
             Told::Does { .. } => {}
         }
     }
@@ -172,6 +177,7 @@ impl Watch {
         self.homes[vm] = Some(node);
         self.destroying.remove(&(node, world.vms[vm].0.clone()));
         let (since, before) = self.outages[vm];
+        self.ended.extend(since.map(|since| (vm, since, world.now)));
         self.outages[vm] = (None, before + since.map_or(0, |since| world.now - since));
         if vm < world.plan.vms {
             self.add(world, node, &format!("{} runs", world.vms[vm]));

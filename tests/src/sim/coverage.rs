@@ -3,6 +3,7 @@
 use super::chain::fresh;
 use super::faults::Kind as Fault;
 use super::policy::Mood;
+use super::wishes::Wanted;
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -38,12 +39,13 @@ impl Atlas {
     pub fn blank() -> Self {
         let mut atlas = Self::default();
         atlas.expect("statuses", STATUSES.iter().map(|status| status.words().into()));
-        atlas.expect("proofs", words(&PROOFS).chain(["GivenUp".into()]));
-        atlas.expect("reasons", words(&REASONS));
-        atlas.expect("decisions", words(&DECISIONS));
+        atlas.expect("proofs", words(PROOFS).chain(["GivenUp".into()]));
+        atlas.expect("reasons", words(REASONS));
+        atlas.expect("decisions", words(DECISIONS));
         atlas.expect("messages", MESSAGES.iter().map(|name| (*name).into()));
         atlas.expect("moods", words(&Mood::ALL[..7]));
         atlas.expect("faults", words(&Fault::SWARM));
+        atlas.expect("wishes", words(&Wanted::ALL));
         for (group, points) in OTHERS {
             atlas.expect(group, points.iter().map(|point| (*point).into()));
         }
@@ -54,8 +56,10 @@ impl Atlas {
         self.points.entry(group).or_default().extend(points.map(|point| (point, 0)));
     }
 
-    /// One seed more.
-    pub fn add(&mut self, coverage: &Coverage) {
+    /// One seed more, with these faults.
+    pub fn add<'a>(&mut self, coverage: &Coverage, faults: impl Iterator<Item = &'a Fault>) {
+        let seen = self.points.entry("faults").or_default();
+        faults.for_each(|fault| *seen.entry(format!("{fault:?}")).or_default() += 1);
         for (group, points) in &coverage.seen {
             let group = self.points.entry(group).or_default();
             for point in points {
@@ -98,59 +102,48 @@ fn words<T: Debug>(items: &[T]) -> impl Iterator<Item = String> {
     items.iter().map(|item| format!("{item:?}"))
 }
 
-const STATUSES: [Status; 11] = [
-    Status::Leader,
-    Status::Member,
-    Status::Joining,
-    Status::Suspect,
-    Status::NetworkIsolation,
-    Status::StorageIsolation,
-    Status::FullFailure,
-    Status::Excluded,
-    Status::Evicted,
-    Status::NoQuorum,
-    Status::StorageOutage,
+/// Every variant, so that none can be forgotten: one that is missing here does not compile.
+macro_rules! every {
+    ($name:ident: $kind:ident [$($variant:ident),* $(,)?]) => {
+        const $name: &[$kind] = &[$($kind::$variant),*];
+        const _: fn($kind) = |one| match one { $($kind::$variant => {})* };
+    };
+}
+
+every!(STATUSES: Status [
+    Leader, Member, Joining, Suspect, NetworkIsolation, StorageIsolation, FullFailure, Excluded,
+    Evicted, NoQuorum, StorageOutage, NetworkUnstable, Maintenance, Disarmed,
+]);
+
+every!(PROOFS: Proof [NoneLeft, Fenced, BootChanged, TimeExpired]);
+
+every!(REASONS: EvictionReason [
+    FullFailure, NetworkIsolation, StorageIsolation, Rebooted, Removed,
+]);
+
+every!(DECISIONS: Kind [
+    Suspected, Status, Election, Elected, Deposed, Evicted, FenceOrdered, Fenced, Proved, Admitted,
+    Decided, Waiting, StartOrdered, StartRefused, StartFailed, VmRunning, VmExited, VmStopped, Lease,
+    Reset, LastWords, Enrolment, Membership, Wish, VmFailed, Migration, Maintenance, Disarm, Alarm,
+]);
+
+/// Every message but beats, which there are in every seed. See [`World::cover_message`].
+const MESSAGES: [&str; 10] = [
+    "Ballot",
+    "Close",
+    "Committed",
+    "Confirm",
+    "Decline",
+    "Leading",
+    "MigrateVm",
+    "Reply",
+    "Request",
+    "StartVm",
 ];
-
-const PROOFS: [Proof; 4] = [Proof::NoneLeft, Proof::Fenced, Proof::BootChanged, Proof::TimeExpired];
-
-const REASONS: [EvictionReason; 4] = [
-    EvictionReason::FullFailure,
-    EvictionReason::NetworkIsolation,
-    EvictionReason::StorageIsolation,
-    EvictionReason::Rebooted,
-];
-
-const DECISIONS: [Kind; 22] = [
-    Kind::Suspected,
-    Kind::Status,
-    Kind::Election,
-    Kind::Elected,
-    Kind::Deposed,
-    Kind::Evicted,
-    Kind::FenceOrdered,
-    Kind::Fenced,
-    Kind::Proved,
-    Kind::Admitted,
-    Kind::Decided,
-    Kind::Waiting,
-    Kind::StartOrdered,
-    Kind::StartRefused,
-    Kind::StartFailed,
-    Kind::VmRunning,
-    Kind::VmExited,
-    Kind::VmStopped,
-    Kind::Lease,
-    Kind::Reset,
-    Kind::Enrolment,
-    Kind::Alarm,
-];
-
-const MESSAGES: [&str; 8] =
-    ["Ballot", "Close", "Committed", "Confirm", "Decline", "Leading", "Reply", "StartVm"];
 
 /// Points of the world itself.
-const OTHERS: [(&str, &[&str]); 6] = [
+const OTHERS: [(&str, &[&str]); 7] = [
+    ("migrations", &["aborted", "done", "failed", "refused", "resumed"]),
     ("fence agents", &["ordered", "succeeded", "failed", "hung", "hung, and had cut"]),
     ("feeds", &["refused"]),
     ("went down by", &["fault", "fence agent", "reset", "watchdog"]),
@@ -195,8 +188,10 @@ impl World {
             Body::Decline { .. } => "Decline",
             Body::Leading { .. } => "Leading",
             Body::Reply(_) => "Reply",
+            Body::MigrateVm(_) => "MigrateVm",
+            Body::Request(_) => "Request",
             Body::StartVm(_) => "StartVm",
-            _ => return,
+            Body::Beat(_) => return,
         };
         self.cover("messages", name);
     }

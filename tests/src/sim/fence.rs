@@ -29,6 +29,8 @@ pub struct FenceRun {
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FenceStage {
+    /// The leader's agent starts the fence agent.
+    Begin,
     /// The device cuts the power.
     Cut,
     /// The agent exits with success.
@@ -38,11 +40,24 @@ pub enum FenceStage {
 }
 
 impl World {
-    /// Runs the fence agent of `victim`.
+    /// Orders the fence agent of `victim`. The agent that is to start it may be stopped before it does.
     pub fn fence(&mut self, node: usize, epoch: u64, victim: usize, eviction: Stamp) {
         let boot = self.nodes[node].boots;
         self.cover("fence agents", "ordered");
-        let run = FenceRun { node, epoch, boot, victim, eviction, stage: FenceStage::Fail };
+        let run = FenceRun { node, epoch, boot, victim, eviction, stage: FenceStage::Begin };
+        if self.script.on {
+            return self.begin_fence(run);
+        }
+        let at = self.now + self.rng.skewed(50, 5_000);
+        self.queue.push(at, What::Fence(run));
+    }
+
+    fn begin_fence(&mut self, run: FenceRun) {
+        let FenceRun { node, epoch, victim, .. } = run;
+        if self.agent(node, epoch).is_none() {
+            return;
+        }
+        let run = FenceRun { stage: FenceStage::Fail, ..run };
         let timeout = self.plan.timing.fence_timeout.0 * MS;
         if let Some(will) = self.script.fences.get(&victim) {
             return self.fence_by_will(run, *will);
@@ -96,6 +111,7 @@ impl World {
         let gone = self.nodes[run.node].boot.is_none() || self.nodes[run.node].boots != run.boot;
         let victim = id(run.victim);
         match run.stage {
+            FenceStage::Begin => self.begin_fence(run),
             // An order that has left the node is carried out even if the node dies.
             FenceStage::Cut if gone && self.rng.chance(500) => {}
             FenceStage::Cut if self.plan.plant == Some(Plant::LyingFence) => {}

@@ -44,8 +44,7 @@ impl World {
     /// The operator changes his mind about these nodes; two must stay.
     pub fn reconfigure(&mut self, nodes: u64) {
         let unwanted = self.members.unwanted ^ nodes;
-        let all = (1_u64 << self.nodes.len()) - 1;
-        if (all & !unwanted).count_ones() >= 2 {
+        if (self.plan.all() & !unwanted).count_ones() >= 2 {
             self.members.unwanted = unwanted;
         }
     }

@@ -7,6 +7,7 @@ use super::aims::Trigger;
 use super::clock::{MS, SECOND, Time};
 use super::node::index;
 use super::queue::What;
+use super::script::Told;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::event::Event;
@@ -202,6 +203,7 @@ impl World {
             boot.copies.insert(run.vm, Copy { number, complete: true, life });
         }
         self.note_vm(n, run.vm, &format!("has left for n{}", run.to + 1));
+        self.script.tell(|| Told::Leaves { vm: run.vm });
         let (boot, vm) = (self.nodes[n].boots, run.vm);
         let at = self.now + self.rng.skewed(0, 400) * MS;
         self.queue.push(at, What::CopyEnds { node: n, boot, vm, number });
@@ -293,6 +295,7 @@ impl World {
         boot.executing |= bit;
         self.check.health[n].busy = self.now;
         self.note_vm(n, vm, "goes on");
+        self.script.tell(|| Told::Runs { node: n, vm });
         self.cover("migrations", "resumed");
         let life = self.moves.lives.get(&vm).copied().unwrap_or_default();
         if !copy.complete || copy.life != life {

@@ -44,8 +44,8 @@ pub struct Network {
 #[derive(Debug, Default)]
 struct Ring {
     members: u64,
-    /// The group as it was told last; `None`: somebody there has to be told again.
-    told: Option<u64>,
+    /// An agent joined, left or lost its corosync while it was broken: the group is told when it is whole again.
+    owes_view: bool,
     broken: bool,
     last: Time,
 }
@@ -195,8 +195,7 @@ impl World {
             self.cut_in_flight(ring, components);
         }
         if whole && was_broken {
-            // Who joined or left meanwhile is told now.
-            if Some(self.group(ring)) != self.net.rings[ring].told {
+            if self.net.rings[ring].owes_view {
                 self.post_view(ring);
             }
             self.flush_waiting(mask);
@@ -263,7 +262,12 @@ impl World {
         for n in members(component) {
             self.flush_incoming(n);
         }
-        self.net.rings.push(Ring { members: component, told: None, broken: false, last: self.now });
+        self.net.rings.push(Ring {
+            members: component,
+            owes_view: false,
+            broken: false,
+            last: self.now,
+        });
         let ring = self.net.rings.len() - 1;
         let old = members(component).map(|n| self.net.nodes[n].ring).collect::<Vec<_>>();
         for n in members(component) {
@@ -303,7 +307,7 @@ impl World {
 
     fn post_view(&mut self, ring: usize) {
         let view = self.group(ring);
-        self.net.rings[ring].told = Some(view);
+        self.net.rings[ring].owes_view = false;
         self.note_world(|| format!("ring {ring}: group view {}", mask_words(view)));
         let sender = members(view).next().unwrap_or(0);
         self.post(ring, Incoming { sender, item: Item::View(view) });
@@ -321,7 +325,7 @@ impl World {
         // What corosync had for the agent before is not for this one.
         self.net.nodes[n].incoming.clear();
         let ring = self.net.nodes[n].ring;
-        self.net.rings[ring].told = None;
+        self.net.rings[ring].owes_view = true;
         if !self.net.rings[ring].broken && self.net.rings[ring].members >> n & 1 == 1 {
             self.post_view(ring);
         }
@@ -353,6 +357,7 @@ impl World {
 
     fn left(&mut self, n: usize) {
         let ring = self.net.nodes[n].ring;
+        self.net.rings[ring].owes_view = true;
         if !self.net.rings[ring].broken {
             self.post_view(ring);
         }
@@ -364,7 +369,7 @@ impl World {
             self.net.dead |= 1 << n;
             // Back before the others noticed: the agent joins its group again, and is told who is in it.
             let ring = self.net.nodes[n].ring;
-            self.net.rings[ring].told = None;
+            self.net.rings[ring].owes_view = true;
             self.net.nodes[n].incoming.clear();
             self.net.nodes[n].waiting.clear();
             if let Some(epoch) = self.epoch(n) {

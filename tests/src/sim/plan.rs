@@ -236,7 +236,12 @@ impl Plan {
         let mixed = self.class == Class::Swarm;
         let quiet_until = if mixed && rng.chance(150) { 0 } else { 25 * SECOND };
         let mut at = quiet_until;
-        let phase = rng.range(30, if self.patient { 500 } else { 150 }) * SECOND;
+        let longest = match self.nodes {
+            17.. => 40, // A large cluster costs far more.
+            _ if self.patient => 500,
+            _ => 150,
+        };
+        let phase = rng.range(30, longest) * SECOND;
         self.kinds = self.draw_kinds(rng);
         if let Some(only) = only {
             self.kinds = vec![only];

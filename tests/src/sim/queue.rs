@@ -1,7 +1,7 @@
 //! What will happen, in order of true time; ties go to what was scheduled first.
 
 use super::clock::Time;
-use super::fence::FenceRun;
+use super::fence::{FenceRun, FenceStage};
 use super::hypervisor::{DestroyRun, ScanRun, StartRun};
 use super::watchdog::FeedRun;
 use std::cmp::Ordering;
@@ -101,6 +101,7 @@ impl What {
             Self::Feed(run) => Needs::Agent(run.node),
             Self::CloseWatchdog { node, .. } => Needs::Agent(*node),
             Self::Scan(run) => Needs::Agent(run.node),
+            Self::Fence(run) if run.stage == FenceStage::Begin => Needs::Agent(run.node),
             Self::Start(run) if run.in_agent() => Needs::Agent(run.node),
             Self::Start(run) => Needs::Node(run.node),
             Self::Destroy(run) => Needs::Node(run.node),

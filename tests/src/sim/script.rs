@@ -19,6 +19,8 @@ pub enum Told {
     Runs { node: usize, vm: usize },
     /// A guest's process ends.
     Ends { node: usize, vm: usize, why: &'static str },
+    /// A guest stops here to go on elsewhere, by a live migration.
+    Leaves { vm: usize },
     /// A machine wants something done.
     Does { node: usize, action: Box<Action> },
 }

@@ -6,8 +6,13 @@ use super::plan::Wish;
 use super::policy::Mood;
 use super::report::{Outcome, command, run};
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// How often progress is shown.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// What seeds came to.
 #[derive(Debug, Default)]
@@ -28,6 +33,7 @@ pub struct Totals {
 pub fn swarm(from: u64, limit: Duration, wish: Wish, fails: impl Fn(&Outcome) + Sync) -> Totals {
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let began = Instant::now();
+    let progress = Progress::new(began, limit);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
         let mut totals = Totals::default();
@@ -36,6 +42,7 @@ pub fn swarm(from: u64, limit: Duration, wish: Wish, fails: impl Fn(&Outcome) + 
             if outcome.violation.is_some() {
                 fails(&outcome);
             }
+            progress.add(&outcome);
             totals.add(&outcome);
         }
         totals
@@ -44,7 +51,47 @@ pub fn swarm(from: u64, limit: Duration, wish: Wish, fails: impl Fn(&Outcome) + 
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
     });
+    progress.end();
     totals.into_iter().fold(Totals::default(), Totals::merge)
+}
+
+/// A terminal is told every few seconds how far the swarm is.
+struct Progress {
+    began: Instant,
+    limit: Duration,
+    shown: bool,
+    /// Seeds, simulated seconds and failures so far; when to tell next.
+    so_far: Mutex<(u64, Time, u64, Duration)>,
+}
+
+impl Progress {
+    fn new(began: Instant, limit: Duration) -> Self {
+        let shown = std::io::stderr().is_terminal();
+        Self { began, limit, shown, so_far: Mutex::new((0, 0, 0, PROGRESS_EVERY)) }
+    }
+
+    fn add(&self, outcome: &Outcome) {
+        let Ok(mut so_far) = self.so_far.lock() else { return };
+        let (seeds, seconds, failures, next) = &mut *so_far;
+        *seeds += 1;
+        *seconds += outcome.passed / SECOND;
+        *failures += u64::from(outcome.violation.is_some());
+        let elapsed = self.began.elapsed();
+        if self.shown && elapsed >= *next {
+            *next = elapsed + PROGRESS_EVERY;
+            let (hours, all) = (*seconds / 3_600, self.limit.as_secs());
+            eprint!(
+                "\r{}/{all} s: {seeds} seeds, {hours} simulated hours, {failures} failures ",
+                elapsed.as_secs()
+            );
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            eprint!("\r{:70}\r", "");
+        }
+    }
 }
 
 impl Totals {
@@ -62,7 +109,7 @@ impl Totals {
         self.stale_reads += stats.stale_reads;
         self.aimed += stats.aimed;
         self.residual += stats.residual;
-        self.atlas.add(&stats.coverage);
+        self.atlas.add(&stats.coverage, stats.faults.keys());
         let slowest = self.slowest.entry(outcome.mood).or_default();
         *slowest = (*slowest).max((outcome.recovered / SECOND, outcome.seed));
         for (kind, count) in &stats.faults {

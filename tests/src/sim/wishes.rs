@@ -39,7 +39,7 @@ pub enum Wanted {
 
 impl Wanted {
     /// Migrations are what there is most to break in.
-    const ALL: [Self; 14] = [
+    pub const ALL: [Self; 14] = [
         Self::Start,
         Self::Start,
         Self::Stop,

@@ -19,7 +19,7 @@ fn a_permitted_arrival_counts_as_a_start_in_flight_until_a_scan_begun_after_it_w
     let mut guests = Guests::default();
     let mut ledger = genesis(3);
     own_vm(&mut ledger, "db", 3, stamp(1, 1, 3));
-    guests.on_ledger(&ledger, true);
+    guests.on_ledger(&ledger.into(), true);
     let scan = |guests: &mut Guests, began| {
         let (present, unresolved) = ([].into(), [].into());
         guests.on_scanned(GuestScan { began: at(began), present, unresolved });

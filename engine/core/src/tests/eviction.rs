@@ -479,8 +479,9 @@ fn a_failed_fence_agent_is_ordered_again_later_and_recorded_again() {
 }
 
 #[test]
-fn an_isolated_node_gets_its_own_time_before_a_fence_agent() {
-    for reason in [EvictionReason::StorageIsolation, EvictionReason::NetworkIsolation] {
+fn an_isolated_or_drained_node_gets_its_own_time_before_a_fence_agent() {
+    use EvictionReason::{NetworkIsolation, Removed, StorageIsolation};
+    for reason in [StorageIsolation, NetworkIsolation, Removed] {
         let mut case = Case3::of(Eviction { reason, ..eviction(3, EVICTION) });
         case.read(COMMITTED + 100);
         assert!(!case.wants_fence(COMMITTED + 9_999));

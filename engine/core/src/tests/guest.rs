@@ -15,7 +15,7 @@ fn ledger(names: &[&str]) -> Ledger {
 
 fn guests(names: &[&str]) -> Guests {
     let mut guests = Guests::default();
-    guests.on_ledger(&ledger(names), true);
+    guests.on_ledger(&ledger(names).into(), true);
     guests
 }
 
@@ -99,11 +99,11 @@ fn an_older_scan_that_comes_late_changes_nothing() {
 #[test]
 fn a_rumour_adds_ha_vms_and_never_takes_one_away() {
     let mut guests = guests(&["db"]);
-    guests.on_ledger(&ledger(&["web"]), false);
+    guests.on_ledger(&ledger(&["web"]).into(), false);
     assert!(guests.is_ha(&vm("db")) && guests.is_ha(&vm("web")));
     guests.on_scanned(scan(100, &["web"], &[]));
     assert!(!guests.none_left(at(0)), "a VM of a rumour is stopped with the others");
-    guests.on_ledger(&ledger(&["db"]), true);
+    guests.on_ledger(&ledger(&["db"]).into(), true);
     assert!(!guests.is_ha(&vm("web")), "a committed body names them all");
 }
 
@@ -136,7 +136,7 @@ fn a_statement_of_giving_up_ends_with_the_ownership_it_names() {
     assert!(!guests.has_ended(&vm("db"), stamp(1, 1, 9)), "a later ownership is a new chance");
     let mut later = genesis(3);
     own_vm(&mut later, "db", 1, stamp(1, 1, 9));
-    guests.on_ledger(&later, true);
+    guests.on_ledger(&later.into(), true);
     assert_eq!(guests.state(&vm("db")), None);
 }
 

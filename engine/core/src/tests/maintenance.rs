@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cluster::{Cluster, Migrating};
-use crate::kit::{id, spec, vm};
+use crate::kit::{admitted, at, id, own_vm, spec, vm};
+use crate::ledger::{Changing, Desired, Disarm, Migration};
 use crate::message::Change;
 use crate::time::Millis;
 
@@ -177,4 +178,57 @@ fn a_relocation_is_refused_with_its_reason() {
     let refused = refusal(Change::RelocateVm { vm: vm("db"), to: id(2) });
     assert!(refused.contains("n2 is to be emptied"), "{refused}");
     assert!(refusal(Change::EndMaintenance(id(9))).contains("not configured"));
+}
+
+fn shown(cluster: &Cluster, node: u32, name: &str) -> (String, String) {
+    let snapshot = cluster.members[&node].machine.snapshot(at(cluster.now));
+    let view = snapshot.vms.into_iter().find(|view| view.id == vm(name)).unwrap();
+    (view.state, view.reason)
+}
+
+#[test]
+fn a_vm_that_cannot_leave_is_shown_as_running_and_the_leader_says_why_it_stays() {
+    let mut cluster = cluster();
+    cluster.migrations = Migrating::Fails;
+    cluster.ask_and_watch(1, empty(3, false));
+    cluster.run(30_000);
+    let (state, reason) = shown(&cluster, 1, "db");
+    assert_eq!(state, "running");
+    assert!(reason.starts_with("it is to leave n3: its migration to n"), "{reason}");
+    assert!(reason.contains("was called off"), "{reason}");
+    let (state, reason) = shown(&cluster, 2, "db");
+    assert_eq!((state.as_str(), reason.contains("ask n1, which leads")), ("running", true));
+    cluster.ask_and_watch(1, Change::EndMaintenance(id(3)));
+    cluster.run(5_000);
+    assert_eq!(shown(&cluster, 1, "db"), ("running".into(), String::new()));
+}
+
+/// n3 is in maintenance, n2 has `web`; `change` is what else the ledger says.
+fn spares(change: impl Fn(&mut Ledger, &mut VmEntry)) -> bool {
+    let mut ledger = admitted(3);
+    own_vm(&mut ledger, "web", 2, Stamp::default());
+    let (since, reason) = (Stamp::default(), String::new());
+    let n3 = ledger.nodes.get_mut(&id(3)).unwrap();
+    n3.maintenance = Some(Maintenance { since, restart: false, reason });
+    let mut web = ledger.vms[&vm("web")].clone();
+    change(&mut ledger, &mut web);
+    ledger.vms.insert(vm("web"), web);
+    is_spared(&ledger, id(3))
+}
+
+#[test]
+fn an_empty_node_in_maintenance_is_spared_until_somebody_needs_to_know_what_it_runs() {
+    let (since, reason) = (Stamp::default(), String::new());
+    let migration = Migration { to: id(3), since, reason: reason.clone() };
+    let disarm = Disarm { since, limit: None, reason, pending: true };
+    let changing = Changing { before: [id(3)].into(), since };
+    assert!(spares(|_, _| {}));
+    assert!(spares(|_, web| (web.owner, web.desired) = (id(3), Desired::Stopped)));
+    assert!(!spares(|ledger, _| ledger.nodes.get_mut(&id(3)).unwrap().maintenance = None));
+    assert!(!spares(|ledger, _| ledger.nodes.get_mut(&id(3)).unwrap().leaving = true));
+    assert!(!spares(|ledger, _| ledger.disarm = Some(disarm.clone())));
+    assert!(!spares(|ledger, _| ledger.changing = Some(changing.clone())));
+    assert!(!spares(|_, web| web.owner = id(3)));
+    assert!(!spares(|_, web| web.migration = Some(migration.clone())));
+    assert!(!spares(|_, web| web.unseen = true));
 }

@@ -178,6 +178,7 @@ fn a_node_that_is_not_configured_stays_quiet_until_it_is_added_and_then_takes_pa
     assert!(!cluster.members[&1].machine.election.ballots.contains_key(&id(4)));
     let shown = stranger.snapshot(at(cluster.now));
     assert!(shown.lease.text.contains("not configured") && shown.nodes.len() == 4);
+    assert_eq!(shown.node.name, shown.nodes[3].name, "it knows its own name");
     assert_eq!(cluster.admitted(1), [1, 2, 3]);
     cluster.ask(4, four());
     cluster.run(10_000);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ids::{Identity, Incarnation};
 use crate::kit::{boot, eviction, genesis, id, own_vm, set_eviction, stamp, vm, who};
+use crate::ledger::Maintenance;
 use crate::message::Beat;
 use crate::stage::{Life, Stage};
 
@@ -63,6 +64,37 @@ fn a_full_failure_with_a_fence_agent_has_its_order_recorded_in_the_very_eviction
     stage.config.fence_agents.insert(id(3));
     stage.kill(3);
     stage.run(6_000);
+    assert_eq!(evictions(&stage).eviction(id(3)).map(|e| e.fence_orders), Some(1));
+}
+
+/// n3, empty, fails while it is in maintenance.
+fn rebooted_in_maintenance(after: u64, change: impl FnOnce(&mut Stage)) -> Stage {
+    let mut stage = Stage::settled();
+    stage.config.fence_agents.insert(id(3));
+    let maintenance = Maintenance { since: EARLIER, restart: false, reason: "a new kernel".into() };
+    stage.ledger.nodes.get_mut(&id(3)).unwrap().maintenance = Some(maintenance);
+    change(&mut stage);
+    stage.kill(3);
+    stage.run(after);
+    stage
+}
+
+#[test]
+fn an_empty_node_in_maintenance_is_evicted_when_its_lease_has_run_out_and_not_fenced() {
+    assert_eq!(evictions(&rebooted_in_maintenance(2_000, |_| {})).evictions().count(), 0);
+    let mut stage = rebooted_in_maintenance(6_000, |_| {});
+    stage.ledger = evictions(&stage);
+    assert_eq!(stage.ledger.eviction(id(3)).map(|e| e.fence_orders), Some(0));
+    let mut fencing = Fencing::default();
+    let (ledger, now) = (stage.ledger.clone(), stage.facts().now);
+    fencing.on_committed(&ledger, &stage.beats, &stage.heartbeat, &stage.config, now);
+    assert!(!record_fence_orders(&mut ledger.clone(), &fencing, &stage.facts()));
+}
+
+#[test]
+fn a_node_in_maintenance_is_fenced_while_a_vm_is_its_own() {
+    let stage =
+        rebooted_in_maintenance(2_000, |stage| own_vm(&mut stage.ledger, "web", 3, EARLIER));
     assert_eq!(evictions(&stage).eviction(id(3)).map(|e| e.fence_orders), Some(1));
 }
 
