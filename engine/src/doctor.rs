@@ -5,6 +5,7 @@
 
 mod agent;
 mod chrony;
+mod device;
 mod host;
 
 use crate::config::{Bound, Config, Problems, assumed, bounds};
@@ -112,6 +113,7 @@ impl Report {
         let mut checks = agent::checks(config, snapshot, facts);
         checks.extend(host::checks());
         checks.extend(host::own_process());
+        checks.extend(device::checks(config));
         checks.extend(hook_and_warnings(&facts.warnings));
         let report = Self::compose(config, Some(facts.timing.clone()), checks);
         Self { node: Some(snapshot.node.name.clone()), ..report }
@@ -125,6 +127,7 @@ impl Report {
         checks
             .extend(timing.as_ref().err().into_iter().flat_map(|found| problems("timing", found)));
         checks.extend(host::checks());
+        checks.extend(device::checks(config));
         checks.push(host::hook(Path::new(install::HOOKS)));
         Self::compose(config, timing.ok(), checks)
     }

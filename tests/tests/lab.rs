@@ -3,6 +3,8 @@
 //!
 //! `cargo test --release -p steadfast-tests --features lab --test lab -- --test-threads 1`, as root.
 
+#[path = "lab/bounds.rs"]
+mod bounds;
 #[path = "lab/count.rs"]
 mod count;
 #[path = "lab/hook.rs"]
@@ -11,6 +13,8 @@ mod hook;
 mod nodes;
 #[path = "lab/operators.rs"]
 mod operators;
+#[path = "lab/realtime.rs"]
+mod realtime;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};

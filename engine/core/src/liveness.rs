@@ -219,7 +219,7 @@ impl Facts<'_> {
         let unstable = self.instability(node);
         match &entry.standing {
             Standing::Admitted { .. } if entry.wants_empty() && self.leader != Some(node) => {
-                (Status::Maintenance, emptying_words(entry))
+                (Status::Maintenance, emptying_words(entry, is_spared(self.ledger, node)))
             }
             _ if self.leader == Some(node) => (Status::Leader, unstable.unwrap_or_default()),
             Standing::Admitted { .. } => match unstable {
@@ -303,13 +303,15 @@ pub(crate) fn reason_words(reason: EvictionReason) -> &'static str {
     }
 }
 
-/// Why an operator wants it empty.
-fn emptying_words(entry: &NodeEntry) -> String {
-    match &entry.maintenance {
-        _ if entry.leaving => "it leaves the cluster when it is empty".into(),
-        Some(maintenance) => alloc::format!("an operator wants it empty: {}", maintenance.reason),
-        None => String::new(),
-    }
+/// Why an operator wants it empty, and whether it is.
+fn emptying_words(entry: &NodeEntry, spared: bool) -> String {
+    let Some(maintenance) = entry.maintenance.as_ref().filter(|_| !entry.leaving) else {
+        return "it leaves the cluster when it is empty".into();
+    };
+    let colon = if maintenance.reason.is_empty() { "" } else { ": " };
+    let state =
+        if spared { "it is empty, and not fenced if it goes down" } else { "it is not empty yet" };
+    alloc::format!("an operator wants it empty{colon}{}; {state}", maintenance.reason)
 }
 
 /// A status changed.

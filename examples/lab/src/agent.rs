@@ -164,6 +164,14 @@ impl Lab {
         self.end_agent(node, Signal::SIGKILL)
     }
 
+    /// SIGSTOP: everything else of the node goes on.
+    pub fn hang_agent(&self, node: Node) -> Result<()> {
+        let agents = self.named(node, DAEMON);
+        let agent = agents.first().with_context(|| format!("no agent runs on {node}"))?;
+        agent.signal(Signal::SIGSTOP);
+        Ok(())
+    }
+
     fn end_agent(&self, node: Node, signal: Signal) -> Result<()> {
         let agents = self.named(node, DAEMON);
         if agents.is_empty() {

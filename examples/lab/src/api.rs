@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::lab::{Lab, Node};
 
@@ -66,11 +67,37 @@ pub struct Heard {
     pub event: Event,
 }
 
+/// What the agent promises: a worst case from a fault to the start order on another node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Bound {
+    /// Row of the table of failures.
+    pub failure: String,
+    /// `member` or `leader`.
+    pub role: String,
+    pub fence_agent: bool,
+    /// `None`: nothing is moved, or there is no bound.
+    pub bound_ms: Option<u64>,
+}
+
+/// What `steadfast doctor` says, as far as the lab looks at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Doctor {
+    pub bounds: Vec<Bound>,
+}
+
 pub fn status(lab: &Lab, node: Node) -> Result<Status> {
-    let mut reply = Reply::request(lab, node, "/v1/status", Some(Duration::from_secs(2)))?;
+    read(lab, node, "/v1/status")
+}
+
+pub fn doctor(lab: &Lab, node: Node) -> Result<Doctor> {
+    read(lab, node, "/v1/doctor")
+}
+
+fn read<T: DeserializeOwned>(lab: &Lab, node: Node, path: &str) -> Result<T> {
+    let mut reply = Reply::request(lab, node, path, Some(Duration::from_secs(2)))?;
     let mut body = Vec::new();
     reply.read_to_end(&mut body).with_context(|| format!("the agent of {node} broke off"))?;
-    serde_json::from_slice(&body).with_context(|| format!("odd status from the agent of {node}"))
+    serde_json::from_slice(&body).with_context(|| format!("odd {path} from the agent of {node}"))
 }
 
 /// The node that most agents name as the leader; `None` while they do not agree.

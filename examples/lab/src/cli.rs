@@ -43,7 +43,7 @@ enum Command {
     Cut {
         node: Node,
         what: Cut,
-        /// What storage does then: hang, eio, ro, enospc or "delay MS"
+        /// What storage does then: hang, hang-disks, eio, ro, enospc or "delay MS"
         #[arg(long, default_value = "hang")]
         mode: Mode,
     },

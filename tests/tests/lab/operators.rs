@@ -1,11 +1,12 @@
 //! What operators do: maintenance, moves, stops, disarming, upgrades.
 
 use super::count::Counts;
-use super::{ha_guests_on, lab, nothing_happens, runs_elsewhere};
+use super::{ha_guests_on, lab, nothing_happens, other_cuts, runs_elsewhere};
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 use steadfast_lab::failover::Role;
 use steadfast_lab::lab::{Lab, Node, Options};
+use steadfast_lab::power_log::Cause;
 use steadfast_lab::{api, wait};
 
 /// A live migration stops its guest for a moment; a guest counts once a second, with the seconds of its own timer.
@@ -66,6 +67,43 @@ fn a_node_in_maintenance_is_emptied_live_and_its_guests_return() -> Result<()> {
     let after: Vec<usize> = moved.iter().map(|name| starts(&lab, name)).collect();
     ensure!(before == after, "guests were started anew: {before:?}, then {after:?}");
     ensure!(lab.power_cuts()?.is_empty(), "power was cut: {:?}", lab.power_cuts()?);
+    lab.check_single()
+}
+
+fn begin_maintenance(lab: &Lab, node: Node) -> Result<()> {
+    lab.steadfast(node, &["node", "maintenance", "begin", &node.to_string()]).map(drop)
+}
+
+#[test]
+fn an_empty_node_in_maintenance_may_stop_its_agent_and_lose_power_and_nobody_fences_it()
+-> Result<()> {
+    let lab = lab("empty", Options::default())?;
+    let node = lab.victim(Role::Member, lab.wait_until_good()?);
+    lab.ensure_guest_on(node)?;
+    let moved = ha_guests_on(&lab, node);
+    begin_maintenance(&lab, node)?;
+    let is_node = |name: &str| name == node.to_string();
+    let in_maintenance = |status: &api::Status| {
+        let own = |vm: &api::VmStatus| vm.owner.as_ref().is_some_and(|owner| is_node(&owner.name));
+        let is_empty = status.vms.iter().all(|vm| vm.state == "running" && !own(vm));
+        let shown = status.nodes.iter().find(|other| is_node(&other.name));
+        is_empty && shown.is_some_and(|shown| shown.status == "Maintenance")
+    };
+    everybody_says(&lab, "maintenance", in_maintenance)?;
+    nothing_happens(&lab, Duration::from_secs(25), || lab.stop_agent(node))?;
+    nothing_happens(&lab, Duration::from_secs(5), || lab.start_agent(node))?;
+    everybody_says(&lab, "maintenance after an upgrade", in_maintenance)?;
+    lab.kill(node)?;
+    std::thread::sleep(Duration::from_secs(15));
+    lab.boot(node)?;
+    everybody_says(&lab, "maintenance after a reboot", in_maintenance)?;
+    let others = other_cuts(&lab, Cause::Kill)?;
+    ensure!(others.is_empty(), "power was cut: {others:?}");
+    lab.steadfast(node, &["node", "maintenance", "end", &node.to_string()])?;
+    for name in &moved {
+        runs_on(&lab, name, node, Duration::from_secs(60))?;
+    }
+    lab.wait_until_good()?;
     lab.check_single()
 }
 

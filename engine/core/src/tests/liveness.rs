@@ -261,7 +261,7 @@ fn a_node_that_is_to_be_empty_is_shown_so_unless_its_status_is_worse() {
     stage.run(500);
     let shown = stage.liveness.of(id(3)).unwrap();
     assert_eq!(shown.status, Status::Maintenance);
-    assert!(shown.reason.ends_with("fans"), "{}", shown.reason);
+    assert!(shown.reason.contains("empty: fans; it is empty"), "{}", shown.reason);
     stage.fall_silent(3);
     stage.run(2_000);
     assert_eq!(status(&stage, 3), Status::FullFailure);

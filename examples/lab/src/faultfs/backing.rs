@@ -66,6 +66,11 @@ impl Backing {
         Ok(self.root.join(relative))
     }
 
+    /// It lies somewhere below this folder of the root.
+    pub fn is_below(&self, inode: INodeNo, folder: &str) -> bool {
+        self.path(inode).is_ok_and(|path| path.starts_with(self.root.join(folder)))
+    }
+
     pub fn child(&self, parent: INodeNo, name: &OsStr) -> Result<PathBuf, Errno> {
         Ok(self.path(parent)?.join(name))
     }

@@ -13,6 +13,8 @@ pub enum Mode {
     Ok,
     /// Every request waits until the mode changes; callers sit in D state, like on a hard NFS mount.
     Hang,
+    /// Writes to guests' disks wait, nothing else does: a guest that cannot be stopped on a node that is otherwise well.
+    HangDisks,
     Eio,
     /// Writes fail as on a file system that went read-only.
     Ro,
@@ -28,6 +30,7 @@ impl FromStr for Mode {
         match words.as_slice() {
             ["ok"] => Ok(Mode::Ok),
             ["hang"] => Ok(Mode::Hang),
+            ["hang-disks"] => Ok(Mode::HangDisks),
             ["eio"] => Ok(Mode::Eio),
             ["ro"] => Ok(Mode::Ro),
             ["enospc"] => Ok(Mode::Enospc),
@@ -36,7 +39,7 @@ impl FromStr for Mode {
                 Err(_) => Err(format!("delay wants a number of milliseconds, got {ms:?}")),
             },
             _ => Err(format!(
-                "unknown storage mode {text:?}: use ok, hang, eio, ro, enospc or `delay MS`"
+                "unknown storage mode {text:?}: use ok, hang, hang-disks, eio, ro, enospc or `delay MS`"
             )),
         }
     }
@@ -47,6 +50,7 @@ impl fmt::Display for Mode {
         match self {
             Mode::Ok => out.write_str("ok"),
             Mode::Hang => out.write_str("hang"),
+            Mode::HangDisks => out.write_str("hang-disks"),
             Mode::Eio => out.write_str("eio"),
             Mode::Ro => out.write_str("ro"),
             Mode::Enospc => out.write_str("enospc"),
@@ -83,16 +87,8 @@ impl Default for Gate {
 impl Gate {
     /// Every request passes here before it touches the backing directory.
     pub fn pass(&self, access: Access) -> Result<(), Errno> {
-        let mut state = self.lock();
-        while state.mode == Mode::Hang {
-            state.waiting += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
-        }
-        let mode = state.mode;
-        drop(state);
-        match mode {
-            Mode::Ok | Mode::Hang => Ok(()),
+        match self.wait_while(|mode| mode == Mode::Hang) {
+            Mode::Ok | Mode::Hang | Mode::HangDisks => Ok(()),
             Mode::Eio => Err(Errno::EIO),
             Mode::Ro if access == Access::Write => Err(Errno::EROFS),
             Mode::Enospc if access == Access::Write => Err(Errno::ENOSPC),
@@ -102,6 +98,22 @@ impl Gate {
                 Ok(())
             }
         }
+    }
+
+    /// A write passes here too; `is_disk` tells whether it is one to a guest's disk.
+    pub fn pass_write(&self, is_disk: impl Fn() -> bool) {
+        self.wait_while(|mode| mode == Mode::HangDisks && is_disk());
+    }
+
+    /// The mode that ended the wait.
+    fn wait_while(&self, waits: impl Fn(Mode) -> bool) -> Mode {
+        let mut state = self.lock();
+        while waits(state.mode) {
+            state.waiting += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.mode
     }
 
     pub fn set(&self, mode: Mode) {
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn modes_survive_a_round_trip() {
-        for text in ["ok", "hang", "eio", "ro", "enospc", "delay 250"] {
+        for text in ["ok", "hang", "hang-disks", "eio", "ro", "enospc", "delay 250"] {
             assert_eq!(text.parse::<Mode>().unwrap().to_string(), text);
         }
         assert!("delay".parse::<Mode>().is_err());

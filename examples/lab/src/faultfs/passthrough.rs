@@ -21,6 +21,8 @@ use super::gate::{Access, Gate};
 
 const NO_CACHE: Duration = Duration::ZERO;
 const GENERATION: Generation = Generation(0);
+/// Where guests' disks are.
+const DISKS: &str = "disks";
 
 #[derive(Debug)]
 pub struct Passthrough {
@@ -206,7 +208,7 @@ impl Filesystem for Passthrough {
     fn write(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -216,6 +218,7 @@ impl Filesystem for Passthrough {
         reply: ReplyWrite,
     ) {
         ok_or_reply!(self.gate.pass(Access::Write), reply);
+        self.gate.pass_write(|| self.backing.is_below(inode, DISKS));
         let open = ok_or_reply!(self.backing.file(handle), reply);
         ok_or_reply!(open.file.write_all_at(data, offset), reply);
         reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
