@@ -55,6 +55,8 @@ pub struct Agent {
     pub orders: BTreeMap<usize, u64>,
     /// Ownerships under which it started VMs, or found them running.
     pub ran: BTreeMap<usize, Stamp>,
+    /// VMs with a process by the last scan that reached the machine, and by the last one that looked, as bits.
+    pub scanned: (u64, u64),
     proved: Option<Stamp>,
     facts_told: Time,
     wake: Wake,
@@ -89,6 +91,7 @@ impl Agent {
             heard_term: 0,
             orders: BTreeMap::new(),
             ran: BTreeMap::new(),
+            scanned: (0, 0),
             proved: None,
             facts_told: 0,
             wake: Wake::default(),
@@ -247,8 +250,12 @@ impl World {
         let now = boot.clock.own(self.now);
         let Some(agent) = boot.agent.as_mut().filter(|agent| agent.epoch == epoch) else { return };
         agent.told.hear(&event);
-        if let Event::MessageReceived { message, .. } = &event {
-            agent.hear(message, |vm| index_of(vms, vm));
+        match &event {
+            Event::MessageReceived { message, .. } => agent.hear(message, |vm| index_of(vms, vm)),
+            Event::GuestsScanned(scan) => {
+                agent.scanned.0 = bits(scan.present.iter().map(|vm| index_of(vms, vm)));
+            }
+            _ => {}
         }
         let step = agent.machine.step(event, now);
         let proved = agent.machine.proved();

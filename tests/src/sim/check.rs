@@ -183,7 +183,9 @@ impl World {
         let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
             return;
         };
-        let restarts = agent.ran.get(&k) == ownership.as_ref();
+        let ran = agent.ran.get(&k);
+        // Whoever has not read yet that HA is off for it goes on under the last ownership.
+        let restarts = ownership.map_or(ran.is_some(), |since| ran == Some(&since));
         let (ordered, heard) = (agent.orders.get(&k).copied(), agent.heard_term);
         self.note_ran(n, vm);
         if !restarts && ordered.is_none_or(|term| term < heard) {

@@ -384,13 +384,17 @@ impl World {
         if self.agent(n, run.epoch).is_none() {
             return;
         }
-        let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         if let Some(unresolved) = run.unresolved.take() {
-            let present = self.names(boot.executing | self.copies(n));
+            let looked = self.executing(n) | self.copies(n);
+            if let Some(agent) = self.agent(n, run.epoch) {
+                agent.scanned.1 = looked;
+            }
+            let present = self.names(looked);
             let event = Event::GuestsScanned(GuestScan { began: run.began, present, unresolved });
             let delay = self.rng.range(50, 8 * MS);
             return self.answer(n, run.epoch, delay, event);
         }
+        let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         let earlier = boot.starts.iter().filter(|start| start.epoch != run.epoch);
         let mask = earlier.fold(0, |mask, start| mask | 1 << start.vm);
         run.unresolved = Some(self.names(mask));
