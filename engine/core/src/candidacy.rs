@@ -40,6 +40,20 @@ impl Machine {
         self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
     }
 
+    /// Every node computes the winner from the same ballots, and says why it is the one.
+    pub(crate) fn tell_winner(&mut self, ledger: &Ledger) {
+        let Some(winner) = self.election.winner else { return };
+        let builtin = self.election.uses_builtin();
+        let name = ledger.name(winner);
+        let by = if builtin { "the built-in priority, for policies differ" } else { "priority" };
+        let text = alloc::format!("{name} wins round {} by {by}", self.election.round);
+        let mut note = Note::new(Kind::Election, "PROTOCOL 6", text).node(winner);
+        for (node, ballot) in &self.election.ballots {
+            note = note.fact(&ledger.name(*node), ballot.summary(builtin));
+        }
+        self.out.record(note);
+    }
+
     fn priority_question(&self) -> NodePriorityQuestion {
         let now_ms = self.out.now.0;
         let seed = u64::from(self.me().0) << 32 | self.election.round;

@@ -15,7 +15,7 @@ pub enum Kind {
     Suspected,
     /// A node's status changed, nothing is wrong.
     Status,
-    /// An election began, or a ballot came in.
+    /// A round of an election began, or its winner was computed from the ballots.
     Election,
     /// A leader's term stands.
     Elected,
@@ -53,7 +53,7 @@ pub enum Kind {
     Reset,
     /// The lease is over while HA VMs may execute here: what the node knows.
     LastWords,
-    /// HA was switched on or off for a VM, or refused.
+    /// HA was switched on or off for a VM, or its settings changed.
     Enrolment,
     /// The configured nodes changed, or are to.
     Membership,

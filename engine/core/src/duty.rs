@@ -41,7 +41,10 @@ impl Machine {
         let now = self.out.now;
         let good = self.lease.is_good(&self.config, now);
         let stopping = !good && self.guests.may_execute() && !self.may_be_disarmed();
-        self.guests.scan_if(stopping && self.scan_is_old(), &mut self.out);
+        // Without this a node without a lease could not say that it is idle before the next regular scan, which comes later
+        // than its watchdog bites.
+        let wanted = stopping || self.guests.is_disturbed();
+        self.guests.scan_if(wanted && self.scan_is_old(), &mut self.out);
         self.speak_if_stopping();
         if stopping {
             self.stop_all();

@@ -74,6 +74,8 @@ pub(crate) struct Election {
     phase_since: Instant,
     sent: bool,
     close_sent: bool,
+    /// The last round that was told of.
+    told: u64,
 }
 
 impl Election {
@@ -93,7 +95,17 @@ impl Election {
             phase_since: now,
             sent: false,
             close_sent: false,
+            told: 0,
         }
+    }
+
+    /// A round that began and has not been told of.
+    pub fn news(&mut self) -> Option<String> {
+        let new = self.phase == Phase::Collecting && self.round != self.told;
+        new.then(|| {
+            self.told = self.round;
+            alloc::format!("election round {} begins: {}", self.round, self.reason)
+        })
     }
 
     fn enter(&mut self, phase: Phase, now: Instant) {
@@ -285,11 +297,11 @@ impl Election {
         ask
     }
 
-    /// The first `Close` in agreed order counts.
-    pub fn on_close(&mut self, round: u64, facts: &Facts<'_>, out: &mut Outbox) {
+    /// The first `Close` in agreed order counts. True if it was this.
+    pub fn on_close(&mut self, round: u64, facts: &Facts<'_>, out: &mut Outbox) -> bool {
         let collecting = round == self.round && self.phase == Phase::Collecting;
         if !collecting || !self.has_quorum(facts) {
-            return;
+            return false;
         }
         self.winner = self.compute_winner(facts);
         if self.winner.is_some_and(|winner| self.declined.contains(&winner)) {
@@ -299,6 +311,7 @@ impl Election {
         if let Some(winner) = self.winner {
             out.send(Body::Confirm { round, winner });
         }
+        true
     }
 
     /// Highest (eligible, working storage, priority), then the lowest node id. If policies differ between nodes, the

@@ -234,8 +234,8 @@ impl Guests {
 
     /// Unknown to have any process: no scan yet, or it may be one that an earlier incarnation asked for.
     pub fn is_uncertain(&self, vm: &VmId) -> bool {
-        let Some(scan) = &self.scan else { return true };
-        scan.began < self.disturbed || scan.unresolved.contains(vm)
+        let unresolved = self.scan.as_ref().is_some_and(|scan| scan.unresolved.contains(vm));
+        self.is_disturbed() || unresolved
     }
 
     /// HA VMs with a process here.
@@ -277,6 +277,11 @@ impl Guests {
             self.scan_asked = Some(out.now);
             out.push(Action::ScanGuests);
         }
+    }
+
+    /// Something changed after the newest scan began: it does not tell what executes now.
+    pub fn is_disturbed(&self) -> bool {
+        self.scan.as_ref().is_none_or(|scan| scan.began < self.disturbed)
     }
 
     /// When the newest scan began.

@@ -324,7 +324,9 @@ impl Machine {
             }
             Body::Close { round } => {
                 let ledger = self.register.ledger();
-                self.election.on_close(round, &facts_of!(self, &ledger), &mut self.out);
+                if self.election.on_close(round, &facts_of!(self, &ledger), &mut self.out) {
+                    self.tell_winner(&ledger);
+                }
             }
             Body::Confirm { round, winner } => {
                 let ledger = self.register.ledger();
@@ -416,6 +418,9 @@ impl Machine {
     }
 
     fn on_ask(&mut self, ask: Ask) {
+        if let Some(text) = self.election.news() {
+            self.out.record(Note::new(Kind::Election, "PROTOCOL 6", text));
+        }
         match ask {
             Ask::Nothing => {}
             Ask::Priority => self.ask_priority(),

@@ -162,6 +162,16 @@ pub struct ElectionBallot {
     pub term: u64,
 }
 
+impl ElectionBallot {
+    /// What counts, in the order in which it counts.
+    pub(crate) fn summary(&self, builtin: bool) -> String {
+        let priority = if builtin { self.builtin } else { self.priority.value };
+        let eligible = if self.eligible { "" } else { "may not lead, " };
+        let storage = if self.storage_ok { "" } else { "storage does not work, " };
+        alloc::format!("{eligible}{storage}priority {priority} by {}", self.decider)
+    }
+}
+
 /// Leader to owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartOrder {

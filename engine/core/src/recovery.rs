@@ -43,8 +43,10 @@ pub(crate) struct Recovery {
     pending: Option<Pending>,
     /// Places decided, not committed yet.
     pub decided: Vec<Assignment>,
-    /// The record of that decision, until it is committed.
+    /// The record of that decision, until it is put into a commit.
     record: Option<PlacementRecord>,
+    /// What the commit under way places, and the record of why.
+    placing: Option<(PlacementRecord, BTreeSet<VmId>)>,
     /// VMs that wait, and why.
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
@@ -355,6 +357,8 @@ impl Recovery {
         facts: &Facts<'_>,
     ) -> bool {
         let mut changed = false;
+        let mut placed = BTreeSet::new();
+        let record = self.record.take_if(|_| !self.decided.is_empty());
         for Assignment { vm, node } in core::mem::take(&mut self.decided) {
             // The same commit may evict it.
             let stays = next.admission(node).is_some() && facts.ledger.admission(node).is_some();
@@ -378,38 +382,32 @@ impl Recovery {
                 entry.relocations = entry.relocations.saturating_add(1);
             }
             entry.moves_to(node, stamp);
+            placed.insert(vm);
             changed = true;
         }
+        self.placing = record.map(|record| (record, placed));
         changed
     }
 
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
         self.promises.on_committed(before, after, out.now);
-        let mut told = false;
+        let placing = self.placing.take();
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
             if !moved {
                 continue;
             }
             self.waiting.remove(vm);
-            // Given a new ownership by its operator, not a new place.
-            let placed =
-                |record: &PlacementRecord| record.question.vms.iter().any(|f| f.id == vm.0);
-            if !self.record.as_ref().is_some_and(placed) {
+            // Others were given a new ownership by their operators, not a new place.
+            let Some((record, _)) = placing.as_ref().filter(|(_, vms)| vms.contains(vm)) else {
                 continue;
-            }
-            told = true;
+            };
             let (name, node) = (&entry.spec.name, after.name(entry.owner));
-            let by = self.record.as_ref().map_or("?", |record| record.decider.name.as_str());
-            let text = alloc::format!("{name} goes to {node}, decided by {by}");
+            let text = alloc::format!("{name} goes to {node}, decided by {}", record.decider.name);
             let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
-            out.record(match &self.record {
-                Some(record) => note.placement(record.clone()),
-                None => note,
-            });
+            out.record(note.placement(record.clone()));
         }
-        self.record.take_if(|_| told);
         self.asked = None;
     }
 }

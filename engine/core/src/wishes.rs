@@ -39,8 +39,8 @@ impl Desk<'_> {
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
         match change {
-            Change::DisableVm(vm) => self.disable(next, vm),
-            Change::EnableVm(spec) => self.enable(next, from, spec),
+            Change::DisableVm(vm) => self.disable(next, vm, notes),
+            Change::EnableVm(spec) => self.enable(next, from, spec, notes),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
             Change::RelocateVm { vm, to } => self.relocate(next, vm, *to, notes),
@@ -75,7 +75,7 @@ impl Desk<'_> {
         known.is_some_and(|known| recovery::is_homeless(ledger, known, self.facts))
     }
 
-    fn disable(&self, next: &mut Ledger, vm: &VmId) -> Result<bool, String> {
+    fn disable(&self, next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, String> {
         let Some(entry) = next.vms.get(vm) else { return Ok(false) };
         // The entry is what remembers that its owner may run it, unless that is proved not to be.
         if !self.is_good(entry.owner) && !self.is_homeless(entry) {
@@ -89,10 +89,18 @@ impl Desk<'_> {
             let name = &entry.spec.name;
             return Err(alloc::format!("{name} is being moved; try again when it has arrived"));
         }
+        let text = alloc::format!("HA is off for {}: an operator said so", entry.spec.name);
+        notes.push(Note::new(Kind::Enrolment, "PROTOCOL 7", text).vm(vm).node(entry.owner));
         Ok(next.vms.remove(vm).is_some())
     }
 
-    fn enable(&self, next: &mut Ledger, from: NodeId, spec: &VmSpec) -> Result<bool, String> {
+    fn enable(
+        &self,
+        next: &mut Ledger,
+        from: NodeId,
+        spec: &VmSpec,
+        notes: &mut Vec<Note>,
+    ) -> Result<bool, String> {
         let name = next.name(from);
         if let Some(other) = next.vms.values().find(|vm| is_namesake(vm, spec)) {
             return Err(alloc::format!(
@@ -110,6 +118,9 @@ impl Desk<'_> {
             let same = known.spec == *spec;
             if !same && known.owner == from {
                 known.spec = spec.clone();
+                let text = alloc::format!("the HA settings of {} changed", spec.name);
+                let note = Note::new(Kind::Enrolment, "PROTOCOL 7", text);
+                notes.push(note.vm(&spec.id).node(from));
                 return Ok(true);
             }
             let owner = known.owner;
@@ -132,6 +143,8 @@ impl Desk<'_> {
             ));
         }
         next.vms.insert(spec.id.clone(), VmEntry::new(spec.clone(), from, self.stamp));
+        let text = alloc::format!("HA is on for {}, which belongs to {name}", spec.name);
+        notes.push(Note::new(Kind::Enrolment, "PROTOCOL 7", text).vm(&spec.id).node(from));
         Ok(true)
     }
 

@@ -275,7 +275,6 @@ impl Watch {
             | Kind::Fenced
             | Kind::Lease
             | Kind::Reset
-            | Kind::Enrolment
             | Kind::Alarm => {
                 self.add(world, node, &decision.text);
             }

@@ -58,3 +58,17 @@ fn the_nodes_elect_when_a_change_of_the_configuration_is_read_by_all() {
     let ledger: Arc<_> = cluster.members[&4].machine.ledger();
     assert_eq!(ledger.changing, None);
 }
+
+#[test]
+fn every_node_tells_why_an_election_began_and_who_won_it() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    let leader = cluster.leaders()[0];
+    cluster.told.clear();
+    cluster.kill(leader);
+    cluster.run(10_000);
+    for node in (1..=3).filter(|node| *node != leader) {
+        let told = |what: &str| cluster.told.iter().any(|(n, t)| *n == node && t.contains(what));
+        assert!(told("begins: the leader left the view"), "{node}: {:?}", cluster.told);
+        assert!(told("wins round"), "{node}: {:?}", cluster.told);
+    }
+}

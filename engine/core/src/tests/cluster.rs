@@ -63,6 +63,8 @@ pub(crate) struct Cluster {
     pub guests_hang: bool,
     /// Last words, recorded or as the reason of a reset.
     pub last_words: Vec<(u32, String)>,
+    /// What was told about elections and enrolments.
+    pub told: Vec<(u32, String)>,
     /// Copies that arrived, and wait to be resumed.
     pub paused: BTreeSet<(VmId, u32)>,
     /// Copies that may arrive.
@@ -106,6 +108,7 @@ impl Cluster {
             start_takes: OTHER,
             guests_hang: false,
             last_words: Vec::new(),
+            told: Vec::new(),
             paused: BTreeSet::new(),
             permitted: BTreeSet::new(),
             migrations: Migrating::Takes(1_000),
@@ -408,6 +411,11 @@ impl Cluster {
             }
             Action::Record(decision) if decision.kind == Kind::LastWords => {
                 self.last_words.push((node, decision.text));
+            }
+            Action::Record(decision)
+                if matches!(decision.kind, Kind::Election | Kind::Enrolment) =>
+            {
+                self.told.push((node, decision.text));
             }
             Action::Answer(reply) => self.answers.push(format!("{:?}", reply.result)),
             Action::UndefineVm { .. } | Action::AdoptVm { .. } | Action::Record(_) => {}

@@ -188,3 +188,15 @@ fn a_guest_without_ha_may_end_as_often_as_it_likes() {
     }
     assert_eq!(guests.restarts.exits(&vm("scratch")), 0);
 }
+
+#[test]
+fn what_ended_is_looked_for_at_once_and_not_at_the_next_regular_scan() {
+    let mut cluster = crate::cluster::Cluster::with_vm(|_| {});
+    let fresh = |cluster: &crate::cluster::Cluster| cluster.members[&3].machine.guests.scanned();
+    let before = fresh(&cluster);
+    cluster.run_until(|cluster| fresh(cluster) != before);
+    let now = cluster.now;
+    cluster.members.get_mut(&3).unwrap().machine.guests.disturb(at(now));
+    cluster.run(1_000);
+    assert!(!cluster.members[&3].machine.guests.is_disturbed());
+}

@@ -165,3 +165,26 @@ fn what_an_owner_said_before_it_left_the_view_is_no_statement_any_more() {
     stage.beats.on_gone(id(3));
     assert!(!orphan(&stage));
 }
+
+#[test]
+fn what_a_commit_placed_is_told_even_if_the_next_places_are_decided_before_it_landed() {
+    let stage = stage(given_up(OWNED));
+    let record = |name: &str| PlacementRecord {
+        decider: Decider { name: name.into(), ..Decider::default() },
+        question: PlacementQuestion::default(),
+        verdict: PlacementVerdict::default(),
+        corrections: Vec::new(),
+    };
+    let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
+    let mut recovery = Recovery { decided, record: Some(record("first")), ..Recovery::default() };
+    let mut next = stage.ledger.clone();
+    assert!(recovery.apply(&mut next, NEXT, &Migrations::default(), &stage.facts()));
+    recovery.record = Some(record("second"));
+    let mut out = crate::kit::outbox(1, 0);
+    recovery.on_committed(&stage.ledger, &next, &mut out);
+    let told = out.actions.iter().filter_map(|action| match action {
+        Action::Record(record) => record.placement.as_ref().map(|p| p.decider.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["first"]);
+}

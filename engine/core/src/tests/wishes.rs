@@ -1,6 +1,7 @@
 //! What operators may ask for, and what is refused (PROTOCOL section 7: only VMs under HA are touched).
 
 use super::*;
+use crate::cluster::Cluster;
 use crate::kit::{all_admitted, id, own_vm, spec, vm};
 use crate::stage::Stage;
 use std::boxed::Box;
@@ -138,4 +139,14 @@ fn a_vm_without_ha_is_neither_started_nor_stopped() {
         let refused = asked(&ledger(), &change, true);
         assert!(refused.is_err_and(|why| why.contains("is not under HA")));
     }
+}
+
+#[test]
+fn switching_ha_on_and_off_is_told_once_each_by_the_leader() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask(1, Change::DisableVm(vm("db")));
+    cluster.run(3_000);
+    let told: Vec<&str> = cluster.told.iter().map(|(_, text)| text.as_str()).collect();
+    let count = |what: &str| told.iter().filter(|text| text.contains(what)).count();
+    assert_eq!((count("HA is on for db"), count("HA is off for db")), (1, 1), "{told:?}");
 }
