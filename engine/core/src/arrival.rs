@@ -258,7 +258,10 @@ impl Machine {
                 Some(_) => may_be.then_some(GuestState::Stopping),
             };
         }
-        let entry = entry.filter(|entry| entry.owner == self.me() && entry.resumes)?;
+        // A new incarnation that has proved nothing yet must not call a copy a guest that runs: nobody would resume it.
+        let rumoured = self.register.known().and_then(|known| known.ledger.vms.get(vm));
+        let mine = |entry: &&VmEntry| entry.owner == self.me() && entry.resumes;
+        let entry = entry.or(rumoured).filter(mine)?;
         let going = self.arrivals.going.get(vm) == Some(&entry.since);
         (!going && self.guests.is_present(vm)).then_some(GuestState::Starting)
     }

@@ -82,10 +82,14 @@ impl World {
         self.may_execute(n, vms)
     }
 
-    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not.
+    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not, and goes on
+    /// until it reads that HA is off for it.
     pub fn guards(&self, n: usize) -> bool {
-        let newest = self.check.chain.newest();
-        let vms = newest.into_iter().flat_map(|ledger| ledger.vms.keys());
+        let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        let known = agent.map(|agent| agent.machine.ledger());
+        let newest = self.check.chain.newest().map(|ledger| &**ledger);
+        let ledgers = known.as_deref().into_iter().chain(newest);
+        let vms = ledgers.flat_map(|ledger| ledger.vms.keys());
         let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
         self.may_execute(n, vms) || self.copies(n) & vms != 0
     }

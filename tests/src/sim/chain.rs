@@ -125,7 +125,7 @@ impl World {
         };
         let before = agent.machine.ledger();
         let problem = self
-            .untrue(&before, &ledger)
+            .untrue(&before, &ledger, false)
             .or_else(|| self.too_early(n, &before, &ledger))
             .or_else(|| self.uncalled_for(n, &before, &ledger))
             .or_else(|| illegal(&before, &ledger));
@@ -234,7 +234,7 @@ impl World {
         let Some(digest) = digest.filter(|_| last) else { return };
         let parent = chain.parent(stamp, digest).and_then(|(_, digest)| chain.ledger(digest));
         let (Some(before), Some(after)) = (parent, chain.ledger(digest)) else { return };
-        if let Some(problem) = self.untrue(&before.clone(), &after.clone()) {
+        if let Some(problem) = self.untrue(&before.clone(), &after.clone(), true) {
             self.fail(problem.rule, format!("{} (told as {stamp})", problem.text));
         }
     }
@@ -262,13 +262,14 @@ impl World {
     }
 
     /// What `after` says beyond `before`, and is not so. All that is said of a node's VMs is about those that it knew
-    /// to be under HA.
-    fn untrue(&self, before: &Ledger, after: &Ledger) -> Option<Violation> {
+    /// to be under HA. Once it is on disk, a node that `after` admits anew may have read it before its leader, and started.
+    fn untrue(&self, before: &Ledger, after: &Ledger, on_disk: bool) -> Option<Violation> {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
             let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
             let admission = before.admission(old.owner);
             let admitted = after.admission(old.owner);
-            if entry.owner == old.owner && (admitted.is_none() || admitted == admission) {
+            let same = admitted.is_none() || admitted == admission || on_disk;
+            if entry.owner == old.owner && same {
                 return None; // It goes nowhere.
             }
             let (k, n) = (self.vm_index(vm), index(old.owner));
@@ -280,7 +281,8 @@ impl World {
         moved.or_else(|| {
             before.nodes.keys().find_map(|node| {
                 let known = before.eviction(*node);
-                if known.is_some_and(|eviction| eviction.proof.is_some()) {
+                let read = on_disk && after.admission(*node).is_some();
+                if read || known.is_some_and(|eviction| eviction.proof.is_some()) {
                     return None;
                 }
                 let eviction = after.eviction(*node).filter(|eviction| eviction.proof.is_some());
