@@ -1,7 +1,7 @@
 //! Budgets: how often a VM is restarted on its node, and how often it is moved after failures, before somebody has to look.
 //!
-//! The owner counts exits (`Restarts`): after `max_restarts` of them it gives the VM up, and a start that libvirt refuses
-//! is given up at once. The leader counts what comes of it (`Budgets`): after `max_relocations` the VM is `failed`, and nothing
+//! The owner counts exits and refused starts (`Restarts`): after `max_restarts` of them it gives the VM up. What made libvirt refuse a
+//! start is often over a second later, and a start here needs nobody's leave: it is tried again here first. The leader counts what comes of it (`Budgets`): after `max_relocations` the VM is `failed`, and nothing
 //! is tried until an operator starts it. Both counts are forgiven when the VM has run for `budget_window`. Nowhere to go is no
 //! failure: that is waited for, for ever. A relocation because its node died costs nothing.
 //!
@@ -27,8 +27,19 @@ const LATE_LIMIT: u32 = 3;
 pub(crate) struct Restarts {
     /// VMs that this incarnation has seen running, with the ownership under which.
     ran: BTreeMap<VmId, Stamp>,
-    exits: BTreeMap<VmId, (u32, Instant)>,
+    sheets: BTreeMap<VmId, Sheet>,
     late: BTreeMap<VmId, u32>,
+}
+
+/// What counts against one VM here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sheet {
+    count: u32,
+    last: Instant,
+    /// The last thing that counted was a refused start.
+    refused: bool,
+    /// It ended since its last start was permitted: if that start is called refused, it is the same failure.
+    ended: bool,
 }
 
 impl Restarts {
@@ -40,9 +51,16 @@ impl Restarts {
     /// A new ownership begins with a clean sheet.
     pub fn runs_under(&mut self, vm: &VmId, since: Stamp) {
         if !self.has_run(vm, since) {
-            self.exits.remove(vm);
+            self.sheets.remove(vm);
             self.late.remove(vm);
             self.ran.insert(vm.clone(), since);
+        }
+    }
+
+    /// It is started.
+    pub fn on_permitted(&mut self, vm: &VmId) {
+        if let Some(sheet) = self.sheets.get_mut(vm) {
+            sheet.ended = false;
         }
     }
 
@@ -53,14 +71,33 @@ impl Restarts {
 
     /// It died. After a quiet `window` the sheet is clean.
     pub fn on_died(&mut self, vm: &VmId, window: Millis, now: Instant) {
-        let (count, at) = self.exits.get(vm).copied().unwrap_or((0, now));
-        let recent = now.since(at) < window;
-        self.exits.insert(vm.clone(), (if recent { count.saturating_add(1) } else { 1 }, now));
+        self.count(vm, window, now);
+        self.sheets.entry(vm.clone()).and_modify(|sheet| sheet.ended = true);
     }
 
-    /// How often it ended here lately.
-    pub fn exits(&self, vm: &VmId) -> u32 {
-        self.exits.get(vm).map_or(0, |(count, _)| *count)
+    /// libvirt refused to start it. Its process may have been seen to end before that: this is one failure.
+    pub fn on_refused(&mut self, vm: &VmId, window: Millis, now: Instant) {
+        if !self.sheets.get(vm).is_some_and(|sheet| sheet.ended) {
+            self.count(vm, window, now);
+        }
+        self.sheets.entry(vm.clone()).and_modify(|sheet| (sheet.last, sheet.refused) = (now, true));
+    }
+
+    fn count(&mut self, vm: &VmId, window: Millis, now: Instant) {
+        let sheet = self.sheets.entry(vm.clone()).or_default();
+        let recent = sheet.count > 0 && now.since(sheet.last) < window;
+        let count = if recent { sheet.count.saturating_add(1) } else { 1 };
+        *sheet = Sheet { count, last: now, ..Sheet::default() };
+    }
+
+    /// How often it ended or could not be started here lately.
+    pub fn failures(&self, vm: &VmId) -> u32 {
+        self.sheets.get(vm).map_or(0, |sheet| sheet.count)
+    }
+
+    /// Its last start here was refused so lately that it is not tried again yet.
+    pub fn rests_after_refusal(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
+        self.sheets.get(vm).is_some_and(|sheet| sheet.refused) && !self.is_rested(vm, config, now)
     }
 
     /// A start failed when it was too late for one anyway: libvirt's word says nothing about the VM, but not for ever.
@@ -75,16 +112,21 @@ impl Restarts {
         self.late.remove(vm);
     }
 
-    /// How long to wait after the last exit before a restart: doubled with every one.
+    /// How long to wait after the last exit before a restart: doubled with every one; after a refused start it is always the same.
     /// What happened under an earlier ownership does not count.
     pub fn may_start_again(&self, vm: &VmId, since: Stamp, config: &Config, now: Instant) -> bool {
         !self.has_run(vm, since) || self.is_rested(vm, config, now)
     }
 
     fn is_rested(&self, vm: &VmId, config: &Config, now: Instant) -> bool {
-        self.exits.get(vm).is_none_or(|(count, at)| {
-            let factor = 1u64 << (*count).saturating_sub(1).min(5);
-            *count <= 1 || now.since(*at) >= config.timing.restart_backoff * factor
+        self.sheets.get(vm).is_none_or(|sheet| {
+            let backoff = config.timing.restart_backoff;
+            let wait = match sheet.count {
+                _ if sheet.refused => backoff,
+                0 | 1 => return true,
+                count => backoff * (1u64 << (count - 1).min(5)),
+            };
+            now.since(sheet.last) >= wait
         })
     }
 }

@@ -14,6 +14,15 @@ use crate::time::{Instant, Millis};
 use alloc::boxed::Box;
 use steadfast_sdk::wire::{NodePriorityQuestion, Score};
 
+/// What is wrong with the known leader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trouble {
+    /// It is not heard: its next beat ends the doubt.
+    Absent(&'static str),
+    /// It beats and cannot work: its beats say nothing new.
+    Stuck(&'static str),
+}
+
 impl Facts<'_> {
     /// It could lead: the ledger lets it, it is in the view and beats, its storage works, and nobody wants it empty.
     fn is_fit_to_lead(&self, node: NodeId) -> bool {
@@ -95,25 +104,27 @@ impl Machine {
     }
 
     /// Why the known leader does not work, if it does not.
-    pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<&'static str> {
+    pub(crate) fn leader_trouble(&self, ledger: &Ledger) -> Option<Trouble> {
         let leader = self.election.leader?.who;
         let timing = &self.config.timing;
         if leader.node == self.me() {
-            return self.register.leading().is_none().then_some("this node leads no more");
+            let leads = self.register.leading().is_some();
+            return (!leads).then_some(Trouble::Absent("this node leads no more"));
         }
         if !self.view.contains(leader.node) {
-            return Some("the leader is not in the view");
+            return Some(Trouble::Absent("the leader is not in the view"));
         }
         if self.beats.silence(leader.node, self.out.now) >= Millis(timing.lease.0 / 2) {
-            return Some("the leader is in the view and silent");
+            return Some(Trouble::Absent("the leader is in the view and silent"));
         }
         let facts = facts_of!(self, ledger);
         if facts.is_storage_isolated(leader.node) {
-            return Some("the leader has no storage, a majority has");
+            return Some(Trouble::Stuck("the leader has no storage, a majority has"));
         }
         let silent = facts.is_page_silent_for(leader.node, timing.storage_isolation);
         let silent = silent && facts.enough_have_storage();
-        silent.then_some("the leader's page is silent, a majority's cycles finish")
+        let why = "the leader's page is silent, a majority's cycles finish";
+        silent.then_some(Trouble::Stuck(why))
     }
 
     pub(crate) fn claim(&mut self) {

@@ -5,6 +5,7 @@
 //! confirms it. On confirms of enough nodes (`quorum.rs`) the winner begins its term in the ledger: the ledger, not this file,
 //! makes sure that there is one leader a term. Every step has a time-out: a silent member never blocks a round.
 
+use crate::candidacy::Trouble;
 use crate::config::Config;
 use crate::ids::{Identity, NodeId};
 use crate::liveness::Facts;
@@ -68,6 +69,8 @@ pub(crate) struct Election {
     declined: BTreeSet<NodeId>,
     pub winner: Option<NodeId>,
     pub leader: Option<Leader>,
+    /// A leader that beats and cannot work, and until when its beats do not end the election that this began.
+    doubted: Option<(Leader, Instant)>,
     /// Highest term heard of in any message.
     pub highest_term: u64,
     began: Instant,
@@ -90,6 +93,7 @@ impl Election {
             declined: BTreeSet::new(),
             winner: None,
             leader: None,
+            doubted: None,
             highest_term: 0,
             began: now,
             phase_since: now,
@@ -149,7 +153,13 @@ impl Election {
             return;
         }
         self.highest_term = term;
-        self.leader = Some(Leader { who: from, term });
+        let leader = Leader { who: from, term };
+        let doubted = self.doubted.filter(|(who, until)| *who == leader && now < *until);
+        if doubted.is_some() && self.is_running() {
+            return;
+        }
+        self.doubted = None;
+        self.leader = Some(leader);
         self.declined.clear();
         if self.phase != Phase::Following {
             self.enter(Phase::Following, now);
@@ -185,7 +195,12 @@ impl Election {
     }
 
     /// What is due by time alone. `trouble`: the known leader does not work, and why.
-    pub fn on_time(&mut self, facts: &Facts<'_>, trouble: Option<&str>, out: &mut Outbox) -> Ask {
+    pub fn on_time(
+        &mut self,
+        facts: &Facts<'_>,
+        trouble: Option<Trouble>,
+        out: &mut Outbox,
+    ) -> Ask {
         if !facts.ledger.nodes.contains_key(&self.me.node) || !facts.view_may_act() {
             let abandoned = self.phase == Phase::Claiming;
             if self.phase != Phase::Waiting {
@@ -207,15 +222,20 @@ impl Election {
         }
     }
 
-    fn watch_leader(&mut self, facts: &Facts<'_>, trouble: Option<&str>) -> Ask {
-        if self.leader.is_some() {
-            return match trouble {
-                Some(trouble) => {
-                    self.leader = None;
-                    self.start(trouble, facts.now)
+    fn watch_leader(&mut self, facts: &Facts<'_>, trouble: Option<Trouble>) -> Ask {
+        if let Some(leader) = self.leader {
+            let why = match trouble {
+                None => return Ask::Nothing,
+                Some(Trouble::Absent(why)) => why,
+                Some(Trouble::Stuck(why)) => {
+                    // Long enough for a round without its ballot that the second in turn closes.
+                    let until = facts.now + facts.config.timing.election_window * 4;
+                    self.doubted = Some((leader, until));
+                    why
                 }
-                None => Ask::Nothing,
             };
+            self.leader = None;
+            return self.start(why, facts.now);
         }
         let listened = facts.now.since(self.phase_since.max(facts.view.since));
         if listened < facts.config.timing.beat * LISTEN_BEATS {

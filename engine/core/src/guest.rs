@@ -197,6 +197,7 @@ impl Guests {
     /// Permits a start. The scan that proves "none left" must begin after it has ended.
     pub fn permit(&mut self, vm: &VmId, since: Stamp, not_after: Instant, now: Instant) {
         self.restarts.runs_under(vm, since);
+        self.restarts.on_permitted(vm);
         self.starting.insert(vm.clone(), not_after);
         self.disturbed = now;
     }

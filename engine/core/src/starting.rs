@@ -85,8 +85,7 @@ impl Machine {
             return;
         }
         if !self.guests.restarts.may_start_again(vm, since, &self.config, now) {
-            let times = self.guests.restarts.exits(vm);
-            self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
+            self.rest(vm);
             return;
         }
         let limit = self.config.limits.parallel_starts.max(1);
@@ -108,6 +107,19 @@ impl Machine {
         }
     }
 
+    /// It failed here so lately that it is not started yet.
+    fn rest(&mut self, vm: &VmId) {
+        let restarts = &self.guests.restarts;
+        if restarts.rests_after_refusal(vm, &self.config, self.out.now) {
+            // Told when it was refused.
+            let why = String::from("it could not be started; it is tried again shortly");
+            self.refused.insert(vm.clone(), why);
+            return;
+        }
+        let times = restarts.failures(vm);
+        self.refuse(vm, alloc::format!("it ended here {times} times; it is given some rest"));
+    }
+
     pub(crate) fn refuse(&mut self, vm: &VmId, why: String) {
         let kind_of = |text: &str| text.split(" is good for ").next().map(String::from);
         let told = self.refused.get(vm).map(|told| kind_of(told));
@@ -124,15 +136,27 @@ impl Machine {
         let not_after = self.guests.on_start_ended(vm, now);
         self.guests.scan_if(true, &mut self.out);
         let Err(why) = result else { return self.guests.restarts.on_started(vm) };
-        let text = alloc::format!("{} could not be started here: {why}", self.vm_name(vm));
-        let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
-        self.out.record(note.vm(vm).node(self.config.me.node));
         // Withdrawn by us, or too late for any start: that is not the VM's fault.
         let stopped = self.guests.is_destroying(vm) || !self.lease.is_good(&self.config, now);
         let late = not_after.is_none_or(|limit| now > limit);
-        if !(stopped || late && self.guests.restarts.is_excused(vm)) {
+        let counts = !(stopped || late && self.guests.restarts.is_excused(vm));
+        if counts {
+            self.guests.restarts.on_refused(vm, self.config.limits.budget_window, now);
+        }
+        let failures = self.guests.restarts.failures(vm);
+        let over = counts && failures > self.budget(vm);
+        let next = if counts && !over { "; tried again here" } else { "" };
+        let text = alloc::format!("{} could not be started here: {why}{next}", self.vm_name(vm));
+        let note = Note::new(Kind::StartFailed, "PROTOCOL 7", text);
+        self.out.record(note.vm(vm).node(self.config.me.node));
+        if over {
             self.give_up(vm, why);
         }
+    }
+
+    /// How often it may fail here before it is given up.
+    fn budget(&self, vm: &VmId) -> u32 {
+        self.register.ledger().vms.get(vm).map_or(0, |entry| entry.spec.max_restarts)
     }
 
     pub(crate) fn on_guest_exited(&mut self, vm: &VmId) {
@@ -154,11 +178,9 @@ impl Machine {
         let text = alloc::format!("{} has ended here", self.vm_name(vm));
         let note = Note::new(Kind::VmExited, "PROTOCOL 7", text);
         self.out.record(note.vm(vm).node(self.config.me.node));
-        let exits = self.guests.restarts.exits(vm);
-        let ledger = self.register.ledger();
-        let budget = ledger.vms.get(vm).map_or(0, |entry| entry.spec.max_restarts);
-        if exits > budget {
-            self.give_up(vm, alloc::format!("it ended {exits} times within {window}"));
+        let times = self.guests.restarts.failures(vm);
+        if times > self.budget(vm) {
+            self.give_up(vm, alloc::format!("it ended {times} times within {window}"));
         }
     }
 

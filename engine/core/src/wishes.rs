@@ -256,12 +256,13 @@ impl Desk<'_> {
     }
 }
 
+/// A VM that has failed and is to be off is off, as wished: its failure is nobody's concern any more.
 fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, String> {
     let entry = under_ha(next, vm)?;
     if entry.desired == Desired::Stopped {
         return Ok(false);
     }
-    (entry.desired, entry.leave) = (Desired::Stopped, None);
+    (entry.desired, entry.leave, entry.failed) = (Desired::Stopped, None, None);
     let text = alloc::format!("{} is to be off: an operator said so", entry.spec.name);
     notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
     Ok(true)

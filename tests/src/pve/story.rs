@@ -188,7 +188,7 @@ impl Story {
     fn read_services(&mut self, value: &Value) -> Result<(), String> {
         let services = value.as_object().ok_or("service_config: expected an object of services")?;
         for (id, facts) in services {
-            let count = |key: &str| facts[key].as_u64().and_then(|n| u32::try_from(n).ok());
+            let count = |key: &str| number(&facts[key]);
             let service = Service {
                 node: facts["node"].as_str().unwrap_or_default().into(),
                 wish: wish(facts["state"].as_str().unwrap_or("stopped")),
@@ -277,6 +277,12 @@ fn json(folder: &Path, file: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))
 }
 
+/// They write numbers with and without quotes.
+fn number(value: &Value) -> Option<u32> {
+    let plain = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    plain.or_else(|| value.as_str()?.parse().ok())
+}
+
 fn wish(word: &str) -> Wish {
     match word {
         "started" | "enabled" => Wish::Started,
@@ -360,6 +366,13 @@ mod tests {
         assert_eq!(command("crm a disarm-ha ignore"), Ok(Command::Disarm { ignore: true }));
         assert_eq!(command("service vm:1 stop 30"), Ok(Command::Stop("vm:1".into())));
         assert_eq!(command("jump"), Err("cmdlist: unknown command \"jump\"".into()));
+    }
+
+    #[test]
+    fn numbers_may_be_quoted() {
+        assert_eq!(number(&Value::from(2)), Some(2));
+        assert_eq!(number(&Value::from("0")), Some(0));
+        assert_eq!(number(&Value::Null), None);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Script<'_> {
             if matches!(service.wish, Wish::Stopped | Wish::Disabled) {
                 self.line(0, &format!("operator stops {name}"));
             }
-            self.failing_starts(id, service);
+            self.failures(id, service);
             if story.in_error.contains(id) {
                 self.line(0, &format!("starts fail of {name}"));
                 self.line(0, &format!("guest {name} dies"));
@@ -155,22 +155,23 @@ impl Script<'_> {
         }
     }
 
-    /// The second digit of `fa:` services: so many starts fail, on the node that the sixth names or on any.
-    fn failing_starts(&mut self, id: &str, service: &Service) {
+    /// The second digit of `fa:` services: so many starts fail, and by the third so many migrations, on the node that the sixth
+    /// names or on any.
+    fn failures(&mut self, id: &str, service: &Service) {
         let Some(digits) = id.strip_prefix("fa:") else { return };
         let digit = |at: usize| digits.chars().nth(at).and_then(|c| c.to_digit(10)).unwrap_or(0);
-        let tries = service.max_restart.unwrap_or(1) + 1;
+        let (starts, migrations, limited) = (digit(1), digit(2), digit(5));
         let name = vm_name(id);
-        let limited = digit(5);
-        match digit(1) / tries {
-            0 => {}
-            _ if limited > 0 => self.line(0, &format!("starts fail of {name} on n{limited}")),
-            1 => {
-                if let Ok(home) = self.node(&service.node) {
-                    self.line(0, &format!("starts fail of {name} on {home}"));
-                }
-            }
-            _ => self.line(0, &format!("starts fail of {name}")),
+        if starts > 0 {
+            let on = if limited > 0 { format!(" on n{limited}") } else { String::new() };
+            self.line(0, &format!("starts of {name} fail {starts} times{on}"));
+        }
+        if migrations > 0 {
+            self.line(0, &format!("migrations of {name} fail {migrations} times"));
+        }
+        // With them it never ran.
+        if starts > 0 && limited == 0 && service.wish == Wish::Started {
+            self.line(0, &format!("guest {name} dies"));
         }
     }
 

@@ -19,7 +19,8 @@
 //! | `watchdog n2 fails`, `works` | somebody else has opened it |
 //! | `guest web dies`, `shuts down`, `ignores ACPI`, `listens` | its process; what it does when asked to shut down |
 //! | `guest web is moved by hand to n2` | somebody moves its process, behind our back |
-//! | `starts fail`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
+//! | `starts fail`, `fail 2 times`, `hang`, `take 40s`, `work`, each with `of web` and `on n2` | libvirt, of this VM, on this node |
+//! | `migrations of web fail 2 times` | live ones, the next |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
 //! | `operator stops web` and the like | see `wish.rs` |
@@ -73,6 +74,8 @@ pub enum Deed {
     Listens(usize, bool),
     /// How starts behave; `None`: like any.
     Starts(Option<usize>, Option<usize>, Option<StartWill>),
+    /// So many live migrations of a VM fail.
+    MigrationsFail(usize, u32),
     /// Destroyed processes hang on these nodes, or not.
     StopsHang(u64, bool),
     /// How fence agents of these nodes behave; `None`: like any.
@@ -170,6 +173,9 @@ impl Deed {
             ["agent", node, "crashes", rest @ ..] => agent(names.node(node)?, rest)?,
             ["operator", wish @ ..] => Self::Operator(Wish::parse(wish, names)?),
             ["starts", rest @ ..] => starts(rest, names)?,
+            ["migrations", "of", vm, "fail", times, "times"] => {
+                Self::MigrationsFail(names.vm(vm)?, count(times)?)
+            }
             ["stops", "hang", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, true),
             ["stops", "work", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, false),
             ["fence", "agents", "of", rest @ ..] => fence_agents(rest, names)?,
@@ -253,12 +259,14 @@ fn agent(node: usize, rest: &[&str]) -> Result<Deed, String> {
     let death = match rest {
         [] => Death::Plain,
         ["as", "a", "ghost"] => Death::Ghost,
-        ["after", count, "actions"] => {
-            Death::MidStep(count.parse().map_err(|_| format!("not a number: {count}"))?)
-        }
+        ["after", count, "actions"] => Death::MidStep(self::count(count)?),
         _ => return Err(unknown(rest)),
     };
     Ok(Deed::Agent(node, RESTART, death))
+}
+
+fn count<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("not a number: {word}"))
 }
 
 fn starts(words: &[&str], names: &Names) -> Result<Deed, String> {
@@ -276,6 +284,7 @@ fn starts(words: &[&str], names: &Names) -> Result<Deed, String> {
     let will = match words {
         ["work"] => None,
         ["fail"] => Some(StartWill::Fails),
+        ["fail", times, "times"] => Some(StartWill::FailsTimes(count(times)?)),
         ["hang"] => Some(StartWill::Hangs),
         ["take", time] => Some(StartWill::Takes(length(time)?)),
         _ => return Err(unknown(words)),
@@ -314,6 +323,10 @@ mod tests {
         let starts = Deed::Starts(Some(2), Some(0), Some(StartWill::Fails));
         assert_eq!(parse("starts fail of web on n3"), Ok(starts.clone()));
         assert_eq!(parse("starts of web fail on n3"), Ok(starts));
+        let twice = Deed::Starts(None, Some(0), Some(StartWill::FailsTimes(2)));
+        assert_eq!(parse("starts of web fail 2 times"), Ok(twice));
+        let migrations = Deed::MigrationsFail(0, 3);
+        assert_eq!(parse("migrations of web fail 3 times"), Ok(migrations));
         let fence = Deed::FenceAgents(0b10, Some(FenceWill::CutsAndHangs));
         assert_eq!(parse("fence agents of n2 cut and hang"), Ok(fence));
         assert_eq!(

@@ -214,6 +214,9 @@ impl Stage {
                 starts.retain(|starts| (starts.node, starts.vm) != (*node, *vm));
                 starts.extend(will.map(|will| Starts { node: *node, vm: *vm, will }));
             }
+            Deed::MigrationsFail(vm, times) => {
+                self.world.script.migrations.insert(*vm, *times);
+            }
             Deed::StopsHang(nodes, hang) => set(&mut self.world.script.stops_hang, *nodes, *hang),
             Deed::FenceAgents(nodes, will) => each(*nodes).for_each(|n| {
                 self.world.script.fences.remove(&n);

@@ -109,9 +109,11 @@ impl World {
     /// A majority that could echo this node was in one ring with it since then.
     fn network_held(&self, n: usize, since: Time) -> bool {
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
+        // An echo of a node that is evicted counts for nobody (rule 4).
         let well = |k: &usize| {
             let health = self.check.health[*k];
-            held(health.awake) && held(health.network) && self.has_read(*k)
+            let admitted = held(health.admitted) && !self.is_rumoured(*k);
+            admitted && held(health.awake) && held(health.network) && self.has_read(*k)
         };
         let ring = self.net.ring_of(n);
         let together = |set: &BTreeSet<NodeId>| {

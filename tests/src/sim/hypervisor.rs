@@ -214,7 +214,7 @@ impl World {
 
     fn hand_over(&mut self, run: &mut StartRun) -> u64 {
         let slow = self.slow_starts > self.now;
-        let will = self.script.start(run.node, run.vm);
+        let will = self.script.hands_over(run.node, run.vm);
         let fails = self.failing_starts > self.now && self.rng.chance(500);
         let fails = fails || will == Some(StartWill::Fails);
         let hangs = slow && self.rng.chance(200);

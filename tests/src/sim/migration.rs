@@ -150,7 +150,8 @@ impl World {
             agrees && !asleep
         });
         let runs = self.executing(run.from.0) & bit != 0;
-        if !is_on || !runs || !self.hears(run.from.0, to) {
+        let fails = self.script.migration_fails(run.vm);
+        if fails || !is_on || !runs || !self.hears(run.from.0, to) {
             self.cover("migrations", "refused");
             return self.move_returns(number, Err("the target does not accept it".into()));
         }

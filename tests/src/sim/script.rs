@@ -43,6 +43,8 @@ pub enum FenceWill {
 pub enum StartWill {
     /// libvirt says no.
     Fails,
+    /// libvirt says no so often.
+    FailsTimes(u32),
     /// Nothing happens as long as this is so.
     Hangs,
     /// They take so long.
@@ -71,6 +73,8 @@ pub struct Script {
     pub fences: BTreeMap<usize, FenceWill>,
     /// Starts that are not like any other; the newest that fits counts.
     pub starts: Vec<Starts>,
+    /// So many more live migrations of a VM fail.
+    pub migrations: BTreeMap<usize, u32>,
     /// On these nodes (bits) a process that is to be destroyed hangs.
     pub stops_hang: u64,
     /// These guests (bits) do not listen when they are asked to shut down.
@@ -102,6 +106,31 @@ impl Script {
             starts.node.is_none_or(|n| n == node) && starts.vm.is_none_or(|v| v == vm)
         };
         self.starts.iter().rev().find(fits).map(|starts| starts.will)
+    }
+
+    /// A start is handed over: one that is to fail a number of times has failed once more.
+    pub fn hands_over(&mut self, node: usize, vm: usize) -> Option<StartWill> {
+        let will = self.start(node, vm);
+        if let Some(StartWill::FailsTimes(times)) = will {
+            let fits = |starts: &Starts| {
+                starts.node.is_none_or(|n| n == node) && starts.vm.is_none_or(|v| v == vm)
+            };
+            let at = self.starts.iter().rposition(fits)?;
+            match times {
+                0 | 1 => drop(self.starts.remove(at)),
+                _ => self.starts[at].will = StartWill::FailsTimes(times - 1),
+            }
+            return (times > 0).then_some(StartWill::Fails);
+        }
+        will
+    }
+
+    /// A live migration begins: does it fail?
+    pub fn migration_fails(&mut self, vm: usize) -> bool {
+        let left = self.migrations.entry(vm).or_default();
+        let fails = *left > 0;
+        *left = left.saturating_sub(1);
+        fails
     }
 
     /// How likely a component keeps what the others sent it: per thousand.

@@ -23,9 +23,9 @@ fn a_vm_that_ends_again_and_again_is_restarted_later_and_later() {
     assert!(!restarts.may_start_again(&db, OWNED, &config, at(3_999)));
     assert!(restarts.may_start_again(&db, OWNED, &config, at(4_000)));
     restarts.on_died(&db, WINDOW, at(5_000));
-    assert_eq!(restarts.exits(&db), 3);
+    assert_eq!(restarts.failures(&db), 3);
     restarts.on_died(&db, WINDOW, at(605_000));
-    assert_eq!(restarts.exits(&db), 1, "after ten quiet minutes the sheet is clean");
+    assert_eq!(restarts.failures(&db), 1, "after ten quiet minutes the sheet is clean");
 }
 
 #[test]
@@ -39,7 +39,36 @@ fn a_vm_that_comes_back_under_a_new_ownership_begins_with_a_clean_sheet() {
     assert!(!restarts.may_start_again(&db, OWNED, &config, at(3_100)));
     assert!(restarts.may_start_again(&db, new, &config, at(3_100)));
     restarts.runs_under(&db, new);
-    assert_eq!(restarts.exits(&db), 0);
+    assert_eq!(restarts.failures(&db), 0);
+}
+
+#[test]
+fn a_refused_start_is_tried_again_after_the_same_rest_each_time() {
+    let mut restarts = Restarts::default();
+    let (config, db) = (config(1), vm("db"));
+    restarts.runs_under(&db, OWNED);
+    for refused in [1_000, 2_000, 3_000] {
+        restarts.on_permitted(&db);
+        restarts.on_refused(&db, WINDOW, at(refused));
+        assert!(restarts.rests_after_refusal(&db, &config, at(refused + 999)));
+        assert!(!restarts.may_start_again(&db, OWNED, &config, at(refused + 999)));
+        assert!(restarts.may_start_again(&db, OWNED, &config, at(refused + 1_000)));
+    }
+    assert_eq!(restarts.failures(&db), 3);
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_started_is_one_failure() {
+    let mut restarts = Restarts::default();
+    let db = vm("db");
+    restarts.runs_under(&db, OWNED);
+    restarts.on_permitted(&db);
+    restarts.on_died(&db, WINDOW, at(1_000));
+    restarts.on_refused(&db, WINDOW, at(1_100));
+    assert_eq!(restarts.failures(&db), 1);
+    restarts.on_permitted(&db);
+    restarts.on_refused(&db, WINDOW, at(2_200));
+    assert_eq!(restarts.failures(&db), 2);
 }
 
 #[test]
@@ -76,6 +105,22 @@ fn a_vm_is_restarted_on_its_node_as_often_as_its_budget_says_and_then_moved() {
     die(&mut cluster, 1);
     assert_eq!(cluster.homes("db"), [1]);
     assert_eq!(cluster.starts.len(), 2);
+}
+
+#[test]
+fn a_refused_start_is_tried_again_on_its_node_before_the_vm_is_moved() {
+    let mut cluster = cluster(1);
+    cluster.refusals = 1;
+    die(&mut cluster, 1);
+    assert_eq!(cluster.homes("db"), [1], "it ended once and was refused once: moved");
+    let mut cluster = self::cluster(1);
+    cluster.kill(3);
+    cluster.refusals = 1;
+    cluster.run(60_000);
+    let [(started, _, 1)] = cluster.starts[..] else { panic!("starts: {:?}", cluster.starts) };
+    let rest = started - cluster.refused[0];
+    assert!((1_000..2_000).contains(&rest), "{rest}");
+    assert_eq!(cluster.members[&1].machine.ledger().vms[&vm("db")].relocations, 0);
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(crate) struct Cluster {
     pub executing: BTreeSet<(VmId, u32)>,
     /// (time, VM, node) of every start.
     pub starts: Vec<(u64, String, u32)>,
+    /// So many more are refused, and when they were.
+    pub refusals: usize,
+    pub refused: Vec<u64>,
     pub fences: Vec<(u64, u32)>,
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
@@ -99,6 +102,8 @@ impl Cluster {
             now: 0,
             executing: BTreeSet::new(),
             starts: Vec::new(),
+            refusals: 0,
+            refused: Vec::new(),
             fences: Vec::new(),
             resets: Vec::new(),
             destroyed: Vec::new(),
@@ -353,8 +358,8 @@ impl Cluster {
             }
             Action::StartVm { vm, not_after, .. } => {
                 assert!(at(self.now) <= not_after);
-                self.start(&vm, node);
-                self.later(node, self.start_takes, Event::StartEnded { vm, result: Ok(()) });
+                let result = self.start(&vm, node);
+                self.later(node, self.start_takes, Event::StartEnded { vm, result });
             }
             Action::DestroyVm { vm, .. } if self.guests_hang => {
                 self.later(node, OTHER, Event::StopEnded { vm, result: Ok(()) });
@@ -469,9 +474,15 @@ impl Cluster {
         }
     }
 
-    fn start(&mut self, vm: &VmId, node: u32) {
+    fn start(&mut self, vm: &VmId, node: u32) -> Result<(), String> {
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            self.refused.push(self.now);
+            return Err("the disk is not there yet".into());
+        }
         self.starts.push((self.now, vm.0.clone(), node));
         self.execute(vm, node);
+        Ok(())
     }
 
     fn execute(&mut self, vm: &VmId, node: u32) {

@@ -34,7 +34,7 @@ impl Elector {
         self.tick_with(now, None)
     }
 
-    fn tick_with(&mut self, now: u64, leader_trouble: Option<&str>) -> Ask {
+    fn tick_with(&mut self, now: u64, leader_trouble: Option<Trouble>) -> Ask {
         let facts = Facts { now: at(now), ..self.stage.facts() };
         self.election.on_time(&facts, leader_trouble, &mut self.out)
     }
@@ -331,8 +331,32 @@ fn a_leader_that_is_heard_ends_the_round_and_one_that_does_not_work_begins_the_n
     assert_eq!(elector.election.leader, Some(Leader { who: who(3), term: 4 }));
     assert_eq!(elector.tick(9_000), Ask::Nothing);
     assert_eq!(elector.hear(2, &ballot(7, 0)), Ask::Nothing, "who knows a leader takes no part");
-    assert_eq!(elector.tick_with(9_100, Some("it is silent")), Ask::Priority);
+    assert_eq!(elector.tick_with(9_100, Some(Trouble::Absent("it is silent"))), Ask::Priority);
     assert_eq!(elector.election.leader, None);
+}
+
+#[test]
+fn a_leader_that_beats_and_cannot_work_does_not_end_the_election_that_replaces_it() {
+    let leading = Beat { leading: true, term: 4, ..beat(1) };
+    let doubting = |trouble| {
+        let mut elector = Elector::collecting(1, 3);
+        elector.election.on_beat(who(3), &leading, at(1_100));
+        elector.tick_with(9_100, Some(trouble));
+        elector
+    };
+    let mut stuck = doubting(Trouble::Stuck("its page is silent"));
+    stuck.election.on_beat(who(3), &leading, at(9_200));
+    assert_eq!((stuck.election.phase, stuck.election.leader), (Phase::Collecting, None));
+    stuck.election.on_leading(who(2), 5, at(9_300));
+    assert_eq!(stuck.election.leader.map(|leader| leader.term), Some(5));
+
+    let mut stuck = doubting(Trouble::Stuck("its page is silent"));
+    stuck.election.on_beat(who(3), &leading, at(13_200));
+    assert_eq!(stuck.election.phase, Phase::Following, "nobody else doubts it, so it goes on");
+
+    let mut absent = doubting(Trouble::Absent("it is silent"));
+    absent.election.on_beat(who(3), &leading, at(9_200));
+    assert_eq!(absent.election.phase, Phase::Following);
 }
 
 #[test]

@@ -110,6 +110,15 @@ fn a_stopped_vm_keeps_its_owner_and_its_ownership() {
 }
 
 #[test]
+fn a_failed_vm_that_is_to_be_off_is_off_as_wished() {
+    let mut failed = ledger();
+    failed.vms.get_mut(&vm("db")).unwrap().failed = Some("it ended 4 times".into());
+    let (changed, next) = asked(&failed, &Change::StopVm(vm("db")), true).unwrap();
+    let entry = &next.vms[&vm("db")];
+    assert!(changed && entry.failed.is_none() && !entry.may_run());
+}
+
+#[test]
 fn a_vm_that_is_started_again_has_a_new_ownership_and_a_clean_sheet() {
     let mut stopped = ledger();
     let entry = stopped.vms.get_mut(&vm("db")).unwrap();
