@@ -6,6 +6,7 @@
 
 use super::check::Violation;
 use super::clock::{MS, SECOND, Time};
+use super::faults::bits;
 use super::node::{id, index};
 use super::world::World;
 use std::collections::BTreeSet;
@@ -83,7 +84,7 @@ impl World {
     }
 
     /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not, and goes on
-    /// until it reads that HA is off for it.
+    /// until it reads that HA is off for it. A start that comes too late is one until its agent hears so.
     pub fn guards(&self, n: usize) -> bool {
         let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
         let known = agent.map(|agent| agent.machine.ledger());
@@ -91,7 +92,8 @@ impl World {
         let ledgers = known.as_deref().into_iter().chain(newest);
         let vms = ledgers.flat_map(|ledger| ledger.vms.keys());
         let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
-        self.may_execute(n, vms) || self.copies(n) & vms != 0
+        let asked = agent.map_or(0, |agent| bits(agent.preparing.iter().map(|start| start.vm)));
+        self.may_execute(n, vms) || (self.copies(n) | asked) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.

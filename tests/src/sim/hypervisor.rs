@@ -192,6 +192,7 @@ impl World {
     /// The last look at the clock is over (`Some(None)`), or the agent has the start no more (`None`).
     fn prepared(&mut self, run: &StartRun, becomes: Option<Option<Instant>>) {
         let vm = run.vm;
+        self.check.health[run.node].busy = self.now;
         let Some(agent) = self.agent(run.node, run.epoch) else { return };
         agent.preparing.retain(|start| start.vm != vm);
         agent.preparing.extend(becomes.map(|not_after| Preparing { vm, not_after }));
