@@ -24,7 +24,7 @@ pub struct Health {
     pub network: Option<Time>,
     /// It is admitted by the newest committed ledger.
     pub admitted: Option<Time>,
-    /// When an HA VM executed here last, or was starting.
+    /// When an HA VM executed here last, was starting, or had a copy here.
     pub busy: Time,
 }
 

@@ -234,6 +234,10 @@ impl World {
     pub fn end_copy(&mut self, n: usize, vm: usize) -> bool {
         let Some(boot) = self.nodes[n].boot.as_mut() else { return false };
         let gone = boot.copies.remove(&vm).is_some();
+        if gone {
+            // It was guarded until now.
+            self.check.health[n].busy = self.now;
+        }
         let watcher = boot.agent.as_ref().filter(|agent| agent.watched >> vm & 1 == 1);
         let watcher = watcher.map(|agent| agent.epoch).filter(|_| gone);
         if let Some(epoch) = watcher {
