@@ -258,12 +258,16 @@ impl Machine {
                 Some(_) => may_be.then_some(GuestState::Stopping),
             };
         }
-        // A new incarnation that has proved nothing yet must not call a copy a guest that runs: nobody would resume it.
+        // A new incarnation must not call a copy a guest that runs, not even while it has proved nothing: nobody would resume it.
         let rumoured = self.register.known().and_then(|known| known.ledger.vms.get(vm));
-        let mine = |entry: &&VmEntry| entry.owner == self.me() && entry.resumes;
-        let entry = entry.or(rumoured).filter(mine)?;
-        let going = self.arrivals.going.get(vm) == Some(&entry.since);
-        (!going && self.guests.is_present(vm)).then_some(GuestState::Starting)
+        let (entry, me) = (entry.or(rumoured)?, self.me());
+        let present = self.guests.is_present(vm);
+        if entry.owner == me {
+            let going = self.arrivals.going.get(vm) == Some(&entry.since);
+            return (entry.resumes && !going && present).then_some(GuestState::Starting);
+        }
+        let comes = entry.migration.as_ref().is_some_and(|migration| migration.to == me);
+        (comes && present).then_some(GuestState::Stopping)
     }
 }
 

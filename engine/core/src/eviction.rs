@@ -203,8 +203,9 @@ impl Fencing {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };
             let recorded = eviction.fence_orders > case.failures;
             let idle = matches!(case.fence, None | Some(Attempt::Failed { .. }));
-            let checked = case.storage_bound.is_some()
+            let reread = case.storage_bound.is_some()
                 && confirmed.is_some_and(|read| read >= case.last_order.unwrap_or(case.committed));
+            let checked = reread || mutant!(FencedUnread);
             if recorded && idle && checked && !out_of_turn(case, out.now) {
                 case.fence = Some(Attempt::Running);
                 case.last_order = Some(out.now);
@@ -286,9 +287,14 @@ impl Fencing {
     }
 }
 
-/// As a planted bug, when the evicting page was begun: what landed between that and its own landing is passed over.
+/// As planted bugs, when the evicting page was begun: what landed between that and its own landing is passed over.
 fn unread(heartbeat: &Heartbeat) -> Option<Instant> {
-    heartbeat.last_cycle.map(|(start, _)| start).filter(|_| mutant!(PageNotReadAgain))
+    let start = heartbeat.last_cycle.map(|(start, _)| start);
+    match () {
+        () if mutant!(PageNotReadAgain) => start,
+        () if mutant!(ReadBegunBeforeCommit) => start,
+        () => None,
+    }
 }
 
 fn out_of_turn(case: &Case, now: Instant) -> bool {
@@ -301,6 +307,7 @@ impl Case {
     fn withhold_if_alive(&mut self, seen: &Seen, config: &Config, now: Instant) {
         let patience = config.timing.lease + config.timing.stop;
         match self.fence {
+            _ if mutant!(FencedThoughAlive) => {}
             None | Some(Attempt::Failed { .. }) if seen.page.sequence != self.sequence => {
                 self.sequence = seen.page.sequence;
                 self.fence = Some(Attempt::Withheld);

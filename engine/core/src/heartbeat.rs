@@ -262,8 +262,11 @@ impl Heartbeat {
                     Progress::Hijacked(why)
                 }
                 None => {
+                    let earlier = mutant!(ReadBegunBeforeWrite) && start.is_some();
+                    let earlier = earlier.then(|| self.remembered());
                     self.remember(&pages, if mutant!(FirstShownAtReadBegin) { began } else { now });
                     self.phase = Phase::Idle;
+                    let pages = earlier.unwrap_or(pages);
                     Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
                 }
             },
@@ -317,7 +320,7 @@ impl Heartbeat {
         })
     }
 
-    /// As a planted bug, what a read that failed is taken to have shown.
+    /// As planted bugs, what a read that failed, or began too late, is taken to have shown: what the last one did.
     fn remembered(&self) -> Pages {
         let page = |node: &NodeId| match *node == self.me.node {
             true => self.written.as_deref().cloned(),

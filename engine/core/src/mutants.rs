@@ -50,6 +50,8 @@ planted! {
     CommitUnwritten = "3",
     /// A leader takes its change for committed without looking for a higher promise.
     CommitWithoutReadBack = "3",
+    /// What a cycle concludes rests on a read that began before its page was written.
+    ReadBegunBeforeWrite = "3",
     /// A body is written over the one that the page on disk names.
     BodyInNamedSlot = "3",
     /// A body whose digest is not what its page says is used all the same.
@@ -116,6 +118,10 @@ planted! {
     NoneLeftOfOtherEviction = "5",
     /// A fence agent's failure is taken for its success.
     FencedByFailure = "5",
+    /// A fence agent is ordered before the victim's page was read again.
+    FencedUnread = "5",
+    /// A fence agent is ordered although the victim's page moves.
+    FencedThoughAlive = "5",
     /// A node is admitted again while a fence agent may still hit it.
     AdmittedDuringFence = "5",
     /// A node is admitted again although nothing proves that it runs nothing.
@@ -132,8 +138,10 @@ planted! {
     BoundOfTooFew = "5",
     /// A page counts as first seen when the read began that showed it.
     FirstShownAtReadBegin = "5",
-    /// The victim's page is not read again after the commit: a read begun before it landed counts.
+    /// The page sequence is not re-read: the storage bound stays what it was when the eviction was committed.
     PageNotReadAgain = "5",
+    /// A read begun before the commit counts as the post-commit read of the victim's page.
+    ReadBegunBeforeCommit = "5",
     /// The time rule waits for half of the time.
     TimeRuleTooShort = "5",
     /// A node that only the network lost is evicted: its page is not looked at.

@@ -8,17 +8,15 @@
 //! - the word of a node that has left the view since: an order names one incarnation, the next one refuses it;
 //! - a fence agent ordered on an old confirmation of the term: who slept for so long has heard of nobody, and his watchdog has fired;
 //! - a copy of an unfinished migration that passes for the guest: it is expelled before its node can own the VM;
-//! - a post-commit read that began before the commit: cycles of one node follow each other. What it would lead to is
-//!   `PageNotReadAgain`.
 //!
 //! `GivenUpOfOlderOwnership` switches off both rules that it meets.
 
 use crate::sim::focus::Focus;
 use crate::sim::profiles::{
-    BAD_FENCES, BAD_STORAGE, BURIED, CROSSED_ORDERS, ENROLLED, FAILING_STARTS, HALF_CONNECTED,
-    LATE_EVICTION, LATE_EXITS, LOST_COMMITS, MOVED_AWAY, OUTAGES, RESTARTS, RETURNING,
-    SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_READERS, SLOW_STARTS,
-    STALE_ORDERS, USURPED, WISHES,
+    BAD_FENCES, BAD_STORAGE, BLIND_LEADER, BURIED, CROSSED_ORDERS, ENROLLED, FAILING_STARTS,
+    HALF_CONNECTED, LATE_EVICTION, LATE_EXITS, LOST_COMMITS, MOVED_AWAY, OUTAGES, RESTARTS,
+    RETURNING, SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_READERS,
+    SLOW_STARTS, STALE_ORDERS, USURPED, WISHES,
 };
 
 /// How one planted bug is hunted.
@@ -60,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     target("AdoptsWhatItKnows", LOST_COMMITS, LEDGER),
     target("CommitUnwritten", Focus::ANY, LEDGER),
     target("CommitWithoutReadBack", LOST_COMMITS, LEDGER),
+    target("ReadBegunBeforeWrite", LOST_COMMITS, LEDGER),
     target("BodyInNamedSlot", Focus::ANY, &["named_slot"]),
     target("TornBodyAccepted", SLOW_COMMITS, LEDGER),
     target("FreshPageAfterBoot", Focus::ANY, &["page_grows"]),
@@ -91,6 +90,8 @@ pub const TARGETS: &[Target] = &[
     target("RelocatedWithoutProof", Focus::ANY, PROOF),
     target("NoneLeftOfOtherEviction", RETURNING, PROOF),
     target("FencedByFailure", BAD_FENCES, PROOF),
+    target("FencedUnread", Focus::ANY, &["shot_rule"]),
+    target("FencedThoughAlive", BAD_FENCES, &["shot_rule"]),
     target("AdmittedDuringFence", BAD_FENCES, &["no_late_shot"]),
     target("AdmittedUnproved", HALF_CONNECTED, PROOF),
     target("BootChangedByBeat", RETURNING, PROOF),
@@ -100,6 +101,7 @@ pub const TARGETS: &[Target] = &[
     target("BoundOfTooFew", HALF_CONNECTED, PROOF),
     target("FirstShownAtReadBegin", SLOW_READERS, PROOF),
     target("PageNotReadAgain", LATE_EVICTION, PROOF),
+    target("ReadBegunBeforeCommit", BLIND_LEADER, PROOF),
     target("TimeRuleTooShort", BURIED, PROOF),
     target("PageIgnored", HALF_CONNECTED, &["calm"]),
     target("LastInOutageIsolated", OUTAGES, &["no_single_channel"]),

@@ -7,6 +7,7 @@ use super::hypervisor::Preparing;
 use super::node::{boot_id, id, index, index_of};
 use super::queue::What;
 use super::script::Told;
+use super::shots::Looks;
 use super::watchdog::{Feed, Keeper};
 use super::words;
 use super::world::World;
@@ -49,6 +50,8 @@ pub struct Agent {
     pub has_read: bool,
     /// What it was told.
     pub told: words::Told,
+    /// When it looked at the pages.
+    pub looks: Looks,
     /// Highest term that any message to it named.
     pub heard_term: u64,
     /// Highest term in which it was ordered to start each VM.
@@ -88,6 +91,7 @@ impl Agent {
             seen: Vec::new(),
             has_read: false,
             told: words::Told::default(),
+            looks: Looks::default(),
             heard_term: 0,
             orders: BTreeMap::new(),
             ran: BTreeMap::new(),
@@ -255,6 +259,7 @@ impl World {
             Event::GuestsScanned(scan) => {
                 agent.scanned.0 = bits(scan.present.iter().map(|vm| index_of(vms, vm)));
             }
+            Event::PagesRead { result: Ok(pages), .. } => agent.looks.end(pages, self.now),
             _ => {}
         }
         let step = agent.machine.step(event, now);

@@ -114,7 +114,11 @@ impl World {
             Action::WriteBody { bytes, .. } => self.check_body(n, bytes),
             Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
             Action::Record(decision) => self.check_record(decision),
-            Action::Fence { victim, .. } => self.check.deeds.fenced |= bit(*victim),
+            Action::Fence { victim, eviction } => {
+                self.check.deeds.fenced |= bit(*victim);
+                self.check_order_of_fence(n, *victim, *eviction);
+            }
+            Action::ReadPages { .. } => self.note_look(n, |looks, now| looks.begin(now)),
             Action::ResetNode { .. } => self.check.deeds.reset = true,
             _ => {}
         }
@@ -219,6 +223,7 @@ impl World {
                 self.check_leader(n, *term);
             }
             Body::Committed(committed) => {
+                self.note_look(n, |looks, now| looks.take(committed, now));
                 self.check_commit(n, committed.stamp);
                 if let Some(changed) = self.check.chain.changed_by(committed.stamp) {
                     self.check_told(committed.stamp);

@@ -28,6 +28,7 @@ pub mod report;
 pub mod rng;
 pub mod scenes;
 pub mod script;
+pub mod shots;
 pub mod shrink;
 pub mod shutdown;
 pub mod storage;

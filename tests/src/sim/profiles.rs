@@ -150,6 +150,9 @@ pub const SECOND_EVICTION: Focus =
 /// See [`Scene::LateEviction`].
 pub const LATE_EVICTION: Focus =
     Focus::scene("late-eviction", Scene::LateEviction).without_fencing().nodes(3);
+/// See [`Scene::BlindLeader`].
+pub const BLIND_LEADER: Focus =
+    Focus::scene("blind-leader", Scene::BlindLeader).without_fencing().nodes(3);
 /// See [`Scene::Returning`].
 pub const RETURNING: Focus = Focus::scene("returning", Scene::Returning).without_fencing().nodes(3);
 /// See [`Scene::StaleOrders`].
@@ -184,6 +187,7 @@ pub const ALL: &[Focus] = &[
     SLOW_READER,
     SECOND_EVICTION,
     LATE_EVICTION,
+    BLIND_LEADER,
     RETURNING,
     STALE_ORDERS,
     MOVED_AWAY,

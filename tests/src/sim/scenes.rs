@@ -25,6 +25,8 @@ pub enum Scene {
     SecondEviction,
     /// An eviction lands seconds late, while its victim lives on storage alone, and then loses that.
     LateEviction,
+    /// The same, and the leader sees nothing from the commit on.
+    BlindLeader,
     /// A node that has heard nothing for a while comes back, leads, and judges by what it heard then.
     Returning,
     /// A leader dies with an order on its way to a node that cannot carry it out yet.
@@ -39,7 +41,9 @@ impl Scene {
     /// How long one play takes.
     fn length(self) -> Time {
         match self {
-            Self::SecondEviction | Self::LateEviction | Self::Returning => 65 * SECOND,
+            Self::SecondEviction | Self::LateEviction | Self::BlindLeader | Self::Returning => {
+                65 * SECOND
+            }
             Self::SlowReader | Self::SlowReaders | Self::Enrolled => 45 * SECOND,
             _ => 30 * SECOND,
         }
@@ -69,6 +73,11 @@ impl Plan {
             Scene::Enrolled => self.enrolled(at, rng),
             Scene::SecondEviction => self.second_eviction(at, rng),
             Scene::LateEviction => self.late_eviction(at, rng),
+            Scene::BlindLeader => {
+                self.late_eviction(at, rng);
+                let blind = self.fault(Kind::StallSome, 0, (2_000, 9_500), rng);
+                self.aim((at, Trigger::Evicts, 1), Role::Actor, (0, 5), blind, rng);
+            }
             Scene::Returning => self.returning(at, rng),
             Scene::StaleOrders => self.stale_orders(at, rng),
             Scene::MovedAway => self.moved_away(at, rng),

@@ -318,3 +318,16 @@ fn the_source_is_ordered_once_the_target_expects_and_named_by_its_incarnation() 
     scene.say(Some(GuestState::Leaving), Some(EXPECTED));
     assert!(orders(&mut scene, 30_000).is_empty());
 }
+
+#[test]
+fn a_copy_counts_as_resumed_only_by_a_node_that_has_read_that_it_is_its_own() {
+    let mut scene = Scene::new();
+    let entry = scene.stage.ledger.vms.get_mut(&vm("db")).unwrap();
+    entry.moves_to(id(2), BEGUN);
+    entry.resumes = true;
+    let running = || Some(GuestState::Running);
+    scene.stage.life(2).beat.known = OWNED;
+    assert!(scene.say(None, running()).resumes, "a new agent there sees a process, no more");
+    scene.stage.life(2).beat.known = BEGUN;
+    assert!(!scene.say(None, running()).resumes);
+}
