@@ -6,6 +6,7 @@
 
 use super::check::Violation;
 use super::clock::{MS, SECOND, Time};
+use super::faults::bits;
 use super::node::{id, index};
 use super::world::World;
 use std::collections::BTreeSet;
@@ -82,12 +83,17 @@ impl World {
         self.may_execute(n, vms)
     }
 
-    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not.
+    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not, and goes on
+    /// until it reads that HA is off for it. A start that comes too late is one until its agent hears so.
     pub fn guards(&self, n: usize) -> bool {
-        let newest = self.check.chain.newest();
-        let vms = newest.into_iter().flat_map(|ledger| ledger.vms.keys());
+        let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        let known = agent.map(|agent| agent.machine.ledger());
+        let newest = self.check.chain.newest().map(|ledger| &**ledger);
+        let ledgers = known.as_deref().into_iter().chain(newest);
+        let vms = ledgers.flat_map(|ledger| ledger.vms.keys());
         let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
-        self.may_execute(n, vms) || self.copies(n) & vms != 0
+        let asked = agent.map_or(0, |agent| bits(agent.preparing.iter().map(|start| start.vm)));
+        self.may_execute(n, vms) || (self.copies(n) | asked) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.
@@ -129,22 +135,31 @@ impl World {
         let since = self.now.checked_sub(self.plan.timing.lease.0 * MS + SECOND)?;
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
         let leader = self.check.health[by];
-        let may_judge = held(leader.awake) && held(leader.storage) && held(leader.network);
+        let reads = held(leader.awake) && held(leader.storage);
+        let may_judge = reads && held(leader.network);
         after.nodes.keys().find_map(|node| {
             let eviction = after.eviction(*node).filter(|_| before.admission(*node).is_some())?;
             let n = index(*node);
             let health = self.check.health.get(n)?;
-            let awake = may_judge && held(health.awake);
+            let awake = held(health.awake);
             let (stored, connected) = (awake && held(health.storage), self.connected(by, n, since));
             let wrong = match eviction.reason {
-                EvictionReason::FullFailure => stored,
-                EvictionReason::NetworkIsolation => awake && connected,
-                EvictionReason::StorageIsolation => stored && connected,
+                // Whatever the network does: its page moved, and the leader has read it since.
+                EvictionReason::FullFailure => {
+                    stored && (may_judge || reads && self.disk.shows_life(n, by, self.recently()))
+                }
+                EvictionReason::NetworkIsolation => may_judge && awake && connected,
+                EvictionReason::StorageIsolation => may_judge && stored && connected,
                 EvictionReason::Rebooted => self.runs_boot(n, eviction.boot),
                 EvictionReason::Removed => false,
             };
             wrong.then(|| complaint(*node, eviction))
         })
+    }
+
+    /// Nobody is silent whose page has moved since then.
+    fn recently(&self) -> Time {
+        self.now.saturating_sub(2 * self.plan.timing.beat.0 * MS)
     }
 
     fn connected(&self, a: usize, b: usize, since: Time) -> bool {

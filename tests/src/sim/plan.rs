@@ -161,6 +161,7 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
+        plan.draw_scene(rng);
         plan.draw_members();
         plan.draw_wishes();
         plan
