@@ -77,6 +77,9 @@ pub struct Plan {
     pub limits: Limits,
     /// The built-in policies are those that ship; otherwise the plain ones of stories.
     pub shipped: bool,
+    /// Who answers when a policy is asked, e.g. the Wasm host; `None`: the built-in policies themselves.
+    #[serde(skip)]
+    pub host: Option<Builtin>,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -137,6 +140,7 @@ impl Plan {
             strangers: 0,
             limits: draw_limits(seed),
             shipped: true,
+            host: None,
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
@@ -218,6 +222,12 @@ impl Plan {
     #[must_use]
     pub fn builtin(&self) -> Builtin {
         if self.shipped { policy::SHIPPED } else { policy::PLAIN }
+    }
+
+    /// Who answers when a policy is asked.
+    #[must_use]
+    pub fn policies(&self) -> Builtin {
+        self.host.unwrap_or_else(|| self.builtin())
     }
 
     /// Every node, as bits.
