@@ -19,12 +19,16 @@ static STORE: OnceLock<Arc<PolicyStore>> = OnceLock::new();
 static PRIORITIES: AtomicUsize = AtomicUsize::new(0);
 static PLACEMENTS: AtomicUsize = AtomicUsize::new(0);
 
+fn store() -> &'static PolicyStore {
+    STORE.get().expect("the test starts it first")
+}
+
 fn node_priority(question: &NodePriorityQuestion) -> NodePriorityVerdict {
-    counted(STORE.get().unwrap().ask_node_priority(question), &PRIORITIES)
+    counted(store().ask_node_priority(question), &PRIORITIES)
 }
 
 fn placement(question: &PlacementQuestion) -> PlacementVerdict {
-    counted(STORE.get().unwrap().ask_placement(question), &PLACEMENTS)
+    counted(store().ask_placement(question), &PLACEMENTS)
 }
 
 /// Only what a module decided counts.
@@ -37,13 +41,15 @@ fn counted<V>(answer: Answer<V>, calls: &AtomicUsize) -> V {
 
 /// A folder with the shipped modules, as `policies/build` builds them.
 fn folder() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let built = Command::new(root.join("policies/build")).output().unwrap();
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in a workspace");
+    let built = Command::new(root.join("policies/build")).output().expect("policies/build starts");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let folder = std::env::temp_dir().join(format!("steadfast-wasm-host-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
     for name in ["node-priority.wasm", "placement.wasm"] {
-        std::fs::copy(root.join("policies/out").join(name), folder.join(name)).unwrap();
+        std::fs::copy(root.join("policies/out").join(name), folder.join(name))
+            .expect("a module that was built");
     }
     folder
 }
