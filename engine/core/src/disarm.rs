@@ -3,7 +3,8 @@
 //! Why a VM still never runs twice: while the ledger says *disarmed*, the leader evicts, fences, relocates and orders nothing. A node
 //! stops enforcing its lease only when its own page on disk says so, and from then on no time proves it dead: rule 4
 //! counts only pages that show the *last* arming (`plan.rs`, `eviction.rs`). A node that never hears of the arming is waited
-//! for, or fenced. A disarming is put off while a node is evicted without proof or a VM has no place.
+//! for, or fenced. A disarming is put off while a node is evicted without proof, a VM has no place, is on its way to another node, or
+//! is being started: it would be left off. From the wish on, none is sent on its way any more (`wishes.rs`, `maintenance.rs`).
 //!
 //! While HA was off, VMs may have been moved by hand. After the arming nobody starts one before every node that may run it
 //! has looked at its processes *since it read the arming* and said nothing of the VM: until then it is `unseen`. Owners forget what they ran, and a page or beat shows the arming only after such a look.
@@ -16,9 +17,11 @@ use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Disarm, Ledger, VmEntry};
 use crate::liveness::Facts;
 use crate::machine::Machine;
+use crate::orders::idle_owner;
 use crate::outbox::{Note, Outbox};
 use crate::page::Page;
 use crate::recovery::is_orphan;
+use crate::start_order::held_by;
 use crate::time::{Instant, Millis};
 use alloc::{string::String, vec::Vec};
 
@@ -225,12 +228,30 @@ fn obstacle(facts: &Facts<'_>) -> Option<String> {
             ledger.name(node)
         ));
     }
-    let moving = |entry: &&VmEntry| entry.migration.is_some() || entry.resumes;
-    if let Some(entry) = ledger.vms.values().find(moving) {
-        return Some(alloc::format!("{} is being moved", entry.spec.name));
+    if let Some(why) = moving(ledger) {
+        return Some(why);
     }
     let orphan = ledger.vms.values().find(|entry| is_orphan(ledger, entry, facts));
-    orphan.map(|entry| alloc::format!("{} is being recovered", entry.spec.name))
+    if let Some(entry) = orphan {
+        return Some(alloc::format!("{} is being recovered", entry.spec.name));
+    }
+    let started = ledger.vms.values().find(|entry| is_being_started(entry, facts));
+    started.map(|entry| alloc::format!("{} is being started", entry.spec.name))
+}
+
+/// Its owner is to start it and can, but does not run it yet: with HA off it would not.
+fn is_being_started(entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    let starts = facts.state_of(entry.owner, &entry.spec.id) == Some(&GuestState::Starting);
+    let due = || idle_owner(entry, facts).is_some() && held_by(entry, facts).is_none();
+    entry.may_run() && (starts || due())
+}
+
+/// A VM that is on its way to another node, live or by being shut down and started there.
+fn moving(ledger: &Ledger) -> Option<String> {
+    let moves =
+        |entry: &&VmEntry| entry.migration.is_some() || entry.resumes || entry.leave.is_some();
+    let entry = ledger.vms.values().find(moves)?;
+    Some(alloc::format!("{} is being moved", entry.spec.name))
 }
 
 /// Switches HA off, now or as soon as nothing stands against it.
@@ -247,10 +268,10 @@ pub(crate) fn disarm(
         return !same;
     }
     let wish = Disarm { since: stamp, limit, reason: reason.into(), pending: true };
-    // The same commit may evict somebody.
+    // The same commit may evict somebody, or send a VM on its way.
     let evicted = next.evictions().find(|(_, eviction)| eviction.proof.is_none());
     let evicted = evicted.map(|(node, _)| alloc::format!("{} is evicted now", next.name(node)));
-    match outlook.obstacle.clone().or(evicted) {
+    match outlook.obstacle.clone().or(evicted).or_else(|| moving(next)) {
         None => begin(next, stamp, wish, notes),
         Some(why) => {
             let text = alloc::format!("HA will be switched off later: {why}");

@@ -55,7 +55,7 @@ pub struct Disarm {
     pub limit: Option<Millis>,
     /// The operator's words.
     pub reason: String,
-    /// It is put off while a node is evicted without proof, or a VM has no place: HA is still on.
+    /// It is put off while a node is evicted without proof, a VM has no place, or one is being moved: HA is still on.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub pending: bool,
 }

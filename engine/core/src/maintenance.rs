@@ -9,6 +9,7 @@
 //! 5). This file only wishes.
 
 use crate::decision::Kind;
+use crate::groups::Groups;
 use crate::guest::Ending;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Leave, Ledger, Maintenance, VmEntry};
@@ -17,7 +18,7 @@ use crate::machine::Machine;
 use crate::migration::{self, Migrations, begin, under_way};
 use crate::misplaced::misplaced;
 use crate::outbox::Note;
-use crate::recovery::admits;
+use crate::question::admits;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
 
@@ -103,7 +104,7 @@ pub(crate) fn set_off(
     true
 }
 
-/// VMs whose home is in order again return to it.
+/// VMs whose home is in order again return to it, those of one group together or not at all.
 pub(crate) fn return_home(
     next: &mut Ledger,
     stamp: Stamp,
@@ -116,11 +117,13 @@ pub(crate) fn return_home(
     let mut changed = false;
     let off = next.disarm.is_some();
     let nodes = next.nodes.clone();
+    let groups = Groups::wanted(facts.ledger);
     for entry in next.vms.values_mut() {
         let Some(home) = entry.home else { continue };
         let usable = nodes.get(&home).is_some_and(|node| !node.wants_empty());
         let stays = entry.migration.is_none() && entry.leave.is_none();
-        if !nodes.contains_key(&home) || home == entry.owner && usable && stays {
+        let arrived = home == entry.owner && usable && stays;
+        if !nodes.contains_key(&home) || arrived || has_settled_elsewhere(entry, home, &groups) {
             entry.home = None;
             changed = true;
             continue;
@@ -129,14 +132,34 @@ pub(crate) fn return_home(
             && good.iter().any(|facts| facts.id == home.0)
             && !migrations.rests(&entry.spec.id, facts.now)
             && migration::refusal(entry, home, facts).is_none()
-            && admits(entry, home, good, facts).is_ok();
+            && admits(&returning(entry, home, &groups), home, good, facts).is_ok();
         if ready && free > 0 && !off {
-            begin(entry, home, stamp, "it returns home");
+            let first = groups.get(&entry.spec.id).and_then(|group| group.first_at(home));
+            let why = first.map_or_else(
+                || String::from("it returns home"),
+                |first| alloc::format!("it must stand with {}", first.spec.name),
+            );
+            begin(entry, home, stamp, &why);
             free -= 1;
             changed = true;
         }
     }
     changed
+}
+
+/// One of its group is elsewhere, and will not return: the group stays together.
+fn has_settled_elsewhere(entry: &VmEntry, home: NodeId, groups: &Groups<'_>) -> bool {
+    let group = groups.get(&entry.spec.id);
+    let mut others = group.into_iter().flat_map(|group| group.away_from(home));
+    others.any(|other| other.home != Some(home) && other.spec.id != entry.spec.id)
+}
+
+/// The VM and those of its group that return to the same node: together, or not at all.
+fn returning<'a>(entry: &'a VmEntry, home: NodeId, groups: &Groups<'a>) -> Vec<&'a VmEntry> {
+    let group = groups.get(&entry.spec.id);
+    let others = group.into_iter().flat_map(|group| group.away_from(home).copied());
+    let same = |other: &&VmEntry| other.home == Some(home) && other.spec.id != entry.spec.id;
+    core::iter::once(entry).chain(others.filter(same)).collect()
 }
 
 /// An operator wants a node empty.

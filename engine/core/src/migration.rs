@@ -37,6 +37,7 @@ struct Watch {
     target: Option<Identity>,
     was_expected: bool,
     has_left: bool,
+    has_departed: bool,
     ordered: Option<Instant>,
 }
 
@@ -144,6 +145,10 @@ impl Migrations {
         let watch = self.watch(vm, entry, migration, facts);
         watch.see(source, expected, facts.now);
         if departed {
+            // The target's time counts from now on, however long the guest was on its way.
+            if !watch.has_departed {
+                (watch.has_departed, watch.step) = (true, facts.now);
+            }
             return watch.judge_departed(migration, facts);
         }
         match watch.trouble(entry, migration, source, next, facts) {
@@ -168,6 +173,7 @@ impl Migrations {
             target: None,
             was_expected: false,
             has_left: false,
+            has_departed: false,
             ordered: None,
         });
         watch.source = watch.source.or_else(|| who(entry.owner));

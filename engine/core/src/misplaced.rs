@@ -1,98 +1,157 @@
-//! VMs that run, and not where their operator wants them: on a node that their affinity forbids, beside one from which they must
+//! VMs that are not where their operator wants them: on a node that their affinity forbids, beside one from which they must
 //! stand apart, away from those with which they must stand, or although a node that they prefer is good again.
 //!
-//! They move live, like VMs of a node that is to be emptied (`maintenance.rs`), and stay where they are while no node is better.
+//! They move live, like VMs of a node that is to be emptied (`maintenance.rs`), and stay where they are while no node is better. Groups
+//! (`groups.rs`) move as one: to a *seat*, the best of the nodes on which some of them are, or, if there is none, to where the placement
+//! policy says. Of two groups that must stand apart and meet, the larger stays, or the first by priority and id; one that is not
+//! gathered yet avoids every node on which the other is.
 
+use crate::groups::{Group, Groups, stands_at, touches};
 use crate::ids::{NodeId, VmId};
-use crate::ledger::{Ledger, VmEntry};
+use crate::ledger::VmEntry;
 use crate::liveness::Facts;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
-use steadfast_sdk::wire::Affinity;
+use core::cmp::Reverse;
 
-/// Who has a word of `together` or of `apart`, and where.
-type Words<'a> = BTreeMap<&'a str, Vec<&'a VmEntry>>;
+/// Where a group is to be.
+enum Seat {
+    /// Where it is.
+    Here,
+    /// With those of its own there, and why.
+    At(NodeId, String),
+    /// Where the placement policy says, and why.
+    Elsewhere(String),
+}
 
 /// Why VMs are not where they should be, by VM.
 pub(crate) fn misplaced<'a>(facts: &Facts<'a>) -> BTreeMap<&'a VmId, String> {
-    let ledger: &'a Ledger = facts.ledger;
-    let particular = |entry: &&VmEntry| !entry.spec.affinity.is_empty() && entry.may_run();
-    let entries: Vec<&VmEntry> = ledger.vms.values().filter(particular).collect();
-    let together = words(&entries, |affinity| &affinity.together);
-    let apart = words(&entries, |affinity| &affinity.apart);
-    let why = |entry: &&'a VmEntry| {
-        let why = forbidden(entry, ledger)
-            .or_else(|| beside(entry, &apart))
-            .or_else(|| away(entry, &together))
-            .or_else(|| rather_elsewhere(entry, facts))?;
-        Some((&entry.spec.id, why))
-    };
-    entries.iter().filter_map(why).collect()
-}
-
-fn words<'a>(entries: &[&'a VmEntry], of: fn(&Affinity) -> &BTreeSet<String>) -> Words<'a> {
-    let mut words = Words::new();
-    for entry in entries {
-        for word in of(&entry.spec.affinity) {
-            words.entry(word.as_str()).or_default().push(entry);
-        }
+    let groups = Groups::wanted(facts.ledger);
+    let mut found = BTreeMap::new();
+    for group in &groups.groups {
+        let (members, why): (Vec<&'a VmEntry>, _) = match seat(group, &groups, facts) {
+            Seat::Here => continue,
+            Seat::At(node, why) => (group.away_from(node).copied().collect(), why),
+            Seat::Elsewhere(why) => (group.members.clone(), why),
+        };
+        found.extend(members.into_iter().map(|member| (&member.spec.id, why.clone())));
     }
-    words
+    found
 }
 
-fn forbidden(entry: &VmEntry, ledger: &Ledger) -> Option<String> {
-    let name = ledger.name(entry.owner);
-    (!entry.spec.affinity.allows(&name)).then(|| alloc::format!("{name} is not one of its nodes"))
+fn seat(group: &Group<'_>, groups: &Groups<'_>, facts: &Facts<'_>) -> Seat {
+    // `return_home` brings them there, as one.
+    if group.members.iter().any(|member| returns(member, facts)) {
+        return Seat::Here;
+    }
+    let under_way = group.members.iter().find(|member| stands_at(member) != member.owner);
+    if let Some(first) = under_way {
+        let why = alloc::format!("it must stand with {}", first.spec.name);
+        return Seat::At(stands_at(first), why);
+    }
+    let admitted = |member: &&&VmEntry| facts.ledger.admission(member.owner).is_some();
+    let here: BTreeSet<NodeId> =
+        group.members.iter().filter(admitted).map(|member| member.owner).collect();
+    let (seat, why) = match here.len() {
+        0 => return Seat::Here,
+        1 => match reason_to_leave(group, here.first().copied(), groups, facts) {
+            Some(why) => return Seat::Elsewhere(why),
+            None => (here.first().copied(), None),
+        },
+        _ => gather(group, &here, groups, facts),
+    };
+    if let Some(better) = preferred(group, seat, facts) {
+        return Seat::Elsewhere(alloc::format!("it prefers {}", facts.ledger.name(better)));
+    }
+    match (seat, why) {
+        (_, None) => Seat::Here,
+        (Some(node), Some(why)) => Seat::At(node, why),
+        (None, Some(why)) => Seat::Elsewhere(why),
+    }
 }
 
-/// Of several that must stand apart on one node, the first by priority and id stays.
-fn beside(entry: &VmEntry, apart: &Words<'_>) -> Option<String> {
-    let rank = |entry: &VmEntry| (core::cmp::Reverse(entry.spec.priority), entry.spec.id.clone());
-    let others = entry.spec.affinity.apart.iter().flat_map(|word| &apart[word.as_str()]);
-    let mut beside = others.filter(|other| other.owner == entry.owner);
-    let first = beside.find(|other| rank(other) < rank(entry))?;
+/// It was moved off a node that is in order again.
+fn returns(entry: &VmEntry, facts: &Facts<'_>) -> bool {
+    entry.home.is_some_and(|home| home != entry.owner && is_usable(home, facts))
+}
+
+/// Why a group that is gathered on `node` must not stay there.
+fn reason_to_leave(
+    group: &Group<'_>,
+    node: Option<NodeId>,
+    groups: &Groups<'_>,
+    facts: &Facts<'_>,
+) -> Option<String> {
+    let node = node?;
+    let name = facts.ledger.name(node);
+    if !group.rules.allows(&name) {
+        return Some(alloc::format!("{name} is not one of its nodes"));
+    }
+    let other = met_at(node, group, groups).find(|other| other.outranks(group))?;
+    let first = other.members.iter().find(|member| touches(member, node))?;
     Some(alloc::format!("it must stand apart from {}", first.spec.name))
 }
 
-/// Those that must stand together gather where most of them are.
-fn away(entry: &VmEntry, together: &Words<'_>) -> Option<String> {
-    for word in &entry.spec.affinity.together {
-        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for other in &together[word.as_str()] {
-            *counts.entry(other.owner).or_default() += 1;
-        }
-        let most = counts.iter().max_by_key(|(node, count)| (**count, core::cmp::Reverse(**node)));
-        if most.is_some_and(|(node, _)| *node != entry.owner) {
-            return Some(alloc::format!("it must stand with the others of {word:?}"));
-        }
-    }
-    None
+/// Groups that are on `node`, or on their way there, and must stand apart from this one.
+fn met_at<'g, 'a>(
+    node: NodeId,
+    group: &'g Group<'a>,
+    groups: &'g Groups<'a>,
+) -> impl Iterator<Item = &'g Group<'a>> {
+    let there = move |other: &&Group<'_>| other.members.iter().any(|m| touches(m, node));
+    groups.groups.iter().filter(move |other| group.is_apart_from(other)).filter(there)
 }
 
-/// A node that it prefers is good, and has room.
-fn rather_elsewhere(entry: &VmEntry, facts: &Facts<'_>) -> Option<String> {
-    let (ledger, affinity) = (facts.ledger, &entry.spec.affinity);
-    if affinity.nodes.is_empty() || affinity.stays {
+/// The best of the nodes on which some of the group are, if one is good, and why the others are to come.
+fn gather(
+    group: &Group<'_>,
+    here: &BTreeSet<NodeId>,
+    groups: &Groups<'_>,
+    facts: &Facts<'_>,
+) -> (Option<NodeId>, Option<String>) {
+    let good = |node: &&NodeId| {
+        let free = met_at(**node, group, groups).next().is_none();
+        free && is_usable(**node, facts) && group.rules.allows(&facts.ledger.name(**node))
+    };
+    let order = |node: &&NodeId| {
+        let count = group.members.iter().filter(|member| member.owner == **node).count();
+        let first = group.members.iter().position(|member| member.owner == **node);
+        let preference = group.rules.preference(&facts.ledger.name(**node));
+        (!has_room(**node, group, facts), Reverse(preference), Reverse(count), first)
+    };
+    let seat = here.iter().filter(good).min_by_key(order).copied();
+    let word = group.rules.together.first();
+    (seat, word.map(|word| alloc::format!("it must stand with the others of {word:?}")))
+}
+
+/// A node that the group prefers to its seat, that is good, and has room.
+fn preferred(group: &Group<'_>, seat: Option<NodeId>, facts: &Facts<'_>) -> Option<NodeId> {
+    let (ledger, rules) = (facts.ledger, &group.rules);
+    if rules.nodes.is_empty() || rules.stays {
         return None;
     }
-    let now = affinity.preference(&ledger.name(entry.owner));
+    let now = seat.map_or(0, |seat| rules.preference(&ledger.name(seat)));
     let better = |node: &&NodeId| {
-        let name = ledger.name(**node);
-        affinity.preference(&name) > now && is_good(**node, entry, facts)
+        let preference = rules.preference(&ledger.name(**node));
+        preference > now && is_usable(**node, facts) && has_room(**node, group, facts)
     };
-    let node = ledger.nodes.keys().find(better)?;
-    Some(alloc::format!("it prefers {}", ledger.name(*node)))
+    ledger.nodes.keys().find(better).copied()
 }
 
-fn is_good(node: NodeId, entry: &VmEntry, facts: &Facts<'_>) -> bool {
+fn is_usable(node: NodeId, facts: &Facts<'_>) -> bool {
     let wanted = facts.ledger.nodes.get(&node).is_some_and(|node| !node.wants_empty());
-    let room = facts.word_of(node).is_some_and(|heard| {
-        heard.beat.facts.memory_free_mib >= entry.spec.memory_mib && heard.beat.armed
-    });
-    wanted && room && facts.ledger.admission(node).is_some()
+    let armed = facts.word_of(node).is_some_and(|heard| heard.beat.armed);
+    wanted && armed && facts.ledger.admission(node).is_some()
+}
+
+/// Room for those of the group that are not there.
+fn has_room(node: NodeId, group: &Group<'_>, facts: &Facts<'_>) -> bool {
+    let memory = group.away_from(node).map(|member| member.spec.memory_mib);
+    let needed = memory.fold(0, u64::saturating_add);
+    facts.word_of(node).is_some_and(|heard| heard.beat.facts.memory_free_mib >= needed)
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Orders {
 
 /// The owner's present incarnation, if it is good and says nothing of the VM. Under another boot than the admitted one, or
 /// before it has a lease, it would only forget the order, and wait for the next.
-fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
+pub(crate) fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
     let known = entry.acknowledged && !entry.unseen;
     let may = known && entry.may_run_here() && entry.migration.is_none();
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;

@@ -70,11 +70,11 @@ impl<'a> Room<'a> {
     }
 }
 
-/// On which nodes VMs with each word of `together` and `apart` stand.
+/// On which nodes VMs with each word of `together` and `apart` stand. Those of one group share words of both: they stand together.
 #[derive(Default)]
 struct Standing<'a> {
     together: BTreeMap<&'a str, BTreeSet<u32>>,
-    apart: BTreeMap<&'a str, BTreeSet<u32>>,
+    apart: BTreeMap<&'a str, Vec<(u32, &'a BTreeSet<String>)>>,
 }
 
 impl<'a> Standing<'a> {
@@ -83,7 +83,7 @@ impl<'a> Standing<'a> {
             self.together.entry(word).or_default().insert(node);
         }
         for word in &affinity.apart {
-            self.apart.entry(word).or_default().insert(node);
+            self.apart.entry(word).or_default().push((node, &affinity.together));
         }
     }
 
@@ -92,14 +92,19 @@ impl<'a> Standing<'a> {
         if !affinity.allows(&node.name) {
             return Some("not one of its nodes".into());
         }
-        let stands = |index: &BTreeMap<&str, BTreeSet<u32>>, word: &String| {
-            index.get(word.as_str()).map(|nodes| nodes.contains(&node.id))
+        let is_other = |(there, own): &(u32, &BTreeSet<String>)| {
+            *there == node.id && own.is_disjoint(&affinity.together)
         };
-        let apart = affinity.apart.iter().find(|w| stands(&self.apart, w) == Some(true));
-        if let Some(word) = apart {
+        let meets = |word: &&String| {
+            self.apart.get(word.as_str()).is_some_and(|holders| holders.iter().any(is_other))
+        };
+        if let Some(word) = affinity.apart.iter().find(meets) {
             return Some(alloc::format!("must stand apart from others of {word:?}"));
         }
-        let away = affinity.together.iter().find(|w| stands(&self.together, w) == Some(false));
+        let elsewhere = |word: &&String| {
+            self.together.get(word.as_str()).is_some_and(|nodes| !nodes.contains(&node.id))
+        };
+        let away = affinity.together.iter().find(elsewhere);
         away.map(|word| alloc::format!("must stand with the others of {word:?}"))
     }
 }

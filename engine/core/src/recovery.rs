@@ -13,6 +13,7 @@ use crate::migration::Migrations;
 use crate::outbox::{Note, Outbox};
 use crate::placement::{Admitted, Assignment, admit};
 use crate::promised::Promises;
+use crate::question::question;
 use crate::time::{Instant, Millis};
 use alloc::{
     boxed::Box,
@@ -20,9 +21,7 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use steadfast_sdk::wire::{
-    NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Resident, Score, VmFacts,
-};
+use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, VmFacts};
 
 /// A VM without a place is asked about again after this, or when the nodes that could take it change.
 const ASK_AGAIN: Millis = Millis(2_000);
@@ -107,7 +106,10 @@ fn has_departed(entry: &VmEntry, facts: &Facts<'_>) -> bool {
 }
 
 /// Nodes that say anything of a VM that is not theirs: a copy of it may be there still.
-fn with_copies<'a>(entry: &'a VmEntry, facts: &'a Facts<'_>) -> impl Iterator<Item = NodeId> + 'a {
+pub(crate) fn with_copies<'a>(
+    entry: &'a VmEntry,
+    facts: &'a Facts<'_>,
+) -> impl Iterator<Item = NodeId> + 'a {
     let others = facts.ledger.nodes.keys().filter(|node| **node != entry.owner);
     others.copied().filter(|node| facts.state_of(*node, &entry.spec.id).is_some())
 }
@@ -430,68 +432,6 @@ fn unwelcome(
         nodes.extend(others.filter(|node| *node != to));
     }
     nodes
-}
-
-/// Where may these VMs go?
-fn question(vms: &[&VmEntry], nodes: Vec<NodeFacts>, facts: &Facts<'_>) -> PlacementQuestion {
-    let ledger = facts.ledger;
-    let asked = |entry: &VmEntry| vms.iter().any(|asked| asked.spec.id == entry.spec.id);
-    let stays = |entry: &&VmEntry| !asked(entry) && !is_orphan(ledger, entry, facts);
-    let mut question = PlacementQuestion {
-        now_ms: facts.now.0,
-        seed: 0,
-        nodes,
-        vms: vms.iter().map(|entry| vm_facts(entry)).collect(),
-        residents: ledger.vms.values().filter(stays).map(resident).collect(),
-    };
-    question.seed = seed(&question);
-    question
-}
-
-/// The VM has room there, and its affinity allows it; otherwise why not.
-pub(crate) fn admits(
-    entry: &VmEntry,
-    to: NodeId,
-    good: &[NodeFacts],
-    facts: &Facts<'_>,
-) -> Result<(), String> {
-    let target = good.iter().filter(|facts| facts.id == to.0).cloned().collect();
-    let question = question(&[entry], target, facts);
-    let node = RankedNode { node: to.0, score: Score::default() };
-    let ranked = RankedVm { vm: entry.spec.id.0.clone(), nodes: [node].into() };
-    let verdict = PlacementVerdict { vms: [ranked].into() };
-    let copies = with_copies(entry, facts).collect();
-    let excluded = [(entry.spec.id.clone(), copies)].into();
-    let mut admitted = admit(&question, &verdict, &PlacementVerdict::default(), &excluded);
-    match admitted.waiting.remove(&entry.spec.id) {
-        Some(why) => Err(why),
-        None => Ok(()),
-    }
-}
-
-fn vm_facts(entry: &VmEntry) -> VmFacts {
-    VmFacts {
-        id: entry.spec.id.0.clone(),
-        name: entry.spec.name.clone(),
-        memory_mib: entry.spec.memory_mib,
-        vcpus: entry.spec.vcpus,
-        priority: entry.spec.priority,
-        labels: entry.spec.labels.clone(),
-        last_node: Some(entry.owner.0),
-        affinity: entry.spec.affinity.clone(),
-    }
-}
-
-fn resident(entry: &VmEntry) -> Resident {
-    let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
-    Resident { vm, node: entry.owner.0, labels, affinity: entry.spec.affinity.clone() }
-}
-
-/// The only source of chance a policy may use: a digest of what it is asked.
-fn seed(question: &PlacementQuestion) -> u64 {
-    let bytes = serde_json::to_vec(question).unwrap_or_default();
-    let digest = crate::ids::Digest::of(&bytes);
-    u64::from_be_bytes(digest.0[..8].try_into().unwrap_or_default())
 }
 
 #[cfg(test)]

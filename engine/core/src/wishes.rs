@@ -3,6 +3,7 @@
 
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
+use crate::groups::Groups;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Leave, Ledger, VmEntry, VmSpec};
 use crate::liveness::Facts;
@@ -11,6 +12,7 @@ use crate::membership;
 use crate::message::Change;
 use crate::migration;
 use crate::outbox::Note;
+use crate::question::admits;
 use crate::recovery;
 use crate::start_order::circle;
 use alloc::{string::String, vec::Vec};
@@ -168,7 +170,7 @@ impl Desk<'_> {
         Ok(true)
     }
 
-    /// Moves a running VM live, if it may stand there.
+    /// Moves a running VM live, if it may stand there. Its group goes with it, those for whom there is no slot now a little later.
     fn migrate(
         &self,
         next: &mut Ledger,
@@ -176,6 +178,7 @@ impl Desk<'_> {
         to: NodeId,
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
+        may_move(next)?;
         let target = next.name(to);
         let limit = self.facts.config.limits.parallel_migrations.max(1);
         let under_way = migration::under_way(next);
@@ -184,23 +187,31 @@ impl Desk<'_> {
         if entry.migration.as_ref().is_some_and(|migration| migration.to == to) {
             return Ok(false);
         }
-        if let Some(why) = migration::refusal(entry, to, self.facts) {
-            return Err(why);
+        let company = company(next, vm, to);
+        for entry in &company {
+            migration::refusal(entry, to, self.facts).map_or(Ok(()), Err)?;
         }
         if under_way >= limit {
             return Err(alloc::format!(
                 "{under_way} migrations are under way, the limit is {limit}; try again later"
             ));
         }
-        self.admits(entry, to, emptied, &target)?;
-        let text = alloc::format!("{} is to move to {target}", entry.spec.name);
-        notes.push(Note::new(Kind::Migration, "PROTOCOL 7", text).vm(vm).node(to));
-        migration::begin(entry, to, self.stamp, "an operator said so");
-        entry.home = None;
+        self.admits(&company, to, emptied, &target)?;
+        for (at, other) in company.iter().enumerate() {
+            let why = go_along(at, &company[0], "an operator said so");
+            let text = alloc::format!("{} is to move to {target}", other.spec.name);
+            notes.push(Note::new(Kind::Migration, "PROTOCOL 7", text).vm(&other.spec.id).node(to));
+            let Some(entry) = next.vms.get_mut(&other.spec.id) else { continue };
+            // `return_home` brings them there when there is a slot.
+            entry.home = (at >= limit - under_way).then_some(to);
+            if entry.home.is_none() {
+                migration::begin(entry, to, self.stamp, &why);
+            }
+        }
         Ok(true)
     }
 
-    /// Has a VM shut down and started on another node.
+    /// Has a VM shut down and started on another node, and its group with it.
     fn relocate(
         &self,
         next: &mut Ledger,
@@ -208,13 +219,32 @@ impl Desk<'_> {
         to: NodeId,
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
+        may_move(next)?;
         let target = next.name(to);
         let emptied = maintenance::is_emptied(next, to);
         let entry = under_ha(next, vm)?;
         if entry.leave.as_ref().is_some_and(|leave| leave.to == Some(to)) {
             return Ok(false);
         }
-        let name = entry.spec.name.clone();
+        let company = company(next, vm, to);
+        for entry in &company {
+            self.may_be_relocated(entry, to, &target)?;
+        }
+        self.admits(&company, to, emptied, &target)?;
+        for (at, other) in company.iter().enumerate() {
+            let reason = go_along(at, &company[0], "an operator said so");
+            let Some(entry) = next.vms.get_mut(&other.spec.id) else { continue };
+            entry.leave = Some(Leave { to: Some(to), since: self.stamp, reason });
+            entry.home = None;
+            let text =
+                alloc::format!("{} is to be shut down and started on {target}", entry.spec.name);
+            notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(&other.spec.id).node(to));
+        }
+        Ok(true)
+    }
+
+    fn may_be_relocated(&self, entry: &VmEntry, to: NodeId, target: &str) -> Result<(), String> {
+        let name = &entry.spec.name;
         if entry.owner == to {
             return Err(alloc::format!("{name} is on {target} already"));
         }
@@ -226,19 +256,13 @@ impl Desk<'_> {
         if entry.migration.is_some() {
             return Err(alloc::format!("{name} is being migrated; try again later"));
         }
-        self.admits(entry, to, emptied, &target)?;
-        let reason = String::from("an operator said so");
-        entry.leave = Some(Leave { to: Some(to), since: self.stamp, reason });
-        entry.home = None;
-        let text = alloc::format!("{name} is to be shut down and started on {target}");
-        notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm).node(to));
-        Ok(true)
+        Ok(())
     }
 
-    /// The node is good and not to be emptied, and the VM may stand there.
+    /// The node is good and not to be emptied, and the VM may stand there, with those that come along.
     fn admits(
         &self,
-        entry: &VmEntry,
+        company: &[VmEntry],
         to: NodeId,
         emptied: bool,
         target: &str,
@@ -251,8 +275,25 @@ impl Desk<'_> {
                 "{target} is not a good node now (see `steadfast status`); try again when it is a Member"
             ));
         }
-        recovery::admits(entry, to, self.good, self.facts)
-            .map_err(|why| alloc::format!("{} cannot stand there: {why}", entry.spec.name))
+        let entries: Vec<&VmEntry> = company.iter().collect();
+        admits(&entries, to, self.good, self.facts)
+            .map_err(|why| alloc::format!("{} cannot stand there: {why}", company[0].spec.name))
+    }
+}
+
+/// The VM, and those that must share its node and are not on `to`: they go along.
+fn company(next: &Ledger, vm: &VmId, to: NodeId) -> Vec<VmEntry> {
+    let groups = Groups::wanted(next);
+    let group = groups.get(vm).into_iter().flat_map(|group| group.away_from(to).copied());
+    let others = group.filter(|other| other.spec.id != *vm);
+    next.vms.get(vm).into_iter().chain(others).cloned().collect()
+}
+
+/// Why the VM at this place of the company moves.
+fn go_along(at: usize, first: &VmEntry, why: &str) -> String {
+    match at {
+        0 => why.into(),
+        _ => alloc::format!("it must stand with {}", first.spec.name),
     }
 }
 
@@ -266,6 +307,17 @@ fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, Str
     let text = alloc::format!("{} is to be off: an operator said so", entry.spec.name);
     notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
     Ok(true)
+}
+
+/// Nothing is sent on its way while HA is off, or is about to be: it would be left half-way.
+fn may_move(next: &Ledger) -> Result<(), String> {
+    match &next.disarm {
+        None => Ok(()),
+        Some(disarm) if disarm.pending => {
+            Err("HA is about to be switched off; ask again when it is on".into())
+        }
+        Some(_) => Err("HA is off; arm it first, or move the VM by hand".into()),
+    }
 }
 
 fn under_ha<'a>(next: &'a mut Ledger, vm: &VmId) -> Result<&'a mut VmEntry, String> {

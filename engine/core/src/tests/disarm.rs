@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::Cluster;
 use crate::ids::Incarnation;
 use crate::kit::{config_of, id, vm};
+use crate::ledger::Leave;
 use crate::message::Change;
 
 fn off(limit: Option<u64>) -> Change {
@@ -150,4 +151,48 @@ fn a_vm_that_was_moved_by_hand_to_a_node_nobody_hears_is_started_nowhere_else() 
     cluster.ask_and_watch(1, Change::Arm);
     cluster.run(120_000);
     assert_eq!((cluster.homes("db"), cluster.starts.len()), ([2].into(), 0));
+}
+
+#[test]
+fn a_disarming_waits_for_a_vm_that_is_shut_down_to_be_started_elsewhere() {
+    let mut cluster = Cluster::with_vm(|config| config.limits.shutdown_timeout = Millis(10_000));
+    cluster.guests_listen = false;
+    cluster.ask(1, Change::RelocateVm { vm: vm("db"), to: id(2) });
+    cluster.run(100);
+    cluster.ask(1, off(None));
+    cluster.run(1_000);
+    assert!(cluster.members[&1].machine.ledger().disarm.as_ref().is_some_and(|d| d.pending));
+    cluster.run(30_000);
+    assert!(cluster.members[&1].machine.ledger().is_off());
+    assert_eq!((cluster.homes("db"), owner(&cluster)), ([2].into(), id(2)));
+}
+
+#[test]
+fn a_disarming_waits_for_a_vm_that_is_being_started() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.refusals = 3;
+    cluster.kill(3);
+    for _ in 0..400 {
+        if cluster.refused.is_empty() {
+            cluster.run(50);
+        }
+    }
+    cluster.ask(1, off(None));
+    cluster.run(1_500);
+    assert_eq!(cluster.refused.len(), 2);
+    assert!(!cluster.members[&1].machine.ledger().is_off(), "it does not run yet");
+    cluster.run(10_000);
+    assert!(cluster.members[&1].machine.ledger().is_off());
+    assert_eq!(cluster.starts.len(), 1);
+}
+
+#[test]
+fn what_the_same_commit_sends_on_its_way_is_waited_for_too() {
+    let mut next = crate::kit::all_admitted();
+    crate::kit::own_vm(&mut next, "db", 3, Stamp::default());
+    let leave = Leave { to: Some(id(2)), since: Stamp::default(), reason: "move".into() };
+    next.vms.get_mut(&vm("db")).unwrap().leave = Some(leave);
+    let outlook = Outlook::default();
+    disarm(&mut next, crate::kit::stamp(1, 1, 5), (None, "cables"), &outlook, &mut Vec::new());
+    assert!(next.disarm.is_some_and(|disarm| disarm.pending));
 }

@@ -302,6 +302,17 @@ fn a_target_that_is_silent_for_a_moment_is_waited_for_when_the_source_has_depart
 }
 
 #[test]
+fn the_time_of_a_silent_target_begins_when_the_guest_has_left() {
+    let mut scene = Scene::new();
+    scene.say(Some(GuestState::Leaving), Some(EXPECTED));
+    scene.stage.life(2).beats = false;
+    scene.stage.run(12_000);
+    assert!(scene.say(Some(DEPARTED), None).migration.is_some(), "its copy is complete");
+    scene.stage.run(12_000);
+    assert!(scene.look().migration.is_none());
+}
+
+#[test]
 fn the_source_is_ordered_once_the_target_expects_and_named_by_its_incarnation() {
     let mut scene = Scene::new();
     let orders = |scene: &mut Scene, now| {

@@ -143,6 +143,23 @@ fn starting_what_runs_changes_nothing_and_forgives_its_failures() {
 }
 
 #[test]
+fn nothing_is_sent_on_its_way_while_ha_is_off_or_about_to_be() {
+    let moves = [
+        Change::MigrateVm { vm: vm("db"), to: id(3) },
+        Change::RelocateVm { vm: vm("db"), to: id(3) },
+    ];
+    for (pending, words) in [(true, "about to be switched off"), (false, "arm it first")] {
+        let mut off = ledger();
+        let (since, limit, reason) = (COMMITTED, None, "cables".into());
+        off.disarm = Some(crate::ledger::Disarm { since, limit, reason, pending });
+        for change in &moves {
+            let refused = asked(&off, change, true);
+            assert!(refused.is_err_and(|why| why.contains(words)), "{change:?}");
+        }
+    }
+}
+
+#[test]
 fn a_vm_without_ha_is_neither_started_nor_stopped() {
     for change in [Change::StartVm(vm("scratch")), Change::StopVm(vm("scratch"))] {
         let refused = asked(&ledger(), &change, true);
