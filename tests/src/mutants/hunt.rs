@@ -43,7 +43,7 @@ pub fn run_hunts(arguments: &Arguments) -> Result<ExitCode, String> {
     let mut survivors = 0;
     for prey in &mutants {
         let began = Instant::now();
-        let found = hunt(prey, arguments.seeds);
+        let found = hunt(prey, arguments.from..=arguments.from + arguments.seeds - 1);
         println!("{}", row(prey.mutant, &found, began.elapsed().as_secs_f64()));
         survivors += usize::from(found.caught.is_none());
     }
@@ -66,10 +66,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Prey>, String> {
 
 /// The lowest seed that catches it: the same on every machine. Only a seed that breaks the promise that the bug breaks,
 /// and is clean without it, counts.
-fn hunt(prey: &Prey, seeds: u64) -> Hunt {
+fn hunt(prey: &Prey, seeds: RangeInclusive<u64>) -> Hunt {
     let mut found = Hunt::default();
-    let mut from = 1;
-    while let Some((seed, rule)) = first_failure(prey, from..=seeds, &mut found.passed) {
+    let mut from = *seeds.start();
+    while let Some((seed, rule)) = first_failure(prey, from..=*seeds.end(), &mut found.passed) {
         let known = prey.rules.contains(&rule);
         if known && run(seed, prey.wish, false, false).violation.is_none() {
             found.caught = Some((seed, rule));

@@ -13,10 +13,10 @@
 
 use crate::sim::focus::Focus;
 use crate::sim::profiles::{
-    BAD_FENCES, BAD_STORAGE, BLIND_LEADER, BURIED, CROSSED_ORDERS, ENROLLED, FAILING_STARTS,
-    HALF_CONNECTED, LATE_EVICTION, LATE_EXITS, LOST_COMMITS, MOVED_AWAY, OUTAGES, RESTARTS,
-    RETURNING, SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_READERS,
-    SLOW_STARTS, STALE_ORDERS, USURPED, WISHES,
+    BAD_FENCES, BAD_STORAGE, BLIND_LEADER, BURIED, CROSSED_ORDERS, CUT_OFF, ENROLLED,
+    FAILING_STARTS, HALF_CONNECTED, LATE_EVICTION, LATE_EXITS, LOST_COMMITS, MOVED_AWAY, OUTAGES,
+    RESTARTS, RETURNING, SECOND_EVICTION, SILENT_POLICIES, SLOW_COMMITS, SLOW_READER, SLOW_READERS,
+    SLOW_STARTS, STALE_ORDERS, STRADDLED, USURPED, WISHES,
 };
 
 /// How one planted bug is hunted.
@@ -52,7 +52,7 @@ const fn target(name: &'static str, focus: Focus, rules: &'static [&'static str]
 pub const TARGETS: &[Target] = &[
     target("RumourIsProof", USURPED, LEDGER),
     target("ProofIgnoresPromises", USURPED, LEDGER),
-    target("ProofWithoutSecondRead", USURPED, LEDGER),
+    target("ProofWithoutSecondRead", STRADDLED, LEDGER),
     target("EqualPromiseAccepted", STALE_ORDERS, LEDGER),
     target("TermWithoutAdoption", USURPED, LEDGER),
     target("AdoptsWhatItKnows", LOST_COMMITS, LEDGER),
@@ -103,9 +103,9 @@ pub const TARGETS: &[Target] = &[
     target("PageNotReadAgain", LATE_EVICTION, PROOF),
     target("ReadBegunBeforeCommit", BLIND_LEADER, PROOF),
     target("TimeRuleTooShort", BURIED, PROOF),
-    target("PageIgnored", HALF_CONNECTED, &["calm"]),
+    target("PageIgnored", CUT_OFF, &["calm"]),
     target("LastInOutageIsolated", OUTAGES, &["no_single_channel"]),
-    target("GivenUpOfOlderOwnership", FAILING_STARTS.nodes(2).wished(), PROOF),
+    target("GivenUpOfOlderOwnership", MOVED_AWAY, PROOF),
     target("EnrolledUnread", ENROLLED, PROOF),
     target("PolicyAwaited", SILENT_POLICIES, LIVENESS),
     target("StaleTermObeyed", STALE_ORDERS, &["one_leader_per_term"]),

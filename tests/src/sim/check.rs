@@ -187,9 +187,10 @@ impl World {
         let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
             return;
         };
-        let ran = agent.ran.get(&k);
-        // Whoever has not read yet that HA is off for it goes on under the last ownership.
-        let restarts = ownership.map_or(ran.is_some(), |since| ran == Some(&since));
+        // Whoever has not read the newest ledger yet, or that HA is off for it, goes on under the ownership that he knows.
+        let known = agent.machine.ledger().vms.get(vm).map(|entry| entry.since);
+        let fits = |ran: &Stamp| ownership.is_none_or(|since| since == *ran) || known == Some(*ran);
+        let restarts = agent.ran.get(&k).is_some_and(fits);
         let (ordered, heard) = (agent.orders.get(&k).copied(), agent.heard_term);
         self.note_ran(n, vm);
         if !restarts && ordered.is_none_or(|term| term < heard) {

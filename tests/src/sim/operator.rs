@@ -138,7 +138,8 @@ impl World {
     pub fn plain_spec(&self, vm: usize) -> Box<VmSpec> {
         let name = &self.vms[vm].0;
         let plain = VmSpec::new(self.vms[vm].clone(), name, Digest::of(name.as_bytes()));
-        Box::new(VmSpec { memory_mib: 1_024, ..plain })
+        let max_restarts = if self.plan.frail { 0 } else { plain.max_restarts };
+        Box::new(VmSpec { memory_mib: 1_024, max_restarts, ..plain })
     }
 
     /// An operator reads the answer.

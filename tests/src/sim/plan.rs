@@ -100,6 +100,9 @@ pub struct Plan {
     pub wishes: Vec<(Time, wishes::Wish)>,
     /// Directed faults.
     pub aims: Vec<Aim>,
+    /// VMs are given up after their first failure.
+    #[serde(default)]
+    pub frail: bool,
     /// Storage faults may last minutes.
     pub patient: bool,
     /// systemd keeps the watchdog's descriptor over restarts of the agent.
@@ -150,6 +153,7 @@ impl Plan {
             faults: Vec::new(),
             wishes: Vec::new(),
             aims: Vec::new(),
+            frail: false,
             patient: rng.chance(100),
             fd_store: rng.chance(700),
             overlook: wish.overlook.iter().map(|rule| (*rule).into()).collect(),

@@ -49,6 +49,10 @@ pub const HALF_CONNECTED: Focus = Focus::at(
 .without_fencing()
 .fast();
 
+/// Nodes that only the network loses, and whose fence agents are at hand.
+pub const CUT_OFF: Focus =
+    Focus::at("cut-off", &[Kind::CorosyncLoss, Kind::Partition]).with_fencing().fast();
+
 /// Agents and nodes come back while others judge what they were.
 pub const RESTARTS: Focus = Focus::at(
     "restarts",
@@ -134,6 +138,8 @@ pub const LATE_EXITS: Focus = Focus::at(
 
 /// See [`Scene::Usurped`].
 pub const USURPED: Focus = Focus::scene("usurped", Scene::Usurped);
+/// See [`Scene::Straddled`].
+pub const STRADDLED: Focus = Focus::scene("straddled", Scene::Straddled);
 /// See [`Scene::SlowCommits`].
 pub const SLOW_COMMITS: Focus = Focus::scene("slow-commits", Scene::SlowCommits);
 /// See [`Scene::SlowReader`].
@@ -182,7 +188,9 @@ pub const ALL: &[Focus] = &[
     OUTAGES,
     SILENT_POLICIES,
     LATE_EXITS,
+    CUT_OFF,
     USURPED,
+    STRADDLED,
     SLOW_COMMITS,
     SLOW_READER,
     SECOND_EVICTION,

@@ -13,6 +13,8 @@ use super::wishes::{Wanted, Wish};
 pub enum Scene {
     /// A leader is cut off in mid-commit, what it wrote lands while its successor is held up between promise and body.
     Usurped,
+    /// The same, and somebody's reads are so slow that one shows slots of before the promise and of after the body.
+    Straddled,
     /// Commits take seconds, and a node in the view without storage is evicted.
     SlowCommits,
     /// A node that only storage keeps alive reads for seconds, then not at all.
@@ -66,7 +68,8 @@ impl Plan {
 
     fn play(&mut self, scene: Scene, at: Time, rng: &mut Rng) {
         match scene {
-            Scene::Usurped => self.usurped(at, rng),
+            Scene::Usurped => self.usurped(at, false, rng),
+            Scene::Straddled => self.usurped(at, true, rng),
             Scene::SlowCommits => self.slow_commits(at, rng),
             Scene::SlowReader => self.slow_reader(at, false, rng),
             Scene::SlowReaders => self.slow_reader(at, true, rng),
@@ -85,17 +88,20 @@ impl Plan {
         }
     }
 
-    fn usurped(&mut self, at: Time, rng: &mut Rng) {
+    fn usurped(&mut self, at: Time, straddled: bool, rng: &mut Rng) {
         self.change_something(at, rng);
         let witness = self.fault(Kind::SlowStorage, rng.index(self.nodes), (20_000, 27_000), rng);
         let hung = self.fault(Kind::StallSome, 0, (3_500, 9_000), rng);
         match rng.below(3) {
+            _ if straddled => {
+                self.faults.push((at, Fault { lag: rng.range(10, 24) * SECOND, ..witness }));
+            }
             0 => self.faults.push((at, Fault { lag: rng.range(6, 20) * SECOND, ..witness })),
             1 => self.aim((at, Trigger::WritesBody, 1), Role::Other, (0, 100), hung, rng),
             _ => {}
         }
         let cut = self.fault(Kind::Isolate, 0, (2_200, 8_000), rng);
-        let cut = match rng.chance(300) {
+        let cut = match rng.chance(300) && !straddled {
             true => Fault { cruel: true, length: rng.range(8, 25) * SECOND, ..cut },
             false => Fault { cruel: false, ..cut },
         };
@@ -116,14 +122,21 @@ impl Plan {
         let n = rng.index(self.nodes);
         let alone = self.fault(Kind::CorosyncLoss, n, (35_000, 35_000), rng);
         let slow = self.fault(Kind::SlowStorage, n, (35_000, 35_000), rng);
+        let gone = self.fault(Kind::StallSome, n, (25_000, 30_000), rng);
+        let until = rng.range(1_000, 12_000) * MS;
         let slow = match others {
-            true => Fault { nodes: self.all() & !(1 << n), lag: rng.range(3, 8) * SECOND, ..slow },
+            // Slow as long as the last sign is on its way to them.
+            true => Fault {
+                nodes: self.all() & !(1 << n),
+                lag: rng.range(6, 16) * SECOND,
+                length: until + rng.range(0, 1_000) * MS,
+                ..slow
+            },
             false => Fault { lag: rng.range(6, 24) * SECOND, ..slow },
         };
-        let gone = self.fault(Kind::StallSome, n, (25_000, 30_000), rng);
         self.faults.push((at, slow));
         self.faults.push((at + rng.range(0, 4_000) * MS, alone));
-        self.faults.push((at + rng.range(1_000, 12_000) * MS, gone));
+        self.faults.push((at + until, gone));
     }
 
     fn enrolled(&mut self, at: Time, rng: &mut Rng) {
@@ -197,6 +210,7 @@ impl Plan {
     }
 
     fn moved_away(&mut self, at: Time, rng: &mut Rng) {
+        self.frail = true;
         let fails = self.fault(Kind::FailStarts, 0, (20_000, 25_000), rng);
         self.faults.push((at, fails));
         self.slow_down(Kind::SlowStorage, rng.bits(), at, rng);
