@@ -108,6 +108,14 @@ impl World {
         admission.is_some_and(|(_, since)| chain.is_rumoured(id(n), since))
     }
 
+    /// The ledger that `k` has read admits `n` as the newest one does.
+    fn admits(&self, k: usize, n: usize) -> bool {
+        let agent = self.nodes[k].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        let known = agent.and_then(|agent| agent.machine.ledger().admission(id(n)));
+        let newest = self.check.chain.newest().and_then(|ledger| ledger.admission(id(n)));
+        known.is_some() && known == newest
+    }
+
     /// A majority that could echo this node was in one ring with it since then.
     fn network_held(&self, n: usize, since: Time) -> bool {
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
@@ -117,10 +125,12 @@ impl World {
             let admitted = held(health.admitted) && !self.is_rumoured(*k);
             admitted && held(health.awake) && held(health.network) && self.has_read(*k)
         };
+        // Who heard of an eviction of this node echoes it again only when it has read of its admission.
+        let knows = |k: &usize| held(self.check.health[*k].storage) || self.admits(*k, n);
         let ring = self.net.ring_of(n);
         let together = |set: &BTreeSet<NodeId>| {
             let members = set.iter().map(|node| index(*node)).filter(|k| ring >> k & 1 == 1);
-            members.filter(well).count() > set.len() / 2
+            members.filter(|k| well(k) && knows(k)).count() > set.len() / 2
         };
         // Nodes that were removed echo nothing that counts.
         let newest = self.check.chain.newest().map(|ledger| &**ledger);
