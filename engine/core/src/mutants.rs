@@ -152,6 +152,8 @@ planted! {
     GivenUpOfOlderOwnership = "5",
     /// An owner answers for a VM of which it has not read yet that it is under HA.
     EnrolledUnread = "5",
+    /// An owner acknowledges after its eviction that a VM is under HA, and an earlier proof is taken to cover it.
+    EvictedAcknowledges = "5",
 
     // Elections.
     /// An election waits for its policy for ever.

@@ -196,7 +196,8 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
                 heard.beat.known >= entry.since && (silent || *node == entry.owner)
             })
         };
-        let in_time = facts.ledger.admission(entry.owner).is_some();
+        let admission = facts.ledger.admission(entry.owner);
+        let in_time = admission.is_some() || mutant!(EvictedAcknowledges);
         if in_time && read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
             changed = true;

@@ -7,7 +7,7 @@
 //! - a bound that forgets its node's restart: a new incarnation has echoed nothing before its first read;
 //! - the word of a node that has left the view since: an order names one incarnation, the next one refuses it;
 //! - a fence agent ordered on an old confirmation of the term: who slept for so long has heard of nobody, and his watchdog has fired;
-//! - a copy of an unfinished migration that passes for the guest: it is expelled before its node can own the VM;
+//! - a copy of an unfinished migration that passes for the guest: it is expelled before its node can own the VM.
 //!
 //! `GivenUpOfOlderOwnership` switches off both rules that it meets.
 
@@ -107,6 +107,7 @@ pub const TARGETS: &[Target] = &[
     target("LastInOutageIsolated", OUTAGES, &["no_single_channel"]),
     target("GivenUpOfOlderOwnership", MOVED_AWAY, PROOF),
     target("EnrolledUnread", ENROLLED, PROOF),
+    target("EvictedAcknowledges", ENROLLED, PROOF),
     target("PolicyAwaited", SILENT_POLICIES, LIVENESS),
     target("StaleTermObeyed", STALE_ORDERS, &["one_leader_per_term"]),
     target("OrderToOtherIncarnation", CROSSED_ORDERS, &["one_leader_per_term"]),
