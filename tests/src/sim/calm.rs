@@ -93,7 +93,9 @@ impl World {
         let vms = ledgers.flat_map(|ledger| ledger.vms.keys());
         let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
         let asked = agent.map_or(0, |agent| bits(agent.preparing.iter().map(|start| start.vm)));
-        self.may_execute(n, vms) || (self.copies(n) | asked) & vms != 0
+        // A start that was handed to libvirt is guarded until it has ended, whatever becomes of its VM meanwhile.
+        let handed = self.nodes[n].boot.as_ref().is_some_and(|boot| !boot.starts.is_empty());
+        handed || self.may_execute(n, vms) || (self.copies(n) | asked) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.
