@@ -82,12 +82,15 @@ impl World {
         self.may_execute(n, vms)
     }
 
-    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not.
+    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not. So it does a start
+    /// that is too late to be handed over, until its libvirt is back and says so.
     pub fn guards(&self, n: usize) -> bool {
         let newest = self.check.chain.newest();
         let vms = newest.into_iter().flat_map(|ledger| ledger.vms.keys());
         let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
-        self.may_execute(n, vms) || self.copies(n) & vms != 0
+        let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        let asked = agent.is_some_and(|agent| agent.preparing.iter().any(|s| vms >> s.vm & 1 == 1));
+        asked || self.may_execute(n, vms) || self.copies(n) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.

@@ -163,6 +163,7 @@ impl Plan {
         plan.draw_faults(wish.kind, rng);
         plan.draw_members();
         plan.draw_wishes();
+        plan.draw_host_stops();
         plan
     }
 
