@@ -191,12 +191,13 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
         _ = interrupt.recv() => End::Signal,
         ended = &mut lease_path => ended.map_or(End::Panic, End::LeasePath),
     };
+    if let End::Signal = end {
+        // People may look on while guests leave a host that goes down.
+        shut_down(agent, &mut lease_path).await;
+    }
     server.abort();
     match end {
-        End::Signal => {
-            shut_down(agent, &mut lease_path).await;
-            Ok(0)
-        }
+        End::Signal => Ok(0),
         End::LeasePath(Ok(())) => Ok(0),
         End::LeasePath(Err(Failure::Configuration(problems))) => {
             tracing::error!(%problems, "wrong configuration");
