@@ -61,6 +61,19 @@ fn every_planted_bug_is_one_sentence_about_one_section_of_the_protocol() {
 }
 
 #[test]
+fn every_planted_bug_breaks_a_promise_that_the_judge_knows() {
+    let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sim");
+    let files = std::fs::read_dir(judge).expect("the simulator's source");
+    let judge: String = files.map(|entry| read(&entry.expect("a file").path())).collect();
+    for target in TARGETS {
+        assert!(!target.rules.is_empty(), "{} breaks nothing", target.name);
+        for rule in target.rules {
+            assert!(judge.contains(&format!("\"{rule}\"")), "{}: no rule {rule}", target.name);
+        }
+    }
+}
+
+#[test]
 fn every_planted_bug_stands_in_the_core() {
     let places: BTreeSet<String> = places().into_iter().collect();
     let names: BTreeSet<String> = planted().into_iter().map(|planted| planted.name).collect();

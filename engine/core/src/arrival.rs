@@ -200,7 +200,7 @@ impl Machine {
         }
     }
 
-    fn resume(&mut self, vm: &VmId, since: Stamp) {
+    pub(crate) fn resume(&mut self, vm: &VmId, since: Stamp) {
         let now = self.out.now;
         if self.arrivals.rests(vm, now) || self.guests.is_uncertain(vm) {
             self.guests.scan_if(self.scan_is_old(), &mut self.out);
@@ -258,9 +258,16 @@ impl Machine {
                 Some(_) => may_be.then_some(GuestState::Stopping),
             };
         }
-        let entry = entry.filter(|entry| entry.owner == self.me() && entry.resumes)?;
-        let going = self.arrivals.going.get(vm) == Some(&entry.since);
-        (!going && self.guests.is_present(vm)).then_some(GuestState::Starting)
+        // A new incarnation must not call a copy a guest that runs, not even while it has proved nothing: nobody would resume it.
+        let rumoured = self.register.known().and_then(|known| known.ledger.vms.get(vm));
+        let (entry, me) = (entry.or(rumoured)?, self.me());
+        let present = self.guests.is_present(vm);
+        if entry.owner == me {
+            let going = self.arrivals.going.get(vm) == Some(&entry.since);
+            return (entry.resumes && !going && present).then_some(GuestState::Starting);
+        }
+        let comes = entry.migration.as_ref().is_some_and(|migration| migration.to == me);
+        (comes && present).then_some(GuestState::Stopping)
     }
 }
 

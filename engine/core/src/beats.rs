@@ -207,18 +207,18 @@ impl Beats {
 
     /// A body was read. Every body bars; only a committed one with a higher stamp than the bar restores.
     pub fn on_ledger(&mut self, stamp: Stamp, ledger: &Ledger, proved: bool) {
-        for (node, eviction) in ledger.evictions() {
+        for (node, eviction) in ledger.evictions().filter(|_| proved || !mutant!(RumourEchoed)) {
             self.bar(node, eviction.since);
         }
         if proved {
-            self.barred.retain(|node, bar| stamp <= *bar || ledger.admission(*node).is_none());
+            let older = |bar| stamp <= bar && !mutant!(OlderBodyRestores);
+            self.barred.retain(|node, bar| older(*bar) || ledger.admission(*node).is_none());
         }
     }
 
     /// When the newest beat of `victim` that this node ever echoed was received, or this incarnation began.
     pub fn newest_echoed(&self, victim: NodeId) -> Instant {
-        let started = if mutant!(BoundForgetsRestart) { Instant(0) } else { self.started };
-        self.newest_echoed.get(&victim).copied().unwrap_or_default().max(started)
+        self.newest_echoed.get(&victim).copied().unwrap_or_default().max(self.started)
     }
 
     /// Rule 4's answers: for every eviction known, how old the newest echoed beat is. Told only while barred.

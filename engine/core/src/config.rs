@@ -109,7 +109,7 @@ impl Timing {
 #[must_use]
 pub fn surely_dead(span: Millis) -> Millis {
     let margin = Millis(span.0.div_ceil(100) + 250);
-    if mutant!(TimeRuleWithoutMargin) { span } else { span + margin }
+    if mutant!(TimeRuleTooShort) { Millis(span.0 / 2) } else { span + margin }
 }
 
 /// What a machine is told when it is made.

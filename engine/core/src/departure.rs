@@ -200,6 +200,7 @@ impl Machine {
         }
         match (&departure.ended, self.guests.is_present(vm)) {
             (Some((Ok(()), _)), false) => Outcome::Left,
+            (None, false) if mutant!(DepartedWithoutWord) => Outcome::Left,
             (Some((Ok(()), at)), true) if now.since(*at) >= LINGER_LIMIT => Outcome::Lingers,
             (Some((Err(why), _)), true) => Outcome::Failed(why.clone()),
             (Some((Err(why), _)), false) => Outcome::Lost(why.clone()),

@@ -162,6 +162,9 @@ impl Machine {
                 }
             } else if self.is_expected(vm, entry) {
                 // Its copy may be here, or come.
+                if mutant!(ResumedUnowned) && present && !self.guests.is_starting(vm) {
+                    self.resume(vm, entry.since);
+                }
             } else if present {
                 self.expel(vm, ledger);
             } else {

@@ -249,6 +249,7 @@ impl Election {
         if facts.now.since(self.phase_since) < limit {
             return Ask::Nothing;
         }
+        self.declined.clear();
         self.start(reason, facts.now)
     }
 
@@ -308,6 +309,10 @@ impl Election {
         let takes_part = self.leader.is_none() && self.phase != Phase::Waiting;
         let mut ask = Ask::Nothing;
         if ballot.round > self.round && takes_part {
+            // Nobody declined the round that this ends: it failed, perhaps because nodes remember different refusals.
+            if self.phase == Phase::Confirming {
+                self.declined.clear();
+            }
             ask = self.begin_round(ballot.round, "another node began an election", now);
         }
         self.round = self.round.max(ballot.round);

@@ -100,6 +100,7 @@ impl Fencing {
                     sequence,
                     bounds,
                     earlier_orders: earlier,
+                    storage_bound: unread(heartbeat),
                     ..Case::default()
                 }
             });
@@ -111,7 +112,10 @@ impl Fencing {
         if by == bound.victim {
             return;
         }
-        if let Some(case) = self.cases.get_mut(&(bound.victim, bound.eviction)) {
+        let mut cases = self.cases.iter_mut();
+        let is_it = |of: Stamp| of == bound.eviction || mutant!(BoundOfOtherEviction);
+        let case = cases.find(|((victim, of), _)| *victim == bound.victim && is_it(*of));
+        if let Some((_, case)) = case {
             // Its clock may run 1 % fast: what it calls `age` may be shorter in our time.
             let age = Millis(bound.age.0 / 101 * 100);
             case.bounds.entry(by).or_insert(received - age);
@@ -125,7 +129,8 @@ impl Fencing {
             if cycle.read_began >= case.committed {
                 // The sequence that the page *still shows in a read begun after the eviction was committed*.
                 // A page that moves later belongs to a node that does not read its eviction: the bound moves with it.
-                case.storage_bound = case.storage_bound.max(Some(seen.first_shown));
+                let shown = Some(seen.first_shown).filter(|_| !mutant!(PageNotReadAgain));
+                case.storage_bound = case.storage_bound.max(shown);
                 case.withhold_if_alive(seen, config, cycle.read_ended);
             }
         }
@@ -192,14 +197,15 @@ impl Fencing {
     ) -> alloc::vec::Vec<NodeId> {
         // A leader that was paused since then may have been deposed, and the node admitted again.
         let fresh = |read: Instant| out.now.since(read) < beat * FRESH_BEATS;
-        let confirmed = confirmed.filter(|read| fresh(*read) || mutant!(FenceUnconfirmed));
+        let confirmed = confirmed.filter(|read| fresh(*read));
         let mut ordered = alloc::vec::Vec::new();
         for (node, eviction) in ledger.evictions().filter(|(_, e)| e.proof.is_none()) {
             let Some(case) = self.cases.get_mut(&(node, eviction.since)) else { continue };
             let recorded = eviction.fence_orders > case.failures;
             let idle = matches!(case.fence, None | Some(Attempt::Failed { .. }));
-            let checked = case.storage_bound.is_some()
+            let reread = case.storage_bound.is_some()
                 && confirmed.is_some_and(|read| read >= case.last_order.unwrap_or(case.committed));
+            let checked = reread || mutant!(FencedUnread);
             if recorded && idle && checked && !out_of_turn(case, out.now) {
                 case.fence = Some(Attempt::Running);
                 case.last_order = Some(out.now);
@@ -248,8 +254,7 @@ impl Fencing {
         }
         // Pages only: a beat can be read long after it was sent, a page read after the commit cannot.
         let reread = case.storage_bound.is_some();
-        let idle = |idle: bool| idle || mutant!(BootChangedWhileBusy);
-        if reread && page.is_some_and(|page| page.boot() != eviction.boot && idle(page.idle)) {
+        if reread && page.is_some_and(|page| page.boot() != eviction.boot && page.idle) {
             return Some(Proof::BootChanged);
         }
         let heard = facts.beats.heard(node).filter(|_| mutant!(BootChangedByBeat));
@@ -282,6 +287,16 @@ impl Fencing {
     }
 }
 
+/// As planted bugs, when the evicting page was begun: what landed between that and its own landing is passed over.
+fn unread(heartbeat: &Heartbeat) -> Option<Instant> {
+    let start = heartbeat.last_cycle.map(|(start, _)| start);
+    match () {
+        () if mutant!(PageNotReadAgain) => start,
+        () if mutant!(ReadBegunBeforeCommit) => start,
+        () => None,
+    }
+}
+
 fn out_of_turn(case: &Case, now: Instant) -> bool {
     matches!(case.fence, Some(Attempt::Failed { again }) if now < again)
 }
@@ -292,6 +307,7 @@ impl Case {
     fn withhold_if_alive(&mut self, seen: &Seen, config: &Config, now: Instant) {
         let patience = config.timing.lease + config.timing.stop;
         match self.fence {
+            _ if mutant!(FencedThoughAlive) => {}
             None | Some(Attempt::Failed { .. }) if seen.page.sequence != self.sequence => {
                 self.sequence = seen.page.sequence;
                 self.fence = Some(Attempt::Withheld);

@@ -262,14 +262,17 @@ impl Heartbeat {
                     Progress::Hijacked(why)
                 }
                 None => {
+                    let earlier = mutant!(ReadBegunBeforeWrite) && start.is_some();
+                    let earlier = earlier.then(|| self.remembered());
                     self.remember(&pages, if mutant!(FirstShownAtReadBegin) { began } else { now });
                     self.phase = Phase::Idle;
+                    let pages = earlier.unwrap_or(pages);
                     Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
                 }
             },
             Err(_) if mutant!(UnreadableSlotsSkipped) && start.is_some() => {
                 self.phase = Phase::Idle;
-                let pages = Pages::new();
+                let pages = self.remembered();
                 Progress::PagesRead(Cycle { start, read_began: began, read_ended: now, pages })
             }
             Err(why) => {
@@ -315,6 +318,15 @@ impl Heartbeat {
                 self.me.node
             )
         })
+    }
+
+    /// As planted bugs, what a read that failed, or began too late, is taken to have shown: what the last one did.
+    fn remembered(&self) -> Pages {
+        let page = |node: &NodeId| match *node == self.me.node {
+            true => self.written.as_deref().cloned(),
+            false => self.seen.get(node).map(|seen| seen.page.clone()),
+        };
+        self.slots.iter().map(|node| (*node, page(node))).collect()
     }
 
     fn remember(&mut self, pages: &Pages, now: Instant) {

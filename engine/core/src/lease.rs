@@ -180,13 +180,17 @@ impl Lease {
     /// again after it.
     fn feed_is_safe(&self, config: &Config, now: Instant) -> bool {
         // Opened anew after HA was off: no page shows this arming before the feed has ended, so nobody counts on it yet.
-        let unopened = self.reopening || mutant!(OpeningIsNoFeed);
-        let last = self.last_feed_ended.or(unopened.then_some(now));
+        let last = self.counted_feed(now);
         let (Some(last), Some(deadline)) = (last, self.deadline(config)) else { return false };
         let times = if mutant!(FeedWithoutSecondW) { 1 } else { 2 };
         let watchdog =
             if mutant!(WatchdogTooLong) { config.timing.beat } else { config.timing.watchdog };
-        last + watchdog * times <= deadline || mutant!(FedByWhoeverRuns)
+        last + watchdog * times <= deadline || mutant!(FedByWhoeverRuns) || self.opens()
+    }
+
+    /// This incarnation has not asked for a feed yet.
+    fn opens(&self) -> bool {
+        mutant!(OpeningIsNoFeed) && self.asked_basis.is_none()
     }
 
     /// The record on tmpfs, which the next incarnation inherits, is of this lease and not of one that is long over.
@@ -223,7 +227,6 @@ impl Lease {
         }
         let margin = config.timing.start_margin;
         let end = self.expires(config).unwrap_or_default();
-        let end = if mutant!(StartWithoutLease) { now + margin * 2 } else { end };
         if now + margin > end {
             return Err(alloc::format!(
                 "lease is good for {}, a start needs {margin}",

@@ -94,8 +94,7 @@ impl Facts<'_> {
 
     /// What a node says now: its newest beat, while it beats and has not left the view since.
     pub fn word_of(&self, node: NodeId) -> Option<&Heard> {
-        let fresh = |heard: &&Heard| !heard.stale || mutant!(StaleWordBelieved);
-        self.beats.heard(node).filter(|_| self.is_beating(node)).filter(fresh)
+        self.beats.heard(node).filter(|_| self.is_beating(node)).filter(|heard| !heard.stale)
     }
 
     /// What a node says of a VM now.

@@ -37,6 +37,7 @@ struct Watch {
     target: Option<Identity>,
     was_expected: bool,
     has_left: bool,
+    has_departed: bool,
     ordered: Option<Instant>,
 }
 
@@ -137,12 +138,17 @@ impl Migrations {
                 return Turn::CallOff(alloc::format!("its {role} is not admitted any more"));
             }
         }
-        if departed && expected {
+        let left = departed || mutant!(MovedWhileLeaving) && source == Some(&GuestState::Leaving);
+        if left && expected {
             return Turn::Complete;
         }
         let watch = self.watch(vm, entry, migration, facts);
         watch.see(source, expected, facts.now);
         if departed {
+            // The target's time counts from now on, however long the guest was on its way.
+            if !watch.has_departed {
+                (watch.has_departed, watch.step) = (true, facts.now);
+            }
             return watch.judge_departed(migration, facts);
         }
         match watch.trouble(entry, migration, source, next, facts) {
@@ -167,6 +173,7 @@ impl Migrations {
             target: None,
             was_expected: false,
             has_left: false,
+            has_departed: false,
             ordered: None,
         });
         watch.source = watch.source.or_else(|| who(entry.owner));
@@ -308,9 +315,12 @@ fn is_expected(state: Option<&GuestState>, migration: &Migration) -> bool {
     matches!(state, Some(GuestState::Expected { since }) if *since == migration.since)
 }
 
-/// A guest that was resumed and runs is a guest like any other.
+/// A guest that was resumed and runs is a guest like any other. Before it has read that the guest is its own, its node cannot
+/// tell a copy that waits from a guest that runs.
 fn forget_resume(entry: &mut VmEntry, facts: &Facts<'_>) -> bool {
-    let runs = facts.state_of(entry.owner, &entry.spec.id) == Some(&GuestState::Running);
+    let word = facts.word_of(entry.owner).filter(|heard| heard.beat.known >= entry.since);
+    let report = word.and_then(|heard| heard.report(&entry.spec.id));
+    let runs = report.is_some_and(|report| report.state == GuestState::Running);
     let changed = entry.resumes && runs;
     entry.resumes &= !changed;
     changed

@@ -50,6 +50,8 @@ planted! {
     CommitUnwritten = "3",
     /// A leader takes its change for committed without looking for a higher promise.
     CommitWithoutReadBack = "3",
+    /// What a cycle concludes rests on a read that began before its page was written.
+    ReadBegunBeforeWrite = "3",
     /// A body is written over the one that the page on disk names.
     BodyInNamedSlot = "3",
     /// A body whose digest is not what its page says is used all the same.
@@ -78,6 +80,10 @@ planted! {
     EchoBeforeFirstRead = "4",
     /// A node whose eviction is known is echoed.
     EvictedEchoed = "4",
+    /// An eviction that is only a rumour does not stop the echoes.
+    RumourEchoed = "4",
+    /// An older body undoes an eviction that was heard of: its node is echoed again.
+    OlderBodyRestores = "4",
     /// A cycle renews the lease without looking for this node's own admission.
     CycleIgnoresAdmission = "4",
     /// The admission of another boot counts.
@@ -92,7 +98,7 @@ planted! {
     FeedWithoutSecondW = "4",
     /// The watchdog is fed as long as the agent runs.
     FedByWhoeverRuns = "4",
-    /// The watchdog is opened over guests that run, as if opening it were no feed.
+    /// An agent that comes back opens the watchdog over guests that run, as if opening it were no feed.
     OpeningIsNoFeed = "4",
     /// The record of a feed holds the time of the feed, not the lease's basis.
     FeedRecordsNow = "4",
@@ -112,38 +118,42 @@ planted! {
     NoneLeftOfOtherEviction = "5",
     /// A fence agent's failure is taken for its success.
     FencedByFailure = "5",
-    /// A leader orders a fence agent long after it last confirmed its term.
-    FenceUnconfirmed = "5",
+    /// A fence agent is ordered before the victim's page was read again.
+    FencedUnread = "5",
+    /// A fence agent is ordered although the victim's page moves.
+    FencedThoughAlive = "5",
     /// A node is admitted again while a fence agent may still hit it.
     AdmittedDuringFence = "5",
     /// A node is admitted again although nothing proves that it runs nothing.
     AdmittedUnproved = "5",
-    /// Another boot proves the old one's end, whatever the new one runs.
-    BootChangedWhileBusy = "5",
     /// A beat, which may be read late, shows another boot.
     BootChangedByBeat = "5",
     /// The time rule counts from the network alone.
     NoStorageBound = "5",
     /// The time rule counts from storage alone.
     NoNetworkBound = "5",
+    /// A promise about another eviction of the same node counts.
+    BoundOfOtherEviction = "5",
     /// The time rule needs the promise of the leader alone.
     BoundOfTooFew = "5",
-    /// A restarted agent answers for what it echoed before as if it had echoed nothing.
-    BoundForgetsRestart = "5",
     /// A page counts as first seen when the read began that showed it.
     FirstShownAtReadBegin = "5",
-    /// The time rule leaves no margin for clocks that run apart.
-    TimeRuleWithoutMargin = "5",
+    /// The page sequence is not re-read: the storage bound stays what it was when the eviction was committed.
+    PageNotReadAgain = "5",
+    /// A read begun before the commit counts as the post-commit read of the victim's page.
+    ReadBegunBeforeCommit = "5",
+    /// The time rule waits for half of the time.
+    TimeRuleTooShort = "5",
     /// A node that only the network lost is evicted: its page is not looked at.
     PageIgnored = "5",
     /// After an outage for everybody, whoever has storage last is evicted.
     LastInOutageIsolated = "5",
-    /// What a node said before it left the view is its word still.
-    StaleWordBelieved = "5",
-    /// A VM moves because its owner gave up an earlier ownership.
+    /// What an owner says of an earlier ownership keeps nobody from ordering a start, and moves the VM.
     GivenUpOfOlderOwnership = "5",
     /// An owner answers for a VM of which it has not read yet that it is under HA.
     EnrolledUnread = "5",
+    /// An owner acknowledges after its eviction that a VM is under HA, and an earlier proof is taken to cover it.
+    EvictedAcknowledges = "5",
 
     // Elections.
     /// An election waits for its policy for ever.
@@ -160,8 +170,16 @@ planted! {
     StartWithoutOrder = "7",
     /// A node starts what a rumour says that it owns.
     StartByRumour = "7",
-    /// A start needs no lease.
-    StartWithoutLease = "7",
+    /// A copy is resumed as soon as it is there, whoever owns the VM.
+    ResumedUnowned = "7",
+    /// A source says departed before libvirt has called the migration a success.
+    DepartedWithoutWord = "7",
+    /// A source that said departed starts the VM again.
+    DepartedThenRestarted = "7",
+    /// A VM changes hands while its source says that it is leaving.
+    MovedWhileLeaving = "7",
+    /// A source replaces the process of a guest that is on its way.
+    StartedWhileLeaving = "7",
     /// Guests without HA are stopped with the others.
     GuestsWithoutHaStopped = "7",
 }

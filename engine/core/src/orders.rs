@@ -5,7 +5,7 @@
 
 use crate::beats::Heard;
 use crate::decision::Kind;
-use crate::guest::GuestState;
+use crate::guest::{GuestReport, GuestState};
 use crate::ids::{Identity, Stamp, VmId};
 use crate::ledger::{Ledger, VmEntry};
 use crate::liveness::Facts;
@@ -116,7 +116,12 @@ pub(crate) fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity>
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
     let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
     let heard = facts.word_of(entry.owner).filter(ready)?;
-    heard.report(&entry.spec.id).is_none().then_some(heard.from)
+    let older = |report: &&GuestReport| {
+        let of = |since: Stamp| since != entry.since && mutant!(GivenUpOfOlderOwnership);
+        matches!(report.state, GuestState::GivenUp { since, .. } if of(since))
+    };
+    let said = heard.report(&entry.spec.id).filter(|report| !older(report));
+    said.is_none().then_some(heard.from)
 }
 
 /// `next` leaves the VM where it is, wanted as it is, and its owner admitted.

@@ -60,7 +60,7 @@ pub(crate) fn apply_evictions(
 /// Its page, which is never read late, shows another boot than `boot`, and that no HA VM executes under it.
 fn shows_other_boot(node: NodeId, boot: BootId, facts: &Facts<'_>) -> bool {
     let page = facts.heartbeat.seen(node).map(|seen| &seen.page);
-    page.is_some_and(|page| page.boot() != boot && (page.idle || mutant!(BootChangedWhileBusy)))
+    page.is_some_and(|page| page.boot() != boot && page.idle)
 }
 
 /// Admitted nodes whose page shows another boot than the admitted one.
@@ -183,7 +183,8 @@ fn ready(node: NodeId, standing: &Standing, facts: &Facts<'_>) -> Option<BootId>
 }
 
 /// An enrolment is acknowledged when its owner has read it, and counts that VM among those it answers for, and when every other
-/// admitted node has read it too, and has stopped what it may have been running under that UUID.
+/// admitted node has read it too, and has stopped what it may have been running under that UUID. An owner that is evicted reads
+/// it too late: what it or time has proved of it, or will by a word already said, is about other VMs.
 pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
     let mut changed = false;
     for entry in next.vms.values_mut().filter(|entry| !entry.acknowledged) {
@@ -195,7 +196,9 @@ pub(crate) fn acknowledge(next: &mut Ledger, facts: &Facts<'_>) -> bool {
                 heard.beat.known >= entry.since && (silent || *node == entry.owner)
             })
         };
-        if read(&entry.owner) && admitted.all(read) {
+        let admission = facts.ledger.admission(entry.owner);
+        let in_time = admission.is_some() || mutant!(EvictedAcknowledges);
+        if in_time && read(&entry.owner) && admitted.all(read) {
             entry.acknowledged = true;
             changed = true;
         }

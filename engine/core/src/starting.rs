@@ -47,7 +47,8 @@ impl Machine {
             let Some(entry) = ledger.vms.get(vm) else { continue };
             let since = entry.since;
             let here = self.guests.is_present(vm) || self.guests.is_starting(vm);
-            if here || self.departures.is_leaving(vm) {
+            let leaving = self.departures.is_leaving(vm) && !mutant!(StartedWhileLeaving);
+            if here || leaving {
                 self.ordered.remove(vm);
                 self.refused.remove(vm);
                 continue;
@@ -65,7 +66,8 @@ impl Machine {
                 o.since == since && o.stamp <= stamp && !stale
             });
             let restart = self.guests.restarts.has_run(vm, since) || mutant!(StartWithoutOrder);
-            if (ordered || restart) && !self.guests.has_ended(vm, since) {
+            let ended = self.guests.has_ended(vm, since) && !mutant!(DepartedThenRestarted);
+            if (ordered || restart) && !ended {
                 self.start(vm, since, &ledger);
             }
         }

@@ -21,7 +21,7 @@ const USAGE: &str = "usage:
   cargo sim swarm --minutes M [--from SEED] [WISHES]
   cargo sim shrink --seed N [--to FILE] [--runs MAX] [WISHES]
   cargo sim replay FILE [--verbose] [--trace]
-  cargo sim mutants [--only NAME] [--seeds MAX]
+  cargo sim mutants [--only NAME,..] [--seeds MAX] [--from SEED] [--focus F]
   cargo sim scenario FILE [--trace]
   cargo sim import-pve DIR [--show]
 wishes: [--nodes K] [--class C] [--kind FAULT] [--focus F] [--plant P]

@@ -8,15 +8,20 @@ mod build;
 mod hunt;
 pub mod targets;
 
+use crate::sim::focus::Focus;
+use crate::sim::profiles;
 use std::process::ExitCode;
 
 /// Seeds that one bug may take at most.
 pub const SEEDS: u64 = 3_000;
 
-const USAGE: &str = "usage: cargo sim mutants [--only NAME,..] [--seeds MAX] [--seed N]
+const USAGE: &str =
+    "usage: cargo sim mutants [--only NAME,..] [--seeds MAX] [--from SEED] [--seed N] [--focus F]
   --only NAME   these planted bugs alone
   --seeds MAX   give up after so many seeds each (3000)
-  --seed N      with one --only: the story of one seed";
+  --from SEED   begin with this one (1): how much is luck?
+  --seed N      with one --only: the story of one seed
+  --focus F     hunt with this profile of faults instead of each one's own";
 
 /// What the command line says.
 #[derive(Debug)]
@@ -25,8 +30,12 @@ pub struct Arguments {
     pub only: Vec<String>,
     /// Seeds to try for each.
     pub seeds: u64,
+    /// The first of them.
+    pub from: u64,
     /// The story of this seed.
     pub seed: Option<u64>,
+    /// A profile of faults for all.
+    pub focus: Option<Focus>,
 }
 
 /// `cargo sim mutants`.
@@ -47,11 +56,14 @@ pub fn main(words: Vec<String>) -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut arguments = Arguments { only: Vec::new(), seeds: SEEDS, seed: None };
+    let mut arguments =
+        Arguments { only: Vec::new(), seeds: SEEDS, from: 1, seed: None, focus: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--only" => arguments.only = words.next()?.split(',').map(String::from).collect(),
             "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
+            "--from" => arguments.from = words.next()?.parse().ok()?,
+            "--focus" => arguments.focus = Some(profiles::find(&words.next()?)?),
             "--seed" => arguments.seed = Some(words.next()?.parse().ok()?),
             _ => return None,
         }

@@ -28,7 +28,7 @@ use crate::sim::plan::{Class, Plan, Wish};
 use crate::sim::policy::Mood;
 use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
-use steadfast_core::config::{Limits, Timing};
+use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::host_shutdown::HostShutdown;
 use steadfast_core::time::Millis;
 
@@ -53,6 +53,8 @@ pub struct Setup {
     pub mood: Mood,
     /// The shipped policies, and not the simulator's plain ones: most free memory, lowest node.
     pub shipped: bool,
+    /// Who answers when a policy is asked; `None`: those policies, as they are built into the agent.
+    pub host: Option<Builtin>,
     /// Nodes that are off when the story begins, as bits.
     pub off: u64,
     /// Nodes that the cluster does not know yet, as bits.
@@ -81,6 +83,7 @@ impl Default for Setup {
             rates: vec![1_000_000; 48],
             mood: Mood::Honest,
             shipped: false,
+            host: None,
             off: 0,
             unknown: 0,
             memory: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl Setup {
         plan.limits = self.limits.clone();
         plan.mood = self.mood;
         plan.shipped = self.shipped;
+        plan.host = self.host;
         plan.rates = self.rates[..self.nodes].to_vec();
         plan.faults.clear();
         plan

@@ -7,7 +7,9 @@ use super::hypervisor::Preparing;
 use super::node::{boot_id, id, index, index_of};
 use super::queue::What;
 use super::script::Told;
+use super::shots::Looks;
 use super::watchdog::{Feed, Keeper};
+use super::words;
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use steadfast_core::action::Action;
@@ -46,12 +48,18 @@ pub struct Agent {
     pub seen: Vec<u64>,
     /// It has read the ledger.
     pub has_read: bool,
+    /// What it was told.
+    pub told: words::Told,
+    /// When it looked at the pages.
+    pub looks: Looks,
     /// Highest term that any message to it named.
     pub heard_term: u64,
     /// Highest term in which it was ordered to start each VM.
     pub orders: BTreeMap<usize, u64>,
     /// Ownerships under which it started VMs, or found them running.
     pub ran: BTreeMap<usize, Stamp>,
+    /// VMs with a process by the last scan that reached the machine, and by the last one that looked, as bits.
+    pub scanned: (u64, u64),
     proved: Option<Stamp>,
     facts_told: Time,
     wake: Wake,
@@ -82,9 +90,12 @@ impl Agent {
             keeper,
             seen: Vec::new(),
             has_read: false,
+            told: words::Told::default(),
+            looks: Looks::default(),
             heard_term: 0,
             orders: BTreeMap::new(),
             ran: BTreeMap::new(),
+            scanned: (0, 0),
             proved: None,
             facts_told: 0,
             wake: Wake::default(),
@@ -242,8 +253,14 @@ impl World {
         let Some(boot) = self.nodes[n].boot.as_mut() else { return };
         let now = boot.clock.own(self.now);
         let Some(agent) = boot.agent.as_mut().filter(|agent| agent.epoch == epoch) else { return };
-        if let Event::MessageReceived { message, .. } = &event {
-            agent.hear(message, |vm| index_of(vms, vm));
+        agent.told.hear(&event);
+        match &event {
+            Event::MessageReceived { message, .. } => agent.hear(message, |vm| index_of(vms, vm)),
+            Event::GuestsScanned(scan) => {
+                agent.scanned.0 = bits(scan.present.iter().map(|vm| index_of(vms, vm)));
+            }
+            Event::PagesRead { result: Ok(pages), .. } => agent.looks.end(pages, self.now),
+            _ => {}
         }
         let step = agent.machine.step(event, now);
         let proved = agent.machine.proved();

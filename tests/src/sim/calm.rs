@@ -6,6 +6,7 @@
 
 use super::check::Violation;
 use super::clock::{MS, SECOND, Time};
+use super::faults::bits;
 use super::node::{id, index};
 use super::world::World;
 use std::collections::BTreeSet;
@@ -82,15 +83,17 @@ impl World {
         self.may_execute(n, vms)
     }
 
-    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not. So it does a start
-    /// that is too late to be handed over, until its libvirt is back and says so.
+    /// HA VMs execute here, start, or have a copy here: an agent that knows of one guards it, acknowledged or not, and goes on
+    /// until it reads that HA is off for it. A start that comes too late is one until its agent hears so.
     pub fn guards(&self, n: usize) -> bool {
-        let newest = self.check.chain.newest();
-        let vms = newest.into_iter().flat_map(|ledger| ledger.vms.keys());
-        let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
         let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
-        let asked = agent.is_some_and(|agent| agent.preparing.iter().any(|s| vms >> s.vm & 1 == 1));
-        asked || self.may_execute(n, vms) || self.copies(n) & vms != 0
+        let known = agent.map(|agent| agent.machine.ledger());
+        let newest = self.check.chain.newest().map(|ledger| &**ledger);
+        let ledgers = known.as_deref().into_iter().chain(newest);
+        let vms = ledgers.flat_map(|ledger| ledger.vms.keys());
+        let vms = vms.fold(0, |mask, vm| mask | 1 << self.vm_index(vm));
+        let asked = agent.map_or(0, |agent| bits(agent.preparing.iter().map(|start| start.vm)));
+        self.may_execute(n, vms) || (self.copies(n) | asked) & vms != 0
     }
 
     /// Its agent has read the ledger in this incarnation.
@@ -105,6 +108,14 @@ impl World {
         admission.is_some_and(|(_, since)| chain.is_rumoured(id(n), since))
     }
 
+    /// The ledger that `k` has read admits `n` as the newest one does.
+    fn admits(&self, k: usize, n: usize) -> bool {
+        let agent = self.nodes[k].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        let known = agent.and_then(|agent| agent.machine.ledger().admission(id(n)));
+        let newest = self.check.chain.newest().and_then(|ledger| ledger.admission(id(n)));
+        known.is_some() && known == newest
+    }
+
     /// A majority that could echo this node was in one ring with it since then.
     fn network_held(&self, n: usize, since: Time) -> bool {
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
@@ -114,10 +125,12 @@ impl World {
             let admitted = held(health.admitted) && !self.is_rumoured(*k);
             admitted && held(health.awake) && held(health.network) && self.has_read(*k)
         };
+        // Who heard of an eviction of this node echoes it again only when it has read of its admission.
+        let knows = |k: &usize| held(self.check.health[*k].storage) || self.admits(*k, n);
         let ring = self.net.ring_of(n);
         let together = |set: &BTreeSet<NodeId>| {
             let members = set.iter().map(|node| index(*node)).filter(|k| ring >> k & 1 == 1);
-            members.filter(well).count() > set.len() / 2
+            members.filter(|k| well(k) && knows(k)).count() > set.len() / 2
         };
         // Nodes that were removed echo nothing that counts.
         let newest = self.check.chain.newest().map(|ledger| &**ledger);
@@ -132,22 +145,31 @@ impl World {
         let since = self.now.checked_sub(self.plan.timing.lease.0 * MS + SECOND)?;
         let held = |at: Option<Time>| at.is_some_and(|at| at <= since);
         let leader = self.check.health[by];
-        let may_judge = held(leader.awake) && held(leader.storage) && held(leader.network);
+        let reads = held(leader.awake) && held(leader.storage);
+        let may_judge = reads && held(leader.network);
         after.nodes.keys().find_map(|node| {
             let eviction = after.eviction(*node).filter(|_| before.admission(*node).is_some())?;
             let n = index(*node);
             let health = self.check.health.get(n)?;
-            let awake = may_judge && held(health.awake);
+            let awake = held(health.awake);
             let (stored, connected) = (awake && held(health.storage), self.connected(by, n, since));
             let wrong = match eviction.reason {
-                EvictionReason::FullFailure => stored,
-                EvictionReason::NetworkIsolation => awake && connected,
-                EvictionReason::StorageIsolation => stored && connected,
+                // Whatever the network does: its page moved, and the leader has read it since.
+                EvictionReason::FullFailure => {
+                    stored && (may_judge || reads && self.disk.shows_life(n, by, self.recently()))
+                }
+                EvictionReason::NetworkIsolation => may_judge && awake && connected,
+                EvictionReason::StorageIsolation => may_judge && stored && connected,
                 EvictionReason::Rebooted => self.runs_boot(n, eviction.boot),
                 EvictionReason::Removed => false,
             };
             wrong.then(|| complaint(*node, eviction))
         })
+    }
+
+    /// Nobody is silent whose page has moved since then.
+    fn recently(&self) -> Time {
+        self.now.saturating_sub(2 * self.plan.timing.beat.0 * MS)
     }
 
     fn connected(&self, a: usize, b: usize, since: Time) -> bool {

@@ -7,8 +7,9 @@ use super::node::{boot_id, id, index};
 use super::world::World;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use steadfast_core::ids::{Digest, NodeId, Stamp, VmId};
+use steadfast_core::ids::{Ballot, BootId, Digest, NodeId, Stamp, VmId};
 use steadfast_core::ledger::{Ledger, Proof, Standing};
+use steadfast_core::page::Page;
 
 /// Every body, and what became of it.
 #[derive(Debug, Default)]
@@ -21,6 +22,10 @@ pub struct Chain {
     /// What each committed version says.
     versions: BTreeMap<u64, (Stamp, Digest)>,
     newest: Option<(Stamp, Rc<Ledger>)>,
+    /// Bodies above which a ballot was promised already when their page landed, and that ballot.
+    barren: BTreeMap<Stamp, Ballot>,
+    /// Boots that a commit has ever admitted.
+    admitted: BTreeMap<(NodeId, BootId), Stamp>,
     was_disarmed: bool,
 }
 
@@ -36,6 +41,19 @@ impl Chain {
     #[must_use]
     pub fn newest(&self) -> Option<&Rc<Ledger>> {
         self.newest.as_ref().map(|(_, ledger)| ledger)
+    }
+
+    /// Has a commit ever admitted this boot of the node?
+    #[must_use]
+    pub fn was_admitted(&self, node: NodeId, boot: BootId) -> bool {
+        self.admitted.contains_key(&(node, boot))
+    }
+
+    /// The last commit that admitted the node.
+    #[must_use]
+    pub fn last_admission(&self, node: NodeId) -> Option<Stamp> {
+        let all = (node, BootId(0))..=(node, BootId(u128::MAX));
+        self.admitted.range(all).map(|(_, since)| *since).max()
     }
 
     /// HA was off for everybody, once at least.
@@ -107,17 +125,49 @@ impl World {
         };
         let before = agent.machine.ledger();
         let problem = self
-            .untrue(&before, &ledger)
+            .untrue(&before, &ledger, false)
+            .or_else(|| self.too_early(n, &before, &ledger))
             .or_else(|| self.uncalled_for(n, &before, &ledger))
             .or_else(|| illegal(&before, &ledger));
         self.check.chain.written.insert(digest, Written { ledger: Rc::new(ledger), problem });
     }
 
     /// `one_body`: a page that names a body lands.
-    pub fn check_named(&mut self, stamp: Stamp, digest: Digest) {
+    pub fn check_named(&mut self, page: &Page) {
+        let (stamp, digest) = (page.accepted, page.digest);
+        let news = !self.check.chain.named.contains_key(&stamp);
+        if let Some(above) = self.promised_above(stamp, digest).filter(|_| news) {
+            self.check.chain.barren.insert(stamp, above);
+        }
         let known = *self.check.chain.named.entry(stamp).or_insert(digest);
         if known != digest {
             self.fail("one_body", format!("{stamp} has two bodies: {known}, {digest}"));
+        }
+    }
+
+    /// The highest promise on disk, if it is above `stamp`. Whoever made it may have read all pages without seeing this body:
+    /// nobody may ever take it for committed. Without it, whoever promises later sees the body.
+    fn promised_above(&self, stamp: Stamp, digest: Digest) -> Option<Ballot> {
+        let ledger = self.check.chain.ledger(digest)?;
+        let counts = |node: NodeId| {
+            let before = ledger.changing.as_ref().map(|changing| &changing.before);
+            ledger.nodes.contains_key(&node) || before.is_some_and(|set| set.contains(&node))
+        };
+        let pages = self.disk.pages.iter().flatten();
+        let promised = pages.filter(|page| counts(page.writer.node)).map(|page| page.promised);
+        promised.max().filter(|ballot| *ballot > stamp.ballot)
+    }
+
+    /// `ledger_is_linear`: what a machine has read as `stamp` must be what its writer wrote.
+    pub fn check_read(&mut self, n: usize, stamp: Stamp) {
+        let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
+            return;
+        };
+        let chain = &self.check.chain;
+        let written = chain.named.get(&stamp).and_then(|digest| chain.ledger(*digest));
+        if written.is_some_and(|written| **written != *agent.machine.ledger()) {
+            let text = format!("n{} reads in {stamp} what was never written there", n + 1);
+            self.fail("ledger_is_linear", text);
         }
     }
 
@@ -132,7 +182,9 @@ impl World {
             let text = format!("n{} claims {stamp}, which never was on disk", n + 1);
             return self.fail("ledger_is_linear", text);
         };
-        let misfit = chain.misfit(stamp, digest);
+        let passed_over = |above| format!("{above} had been promised before it was on disk");
+        let barren = chain.barren.get(&stamp).map(passed_over);
+        let misfit = chain.misfit(stamp, digest).or(barren);
         let Some(written) = chain.written.get(&digest) else { return };
         let (ledger, problem) = (written.ledger.clone(), written.problem.clone());
         if let Some(why) = misfit {
@@ -143,6 +195,12 @@ impl World {
         let chain = &mut self.check.chain;
         chain.committed.insert(stamp, digest);
         chain.was_disarmed |= ledger.disarm.is_some();
+        for node in ledger.nodes.keys() {
+            if let Some((boot, since)) = ledger.admission(*node) {
+                let last = chain.admitted.entry((*node, boot)).or_insert(since);
+                *last = since.max(*last);
+            }
+        }
         chain.versions.entry(stamp.version).or_insert((stamp, digest));
         if chain.newest.as_ref().is_none_or(|(known, _)| *known < stamp) {
             let before = chain.newest.replace((stamp, ledger.clone()));
@@ -176,7 +234,7 @@ impl World {
         let Some(digest) = digest.filter(|_| last) else { return };
         let parent = chain.parent(stamp, digest).and_then(|(_, digest)| chain.ledger(digest));
         let (Some(before), Some(after)) = (parent, chain.ledger(digest)) else { return };
-        if let Some(problem) = self.untrue(&before.clone(), &after.clone()) {
+        if let Some(problem) = self.untrue(&before.clone(), &after.clone(), true) {
             self.fail(problem.rule, format!("{} (told as {stamp})", problem.text));
         }
     }
@@ -184,6 +242,10 @@ impl World {
     /// `no_start_without_proof`: a machine asks for a start.
     pub fn check_start(&mut self, n: usize, vm: &VmId) {
         let Some(ledger) = self.check.chain.newest().cloned() else { return };
+        let agent = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref());
+        if agent.is_some_and(|agent| agent.machine.proved().is_none()) {
+            self.fail("no_start_without_proof", format!("n{} starts {vm} by a rumour", n + 1));
+        }
         let Some(entry) = ledger.vms.get(vm) else { return };
         let boot = boot_id(n, self.nodes[n].boots);
         let allowed = match ledger.nodes.get(&id(n)).map(|node| &node.standing) {
@@ -200,13 +262,14 @@ impl World {
     }
 
     /// What `after` says beyond `before`, and is not so. All that is said of a node's VMs is about those that it knew
-    /// to be under HA.
-    fn untrue(&self, before: &Ledger, after: &Ledger) -> Option<Violation> {
+    /// to be under HA. Once it is on disk, a node that `after` admits anew may have read it before its leader, and started.
+    fn untrue(&self, before: &Ledger, after: &Ledger, on_disk: bool) -> Option<Violation> {
         let moved = after.vms.iter().find_map(|(vm, entry)| {
             let old = before.vms.get(vm).filter(|old| old.since != entry.since)?;
             let admission = before.admission(old.owner);
             let admitted = after.admission(old.owner);
-            if entry.owner == old.owner && (admitted.is_none() || admitted == admission) {
+            let same = admitted.is_none() || admitted == admission || on_disk;
+            if entry.owner == old.owner && same {
                 return None; // It goes nowhere.
             }
             let (k, n) = (self.vm_index(vm), index(old.owner));
@@ -218,7 +281,8 @@ impl World {
         moved.or_else(|| {
             before.nodes.keys().find_map(|node| {
                 let known = before.eviction(*node);
-                if known.is_some_and(|eviction| eviction.proof.is_some()) {
+                let read = on_disk && after.admission(*node).is_some();
+                if read || known.is_some_and(|eviction| eviction.proof.is_some()) {
                     return None;
                 }
                 let eviction = after.eviction(*node).filter(|eviction| eviction.proof.is_some());

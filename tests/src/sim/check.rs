@@ -7,6 +7,7 @@ use super::clock::{SECOND, Time};
 use super::node::index;
 use super::plan::Class;
 use super::policy::Mood;
+use super::words::Promises;
 use super::world::World;
 use std::collections::BTreeMap;
 use steadfast_core::action::Action;
@@ -32,6 +33,8 @@ pub struct Check {
     leaders: BTreeMap<u64, usize>,
     /// Every ledger.
     pub chain: Chain,
+    /// Who has promised what.
+    pub promises: Promises,
     /// Since when what has worked, by node.
     pub health: Vec<Health>,
     /// What the present step does, and what it explains.
@@ -111,7 +114,11 @@ impl World {
             Action::WriteBody { bytes, .. } => self.check_body(n, bytes),
             Action::Answer(Reply { result: Ok(stamp), .. }) => self.check_commit(n, *stamp),
             Action::Record(decision) => self.check_record(decision),
-            Action::Fence { victim, .. } => self.check.deeds.fenced |= bit(*victim),
+            Action::Fence { victim, eviction } => {
+                self.check.deeds.fenced |= bit(*victim);
+                self.check_order_of_fence(n, *victim, *eviction);
+            }
+            Action::ReadPages { .. } => self.note_look(n, |looks, now| looks.begin(now)),
             Action::ResetNode { .. } => self.check.deeds.reset = true,
             _ => {}
         }
@@ -180,7 +187,10 @@ impl World {
         let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
             return;
         };
-        let restarts = agent.ran.get(&k) == ownership.as_ref();
+        // Whoever has not read the newest ledger yet, or that HA is off for it, goes on under the ownership that he knows.
+        let known = agent.machine.ledger().vms.get(vm).map(|entry| entry.since);
+        let fits = |ran: &Stamp| ownership.is_none_or(|since| since == *ran) || known == Some(*ran);
+        let restarts = agent.ran.get(&k).is_some_and(fits);
         let (ordered, heard) = (agent.orders.get(&k).copied(), agent.heard_term);
         self.note_ran(n, vm);
         if !restarts && ordered.is_none_or(|term| term < heard) {
@@ -202,13 +212,19 @@ impl World {
 
     fn check_message(&mut self, n: usize, message: &Message) {
         match &message.body {
-            Body::Beat(beat) if !beat.leading => return,
-            Body::Beat(beat) => self.check_leader(n, beat.term),
+            Body::Beat(beat) => {
+                self.check_beat(n, beat);
+                if !beat.leading {
+                    return;
+                }
+                self.check_leader(n, beat.term);
+            }
             Body::Leading { term } => {
                 self.check.led = true;
                 self.check_leader(n, *term);
             }
             Body::Committed(committed) => {
+                self.note_look(n, |looks, now| looks.take(committed, now));
                 self.check_commit(n, committed.stamp);
                 if let Some(changed) = self.check.chain.changed_by(committed.stamp) {
                     self.check_told(committed.stamp);
@@ -242,7 +258,7 @@ impl World {
             }
         }
         if page.accepted != Stamp::default() {
-            self.check_named(page.accepted, page.digest);
+            self.check_named(page);
         }
     }
 

@@ -70,6 +70,8 @@ pub enum Kind {
     LibvirtRestart,
     /// A guest dies, or shuts itself down.
     GuestDies,
+    /// A guest's end becomes known late. Not in mixed runs: restarts are judged by it.
+    LateExits,
     /// Verification IPs are unreachable.
     Verification,
     /// Policies change on some nodes.

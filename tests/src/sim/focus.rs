@@ -6,6 +6,7 @@ use super::faults::{Fault, Kind};
 use super::plan::{Class, Plan, Wish};
 use super::policy::Mood;
 use super::rng::Rng;
+use super::scenes::Scene;
 
 /// A direction for the faults of a plan. What it leaves open the seed decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Focus {
     pub fencing: Option<bool>,
     /// How policies behave.
     pub mood: Option<Mood>,
+    /// Operators want many things.
+    pub wishes: bool,
+    /// What is played instead of faults at random.
+    pub scene: Option<Scene>,
 }
 
 impl Focus {
@@ -44,6 +49,8 @@ impl Focus {
             shots: (&[], &[]),
             fencing: None,
             mood: None,
+            wishes: false,
+            scene: None,
         }
     }
 
@@ -87,6 +94,18 @@ impl Focus {
     #[must_use]
     pub const fn policies(self, mood: Mood) -> Self {
         Self { mood: Some(mood), ..self }
+    }
+
+    /// Operators want many things.
+    #[must_use]
+    pub const fn wished(self) -> Self {
+        Self { wishes: true, ..self }
+    }
+
+    /// This is played, again and again.
+    #[must_use]
+    pub const fn scene(name: &'static str, scene: Scene) -> Self {
+        Self { scene: Some(scene), ..Self::any(name) }
     }
 
     /// A fault every few seconds.

@@ -192,6 +192,7 @@ impl World {
     /// The last look at the clock is over (`Some(None)`), or the agent has the start no more (`None`).
     fn prepared(&mut self, run: &StartRun, becomes: Option<Option<Instant>>) {
         let vm = run.vm;
+        self.check.health[run.node].busy = self.now;
         let Some(agent) = self.agent(run.node, run.epoch) else { return };
         agent.preparing.retain(|start| start.vm != vm);
         agent.preparing.extend(becomes.map(|not_after| Preparing { vm, not_after }));
@@ -356,7 +357,8 @@ impl World {
         self.script.tell(|| Told::Ends { node: n, vm, why });
         self.check_guest_end(n, vm, why);
         if let Some(epoch) = watcher {
-            let delay = self.rng.skewed(0, 200) * MS;
+            let late = self.late_exits > self.now;
+            let delay = self.rng.skewed(0, if late { 20_000 } else { 200 }) * MS;
             self.answer(n, epoch, delay, Event::GuestExited { vm: self.vms[vm].clone() });
         }
         true
@@ -383,13 +385,17 @@ impl World {
         if self.agent(n, run.epoch).is_none() {
             return;
         }
-        let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         if let Some(unresolved) = run.unresolved.take() {
-            let present = self.names(boot.executing | self.copies(n));
+            let looked = self.executing(n) | self.copies(n);
+            if let Some(agent) = self.agent(n, run.epoch) {
+                agent.scanned.1 = looked;
+            }
+            let present = self.names(looked);
             let event = Event::GuestsScanned(GuestScan { began: run.began, present, unresolved });
             let delay = self.rng.range(50, 8 * MS);
             return self.answer(n, run.epoch, delay, event);
         }
+        let Some(boot) = self.nodes[n].boot.as_ref() else { return };
         let earlier = boot.starts.iter().filter(|start| start.epoch != run.epoch);
         let mask = earlier.fold(0, |mask, start| mask | 1 << start.vm);
         run.unresolved = Some(self.names(mask));

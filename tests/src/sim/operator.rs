@@ -85,19 +85,19 @@ impl World {
 
     /// Asks the node-priority policy.
     pub fn ask_priority(&mut self, n: usize, epoch: u64, id: QuestionId, q: &NodePriorityQuestion) {
-        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
+        let (mood, policies) = (self.plan.mood.now(&mut self.rng), self.plan.policies());
         self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let (verdict, decider) = (mood.priority(q, builtin, &mut self.rng), mood.decider());
+        let (verdict, decider) = (mood.priority(q, policies, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PriorityAnswered { id, verdict, decider });
     }
 
     /// Asks the placement policy.
     pub fn ask_placement(&mut self, n: usize, epoch: u64, id: QuestionId, q: &PlacementQuestion) {
-        let (mood, builtin) = (self.plan.mood.now(&mut self.rng), self.plan.builtin());
+        let (mood, policies) = (self.plan.mood.now(&mut self.rng), self.plan.policies());
         self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let (verdict, decider) = (mood.placement(q, builtin, &mut self.rng), mood.decider());
+        let (verdict, decider) = (mood.placement(q, policies, &mut self.rng), mood.decider());
         self.answer(n, epoch, delay, Event::PlacementAnswered { id, verdict, decider });
     }
 
@@ -139,7 +139,8 @@ impl World {
     pub fn plain_spec(&self, vm: usize) -> Box<VmSpec> {
         let name = &self.vms[vm].0;
         let plain = VmSpec::new(self.vms[vm].clone(), name, Digest::of(name.as_bytes()));
-        Box::new(VmSpec { memory_mib: 1_024, ..plain })
+        let max_restarts = if self.plan.frail { 0 } else { plain.max_restarts };
+        Box::new(VmSpec { memory_mib: 1_024, max_restarts, ..plain })
     }
 
     /// An operator reads the answer.

@@ -77,6 +77,9 @@ pub struct Plan {
     pub limits: Limits,
     /// The built-in policies are those that ship; otherwise the plain ones of stories.
     pub shipped: bool,
+    /// Who answers when a policy is asked, e.g. the Wasm host; `None`: the built-in policies themselves.
+    #[serde(skip)]
+    pub host: Option<Builtin>,
     /// How policies behave.
     pub mood: Mood,
     /// Clock rates, ticks per million.
@@ -97,6 +100,9 @@ pub struct Plan {
     pub wishes: Vec<(Time, wishes::Wish)>,
     /// Directed faults.
     pub aims: Vec<Aim>,
+    /// VMs are given up after their first failure.
+    #[serde(default)]
+    pub frail: bool,
     /// Storage faults may last minutes.
     pub patient: bool,
     /// systemd keeps the watchdog's descriptor over restarts of the agent.
@@ -137,6 +143,7 @@ impl Plan {
             strangers: 0,
             limits: draw_limits(seed),
             shipped: true,
+            host: None,
             mood: Mood::draw(rng, class == Class::Swarm),
             rates: draw_rates(rng, nodes, wish.plant),
             class,
@@ -146,6 +153,7 @@ impl Plan {
             faults: Vec::new(),
             wishes: Vec::new(),
             aims: Vec::new(),
+            frail: false,
             patient: rng.chance(100),
             fd_store: rng.chance(700),
             overlook: wish.overlook.iter().map(|rule| (*rule).into()).collect(),
@@ -161,6 +169,7 @@ impl Plan {
         }
         plan.take_focus();
         plan.draw_faults(wish.kind, rng);
+        plan.draw_scene(rng);
         plan.draw_members();
         plan.draw_wishes();
         plan.draw_host_stops();
@@ -218,6 +227,12 @@ impl Plan {
     #[must_use]
     pub fn builtin(&self) -> Builtin {
         if self.shipped { policy::SHIPPED } else { policy::PLAIN }
+    }
+
+    /// Who answers when a policy is asked.
+    #[must_use]
+    pub fn policies(&self) -> Builtin {
+        self.host.unwrap_or_else(|| self.builtin())
     }
 
     /// Every node, as bits.

@@ -6,6 +6,7 @@ use super::faults::Kind;
 use super::focus::Focus;
 use super::plan::Class;
 use super::policy::Mood;
+use super::scenes::Scene;
 
 /// Leaders lose storage, network or their agent in the middle of a commit, and what they wrote lands late.
 pub const LOST_COMMITS: Focus = Focus::at(
@@ -47,6 +48,10 @@ pub const HALF_CONNECTED: Focus = Focus::at(
 )
 .without_fencing()
 .fast();
+
+/// Nodes that only the network loses, and whose fence agents are at hand.
+pub const CUT_OFF: Focus =
+    Focus::at("cut-off", &[Kind::CorosyncLoss, Kind::Partition]).with_fencing().fast();
 
 /// Agents and nodes come back while others judge what they were.
 pub const RESTARTS: Focus = Focus::at(
@@ -123,6 +128,51 @@ pub const OUTAGES: Focus = Focus::any("outages").class(Class::StorageForAll);
 /// Policies never answer.
 pub const SILENT_POLICIES: Focus = Focus::any("silent-policies").policies(Mood::Silent);
 
+/// A guest's end becomes known when the next one runs already.
+pub const LATE_EXITS: Focus = Focus::at(
+    "late-exits",
+    &[Kind::LateExits, Kind::GuestDies, Kind::GuestDies, Kind::StopsHang, Kind::Isolate],
+)
+.without_fencing()
+.fast();
+
+/// See [`Scene::Usurped`].
+pub const USURPED: Focus = Focus::scene("usurped", Scene::Usurped);
+/// See [`Scene::Straddled`].
+pub const STRADDLED: Focus = Focus::scene("straddled", Scene::Straddled);
+/// See [`Scene::SlowCommits`].
+pub const SLOW_COMMITS: Focus = Focus::scene("slow-commits", Scene::SlowCommits);
+/// See [`Scene::SlowReader`].
+pub const SLOW_READER: Focus =
+    Focus::scene("slow-reader", Scene::SlowReader).without_fencing().nodes(3);
+/// See [`Scene::SlowReaders`].
+pub const SLOW_READERS: Focus =
+    Focus::scene("slow-readers", Scene::SlowReaders).without_fencing().nodes(3);
+/// See [`Scene::Enrolled`].
+pub const ENROLLED: Focus = Focus::scene("enrolled", Scene::Enrolled).without_fencing();
+/// See [`Scene::SecondEviction`].
+pub const SECOND_EVICTION: Focus =
+    Focus::scene("second-eviction", Scene::SecondEviction).without_fencing().nodes(3);
+/// See [`Scene::LateEviction`].
+pub const LATE_EVICTION: Focus =
+    Focus::scene("late-eviction", Scene::LateEviction).without_fencing().nodes(3);
+/// See [`Scene::BlindLeader`].
+pub const BLIND_LEADER: Focus =
+    Focus::scene("blind-leader", Scene::BlindLeader).without_fencing().nodes(3);
+/// See [`Scene::Returning`].
+pub const RETURNING: Focus = Focus::scene("returning", Scene::Returning).without_fencing().nodes(3);
+/// See [`Scene::StaleOrders`].
+pub const STALE_ORDERS: Focus = Focus::scene("stale-orders", Scene::StaleOrders);
+/// See [`Scene::MovedAway`].
+pub const MOVED_AWAY: Focus = Focus::scene("moved-away", Scene::MovedAway);
+/// See [`Scene::CrossedOrders`].
+pub const CROSSED_ORDERS: Focus = Focus::scene("crossed-orders", Scene::CrossedOrders);
+
+/// Operators want many things, and agents, guests and nodes die meanwhile.
+pub const WISHES: Focus =
+    Focus::at("wishes", &[Kind::GuestDies, Kind::CrashAgent, Kind::LibvirtRestart, Kind::PowerCut])
+        .wished();
+
 /// Every profile.
 pub const ALL: &[Focus] = &[
     Focus::ANY,
@@ -137,6 +187,22 @@ pub const ALL: &[Focus] = &[
     BAD_FENCES,
     OUTAGES,
     SILENT_POLICIES,
+    LATE_EXITS,
+    CUT_OFF,
+    USURPED,
+    STRADDLED,
+    SLOW_COMMITS,
+    SLOW_READER,
+    SECOND_EVICTION,
+    LATE_EVICTION,
+    BLIND_LEADER,
+    RETURNING,
+    STALE_ORDERS,
+    MOVED_AWAY,
+    CROSSED_ORDERS,
+    SLOW_READERS,
+    ENROLLED,
+    WISHES,
 ];
 
 /// The profile of this name.

@@ -143,6 +143,13 @@ impl Disk {
         (k, self.serials)
     }
 
+    /// A page of `n` landed after `since`, and before the last but one of `reader`: its complete cycles have shown it.
+    #[must_use]
+    pub fn shows_life(&self, n: usize, reader: usize, since: Time) -> bool {
+        let before = |n: usize| self.past[n].back().map_or(0, |(landed, _)| *landed);
+        [self.landed[n], before(n)].iter().any(|at| (since..before(reader)).contains(at))
+    }
+
     /// What the slot showed at `at`, as far as that is remembered.
     fn at(&self, slot: usize, at: Time) -> Option<&Page> {
         if at >= self.landed[slot] {

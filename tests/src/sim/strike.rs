@@ -116,6 +116,7 @@ impl World {
             Kind::FenceDown => self.fence_down = self.fence_down.max(ends),
             Kind::SlowFences => self.slow_fences = self.slow_fences.max(ends),
             Kind::SlowStarts => self.slow_starts = self.slow_starts.max(ends),
+            Kind::LateExits => self.late_exits = self.late_exits.max(ends),
             Kind::FailStarts => self.failing_starts = self.failing_starts.max(ends),
             Kind::GuestDies => {
                 let vm = self.rng.index(self.plan.vms);
@@ -246,7 +247,7 @@ impl World {
         self.script.heal();
         self.net.heal();
         (self.fence_down, self.slow_fences) = (0, 0);
-        (self.slow_starts, self.failing_starts) = (0, 0);
+        (self.slow_starts, self.failing_starts, self.late_exits) = (0, 0, 0);
         self.heal_storage();
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];

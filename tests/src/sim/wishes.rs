@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use steadfast_core::event::Event;
 use steadfast_core::host_shutdown::HostShutdown;
+use steadfast_core::ids::Stamp;
 use steadfast_core::ledger::{Desired, Ledger};
 use steadfast_core::message::Change;
 use steadfast_core::time::Millis;
@@ -86,7 +87,9 @@ impl Plan {
     /// By chance of its own, so that known seeds keep their stories.
     pub fn draw_wishes(&mut self) {
         let rng = &mut Rng::new(self.seed ^ 0x0e_5e11);
-        if self.class != Class::Swarm || self.plant.is_some() || rng.chance(400) {
+        let always = self.focus.is_some_and(|focus| focus.wishes);
+        let never = self.class != Class::Swarm || self.plant.is_some();
+        if never || rng.chance(400) && !always {
             return;
         }
         self.limits.migration_timeout = Millis(rng.pick(&[20_000, 60_000]));
@@ -221,15 +224,22 @@ impl World {
         }
     }
 
-    /// A VM that runs where it belongs got a new ownership: its owner finds it running under that one.
+    /// A VM that runs where it belongs got a new ownership: its owner finds it running under that one. It may have ended a
+    /// moment ago: until the next scan its owner cannot know.
     pub fn note_new_ownerships(&mut self, before: &Ledger, after: &Ledger) {
         for (vm, entry) in &after.vms {
-            let old = before.vms.get(vm).filter(|old| old.owner == entry.owner);
-            let Some(old) = old.filter(|old| old.since != entry.since) else { continue };
+            let old = before.vms.get(vm);
+            if old.is_some_and(|old| old.owner != entry.owner || old.since == entry.since) {
+                continue;
+            }
             let (k, n) = (self.vm_index(vm), index(entry.owner));
-            let runs = self.executing(n) >> k & 1 == 1;
-            let Some(boot) = self.nodes[n].boot.as_mut().filter(|_| runs) else { continue };
-            if let Some(agent) = boot.agent.as_mut().filter(|a| a.ran.get(&k) == Some(&old.since)) {
+            let executing = self.executing(n);
+            let Some(boot) = self.nodes[n].boot.as_mut() else { continue };
+            let Some(agent) = boot.agent.as_mut() else { continue };
+            let seen = executing | agent.scanned.0 | agent.scanned.1;
+            // Off and on again between two reads of its owner is one change to him.
+            let fits = |ran: &Stamp| old.is_none_or(|old| old.since == *ran);
+            if seen >> k & 1 == 1 && agent.ran.get(&k).is_some_and(fits) {
                 agent.ran.insert(k, entry.since);
             }
         }

@@ -61,6 +61,8 @@ pub struct World {
     pub slow_fences: Time,
     /// Starts are slow until then.
     pub slow_starts: Time,
+    /// The end of guests becomes known late until then.
+    pub late_exits: Time,
     /// Starts fail until then.
     pub failing_starts: Time,
     /// The next agent to leave stays in the view as a ghost.
@@ -147,6 +149,7 @@ impl World {
             fence_down: 0,
             slow_fences: 0,
             slow_starts: 0,
+            late_exits: 0,
             failing_starts: 0,
             ghost_next: false,
             healed: false,

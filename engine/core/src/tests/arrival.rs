@@ -43,6 +43,38 @@ fn a_copy_that_cannot_be_resumed_is_destroyed_and_the_vm_starts_from_disk() {
 }
 
 #[test]
+fn a_copy_is_not_called_running_by_an_agent_that_has_proved_nothing_yet() {
+    let mut cluster = moving(Migrating::Takes(500));
+    cluster.resumes_fail = true;
+    let mine = |cluster: &Cluster| {
+        let ledger = cluster.members[&2].machine.ledger();
+        ledger.vms.get(&vm("db")).is_some_and(|entry| entry.owner == id(2) && entry.resumes)
+    };
+    cluster.run_until(mine);
+    cluster.restart_agent(2);
+    let reports = |cluster: &Cluster| cluster.members[&2].machine.guest_reports();
+    cluster.run_until(|cluster| !reports(cluster).is_empty());
+    let machine = &cluster.members[&2].machine;
+    assert!(mine(&cluster) && machine.proved().is_none(), "a rumour still");
+    assert_eq!(reports(&cluster)[0].state, GuestState::Starting);
+    cluster.resumes_fail = false;
+    cluster.run(10_000);
+    assert_eq!((cluster.homes("db"), cluster.paused.len()), ([2].into(), 0));
+}
+
+#[test]
+fn a_copy_that_an_earlier_agent_let_in_is_never_called_running() {
+    let mut cluster = moving(Migrating::Hangs);
+    cluster.restart_agent(2);
+    let reports = |cluster: &Cluster| cluster.members[&2].machine.guest_reports();
+    cluster.run_until(|cluster| !reports(cluster).is_empty());
+    assert!(cluster.members[&2].machine.proved().is_none(), "a rumour still");
+    assert_eq!(reports(&cluster)[0].state, GuestState::Stopping);
+    cluster.run(10_000);
+    assert_eq!((cluster.homes("db"), cluster.paused.len()), ([3].into(), 0));
+}
+
+#[test]
 fn a_copy_that_comes_after_the_migration_is_off_is_destroyed() {
     let mut cluster = moving(Migrating::Hangs);
     cluster.ask_and_watch(1, Change::StopVm(vm("db")));

@@ -1,7 +1,7 @@
 //! Three whole machines, or more, a network and a disk that work unless a test breaks them, and VMs that start at once.
 
 use crate::action::Action;
-use crate::config::Config;
+use crate::config::{Config, Inherited};
 use crate::decision::Kind;
 use crate::event::{Decider, Event};
 use crate::guest::GuestScan;
@@ -254,6 +254,16 @@ impl Cluster {
         self.members.get_mut(&node).unwrap().machine = machine;
         self.queue.retain(|_, (to, _)| *to != node);
         self.carry_out(node, step);
+    }
+
+    /// The agent alone, one of three, dies and is back at once.
+    pub fn restart_agent(&mut self, node: u32) {
+        let mut config = config_of(node, 3);
+        config.me.incarnation.0 = 2;
+        let lately = Some(at(self.now - 200));
+        config.inherited = Some(Inherited { basis: lately, last_feed_ended: lately });
+        self.restart(node, config);
+        self.split(&[&[1, 2, 3]], 100);
     }
 
     /// Power off.

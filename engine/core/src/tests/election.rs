@@ -178,6 +178,36 @@ fn when_everybody_has_declined_all_count_again() {
     assert_eq!(elector.close(3), Some(id(2)), "what it declined for may be over");
 }
 
+/// Node n1 alone has heard that n2 declined: it confirms itself in the next round, the others n2.
+fn of_another_mind() -> Elector {
+    let mut elector = Elector::collecting(1, 3);
+    elector.hear(1, &ballot(1, 1));
+    elector.hear(2, &ballot(1, 2));
+    elector.close(1);
+    elector.election.on_decline(id(2), 1, "no storage", at(1_300));
+    elector.hear(1, &ballot(2, 1));
+    elector.hear(2, &ballot(2, 2));
+    assert_eq!(elector.close(2), Some(id(1)));
+    elector
+}
+
+#[test]
+fn a_round_that_is_not_confirmed_in_time_forgets_who_declined() {
+    let mut elector = of_another_mind();
+    assert_eq!(elector.tick(4_200), Ask::Priority);
+    elector.hear(1, &ballot(3, 1));
+    elector.hear(2, &ballot(3, 2));
+    assert_eq!(elector.close(3), Some(id(2)), "else nodes that remember differently never agree");
+}
+
+#[test]
+fn who_hears_that_a_round_has_failed_forgets_who_declined() {
+    let mut elector = of_another_mind();
+    assert_eq!(elector.hear(2, &ballot(3, 2)), Ask::Priority, "n2 waited in vain");
+    elector.hear(1, &ballot(3, 1));
+    assert_eq!(elector.close(3), Some(id(2)));
+}
+
 #[test]
 fn ballots_and_confirms_of_nodes_that_are_not_configured_make_no_majority() {
     let mut elector = Elector::collecting(1, 3);

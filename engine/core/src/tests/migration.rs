@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::cluster::{Cluster, Migrating};
-use crate::config::Inherited;
 use crate::guest::GuestReport;
-use crate::kit::{at, config, id, own_vm, stamp, vm, who};
+use crate::kit::{id, own_vm, stamp, vm, who};
 use crate::ledger::Desired;
 use crate::message::Change;
 use crate::stage::Stage;
@@ -29,15 +28,6 @@ fn moving_with(migrations: Migrating, change: impl Fn(&mut crate::config::Config
     cluster.ask(1, to(2));
     cluster.run_until(|cluster| !cluster.paused.is_empty());
     cluster
-}
-
-fn restart(cluster: &mut Cluster, node: u32) {
-    let mut config = config(node);
-    config.me.incarnation.0 = 2;
-    let lately = Some(at(cluster.now - 200));
-    config.inherited = Some(Inherited { basis: lately, last_feed_ended: lately });
-    cluster.restart(node, config);
-    cluster.split(&[&[1, 2, 3]], 100);
 }
 
 #[test]
@@ -118,7 +108,7 @@ fn when_the_target_dies_with_the_guest_it_starts_elsewhere() {
 #[test]
 fn when_the_sources_agent_is_restarted_the_migration_is_off_and_the_guest_goes_on() {
     let mut cluster = moving(Migrating::Hangs);
-    restart(&mut cluster, 3);
+    cluster.restart_agent(3);
     cluster.run(30_000);
     assert_eq!((cluster.homes("db"), entry(&cluster).migration), ([3].into(), None));
     assert!(cluster.starts.is_empty() && cluster.paused.is_empty());
@@ -127,7 +117,7 @@ fn when_the_sources_agent_is_restarted_the_migration_is_off_and_the_guest_goes_o
 #[test]
 fn when_the_targets_agent_is_restarted_the_migration_is_off_and_its_copy_destroyed() {
     let mut cluster = moving(Migrating::Hangs);
-    restart(&mut cluster, 2);
+    cluster.restart_agent(2);
     cluster.run(30_000);
     assert_eq!((cluster.homes("db"), entry(&cluster).migration), ([3].into(), None));
     assert!(cluster.starts.is_empty() && cluster.paused.is_empty());
@@ -138,7 +128,7 @@ fn when_the_targets_agent_is_restarted_the_migration_is_off_and_its_copy_destroy
 fn when_the_sources_agent_dies_before_it_says_departed_nothing_is_resumed() {
     let mut cluster = moving(Migrating::Takes(500));
     cluster.run_until(|cluster| cluster.executing.is_empty());
-    restart(&mut cluster, 3);
+    cluster.restart_agent(3);
     cluster.run(30_000);
     assert_eq!((cluster.starts.len(), cluster.resumes.len()), (1, 0));
     assert_eq!((cluster.homes("db"), cluster.paused.len()), ([3].into(), 0));
@@ -149,7 +139,7 @@ fn when_the_targets_agent_dies_after_the_guest_became_its_own_the_next_one_resum
     let mut cluster = moving(Migrating::Takes(500));
     cluster.run_until(|cluster| entry(cluster).owner == id(2));
     assert!(cluster.resumes.is_empty());
-    restart(&mut cluster, 2);
+    cluster.restart_agent(2);
     cluster.run(30_000);
     assert_eq!((cluster.starts.len(), cluster.resumes.len()), (0, 1));
     assert_eq!(cluster.homes("db"), [2]);
@@ -312,6 +302,17 @@ fn a_target_that_is_silent_for_a_moment_is_waited_for_when_the_source_has_depart
 }
 
 #[test]
+fn the_time_of_a_silent_target_begins_when_the_guest_has_left() {
+    let mut scene = Scene::new();
+    scene.say(Some(GuestState::Leaving), Some(EXPECTED));
+    scene.stage.life(2).beats = false;
+    scene.stage.run(12_000);
+    assert!(scene.say(Some(DEPARTED), None).migration.is_some(), "its copy is complete");
+    scene.stage.run(12_000);
+    assert!(scene.look().migration.is_none());
+}
+
+#[test]
 fn the_source_is_ordered_once_the_target_expects_and_named_by_its_incarnation() {
     let mut scene = Scene::new();
     let orders = |scene: &mut Scene, now| {
@@ -327,4 +328,17 @@ fn the_source_is_ordered_once_the_target_expects_and_named_by_its_incarnation() 
     assert!(orders(&mut scene, 20_999).is_empty(), "not at every step");
     scene.say(Some(GuestState::Leaving), Some(EXPECTED));
     assert!(orders(&mut scene, 30_000).is_empty());
+}
+
+#[test]
+fn a_copy_counts_as_resumed_only_by_a_node_that_has_read_that_it_is_its_own() {
+    let mut scene = Scene::new();
+    let entry = scene.stage.ledger.vms.get_mut(&vm("db")).unwrap();
+    entry.moves_to(id(2), BEGUN);
+    entry.resumes = true;
+    let running = || Some(GuestState::Running);
+    scene.stage.life(2).beat.known = OWNED;
+    assert!(scene.say(None, running()).resumes, "a new agent there sees a process, no more");
+    scene.stage.life(2).beat.known = BEGUN;
+    assert!(!scene.say(None, running()).resumes);
 }

@@ -253,3 +253,19 @@ fn an_enrolment_is_acknowledged_when_its_owner_and_every_admitted_node_have_read
     stage.run(5_000);
     assert!(!acknowledged(&stage), "it said so once and beats no more");
 }
+
+#[test]
+fn an_evicted_owner_acknowledges_nothing() {
+    let mut stage = Stage::settled();
+    own_vm(&mut stage.ledger, "db", 3, EARLIER);
+    stage.ledger.vms.get_mut(&vm("db")).unwrap().acknowledged = false;
+    (1..=3).for_each(|node| stage.life(node).beat.known = EARLIER);
+    stage.run(500);
+    let acknowledged = |stage: &Stage| acknowledge(&mut stage.ledger.clone(), &stage.facts());
+    assert!(acknowledged(&stage));
+    for proof in [None, Some(Proof::NoneLeft), Some(Proof::TimeExpired)] {
+        set_eviction(&mut stage.ledger, 3, Eviction { proof, ..eviction(3, EARLIER) });
+        stage.run(500);
+        assert!(!acknowledged(&stage), "{proof:?} would be taken to speak of a VM that runs");
+    }
+}
