@@ -120,6 +120,7 @@ impl Driver {
     fn act(&self, action: &Action) {
         match action {
             Action::Answer(reply) => self.requests.answer(reply),
+            Action::LetHostStop => self.requests.let_host_go(),
             Action::Record(decision) => {
                 if decision.kind == Kind::LastWords {
                     drop(self.hands.last_words.speak(&decision.text));
@@ -142,6 +143,11 @@ const API_THREADS: usize = 2;
 const LAST_ANSWER: Duration = Duration::from_millis(1_500);
 /// How long the end waits for the lease path.
 const LAST_STEP: Duration = Duration::from_secs(2);
+
+/// How long a host that goes down waits for its HA guests to be gone.
+const HOST_PATIENCE: Duration = Duration::from_secs(900);
+/// systemd is asked for another minute this often.
+const REMINDER: Duration = Duration::from_secs(20);
 
 /// Why the agent ends.
 enum End {
@@ -185,12 +191,13 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
         _ = interrupt.recv() => End::Signal,
         ended = &mut lease_path => ended.map_or(End::Panic, End::LeasePath),
     };
+    if let End::Signal = end {
+        // People may look on while guests leave a host that goes down.
+        shut_down(agent, &mut lease_path).await;
+    }
     server.abort();
     match end {
-        End::Signal => {
-            shut_down(agent, &mut lease_path).await;
-            Ok(0)
-        }
+        End::Signal => Ok(0),
         End::LeasePath(Ok(())) => Ok(0),
         End::LeasePath(Err(Failure::Configuration(problems))) => {
             tracing::error!(%problems, "wrong configuration");
@@ -227,8 +234,28 @@ async fn serve(agent: Arc<Agent>) {
     }
 }
 
+/// The host goes down: its HA guests are cared for first. systemd is told again and again that this takes longer.
+async fn leave_host(live: &Live, reboot: bool) {
+    tracing::info!(reboot, "the host goes down; its HA guests leave it first");
+    live.inbox.push(Event::HostStopping { reboot });
+    let end = tokio::time::Instant::now() + HOST_PATIENCE;
+    let let_go = live.requests.host_let_go();
+    tokio::pin!(let_go);
+    while tokio::time::Instant::now() < end {
+        systemd::notify("EXTEND_TIMEOUT_USEC=60000000");
+        if tokio::time::timeout(REMINDER, &mut let_go).await.is_ok() {
+            return;
+        }
+    }
+    tracing::warn!("HA guests are still here; the host goes down all the same");
+}
+
 async fn shut_down(agent: &Agent, lease_path: &mut LeasePath) {
     systemd::notify("STOPPING=1");
+    let going = tokio::task::spawn_blocking(systemd::host_goes_down).await.ok().flatten();
+    if let (Some(reboot), Ok(live)) = (going, agent.live()) {
+        leave_host(&live, reboot).await;
+    }
     tracing::info!("stopping; guests and watchdog are left as they are");
     if let Ok(live) = agent.live() {
         live.inbox.push(Event::ShutdownRequested);

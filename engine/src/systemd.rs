@@ -106,6 +106,29 @@ pub fn is_shutting_down() -> bool {
         && said("systemctl", &["is-system-running"]).is_some_and(|said| said.trim() == "stopping")
 }
 
+/// The host is on its way down: it reboots (`true`), or is switched off.
+#[must_use]
+pub fn host_goes_down() -> Option<bool> {
+    let running = Path::new("/run/systemd/system").exists();
+    let jobs = running.then(|| said("systemctl", &["list-jobs", "--no-legend", "--plain"]))??;
+    last_job(&jobs)
+}
+
+/// Which of systemd's jobs ends this boot, if one does: `42 reboot.target start waiting`.
+fn last_job(jobs: &str) -> Option<bool> {
+    let starts = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let unit = words.iter().find(|word| word.ends_with(".target")).copied();
+        unit.filter(|_| words.contains(&"start")).map(String::from)
+    };
+    let targets: Vec<String> = jobs.lines().filter_map(starts).collect();
+    let any = |names: &[&str]| targets.iter().any(|target| names.contains(&target.as_str()));
+    if any(&["reboot.target", "kexec.target", "soft-reboot.target"]) {
+        return Some(true);
+    }
+    any(&["poweroff.target", "halt.target", "shutdown.target"]).then_some(false)
+}
+
 /// What a program said, if it ended in time.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
@@ -134,6 +157,18 @@ mod tests {
         let mut text = [0; 64];
         let got = far.recv(&mut text).unwrap();
         assert_eq!(&text[..got], b"FDSTORE=1");
+    }
+
+    #[test]
+    fn systemds_jobs_tell_a_reboot_from_a_shutdown_and_both_from_a_stop_of_the_agent() {
+        let stop = "77 steadfastd.service stop running\n";
+        assert_eq!(last_job(stop), None);
+        assert_eq!(last_job(""), None);
+        let down =
+            format!("{stop}12 shutdown.target start waiting\n13 poweroff.target start waiting");
+        assert_eq!(last_job(&down), Some(false));
+        assert_eq!(last_job(&down.replace("poweroff", "reboot")), Some(true));
+        assert_eq!(last_job("14 reboot.target stop waiting"), None);
     }
 
     #[test]

@@ -156,6 +156,8 @@ pub enum Action {
         /// The question.
         question: Box<PlacementQuestion>,
     },
+    /// No HA guest is left that the host must wait for: the agent may end, and the host go down; no answer.
+    LetHostStop,
     /// Answer an operator's request.
     Answer(Reply),
     /// Record a decision, and tell it to whoever watches.

@@ -1,5 +1,6 @@
 //! Timing and identity. Every derived time-out is a function here, with its reason.
 
+use crate::host_shutdown::HostShutdown;
 use crate::ids::{Identity, NodeId};
 use crate::ledger::Ledger;
 use crate::time::{Instant, Millis};
@@ -158,6 +159,10 @@ pub struct Limits {
     pub shutdown_timeout: Millis,
     /// Budgets of restarts and relocations come back after a VM ran for this long.
     pub budget_window: Millis,
+    /// What becomes of the VMs of a host that is shut down or rebooted.
+    pub host_shutdown: HostShutdown,
+    /// VMs that wait for their host are started elsewhere after this.
+    pub host_freeze: Millis,
 }
 
 impl Default for Limits {
@@ -172,6 +177,8 @@ impl Default for Limits {
             migration_timeout: Millis(600_000),
             shutdown_timeout: Millis(60_000),
             budget_window: Millis(600_000),
+            host_shutdown: HostShutdown::default(),
+            host_freeze: Millis(600_000),
         }
     }
 }

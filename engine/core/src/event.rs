@@ -156,6 +156,11 @@ pub enum Event {
         /// What is asked.
         change: Box<Change>,
     },
+    /// The host is on its way down (source: systemd's jobs); `LetHostStop` answers when HA guests are cared for.
+    HostStopping {
+        /// It reboots; otherwise it is switched off.
+        reboot: bool,
+    },
     /// The agent is about to stop; nothing is destroyed.
     ShutdownRequested,
 }

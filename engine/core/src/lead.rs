@@ -4,6 +4,7 @@ use crate::brake::Brake;
 use crate::brief::Rest;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
+use crate::host_shutdown;
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Change, facts_of};
@@ -119,6 +120,7 @@ impl Machine {
         self.budgets.clear();
         self.orders.clear();
         self.migrations.clear();
+        self.host.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
         self.election.on_deposed(self.out.now);
@@ -133,6 +135,7 @@ impl Machine {
         self.budgets.clear();
         self.orders.clear();
         self.migrations.clear();
+        self.host.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
         self.announce();
@@ -259,7 +262,8 @@ impl Machine {
             changed |= plan::apply_admissions(&mut next, stamp, &self.fencing, own, &facts);
         }
         if !next.is_off() && !rests {
-            let mut moved = self.migrations.apply(&mut next, stamp, &facts, &mut notes);
+            let mut moved = host_shutdown::keep(&mut next, &mut self.host, &facts, &mut notes);
+            moved |= self.migrations.apply(&mut next, stamp, &facts, &mut notes);
             moved |= plan::acknowledge(&mut next, &facts);
             moved |= disarm::see(&mut next, &facts);
             moved |= self.budgets.apply(&mut next, &facts, &mut notes);

@@ -1,7 +1,7 @@
 //! The ledger's value: who is admitted, who leads, which node owns which VM. Only a commit changes it
 //! (`register.rs`), and only the leader commits.
 
-use crate::ids::{BootId, Digest, NodeId, Stamp, VmId};
+use crate::ids::{BootId, Digest, Identity, NodeId, Stamp, VmId};
 use crate::time::Millis;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -73,19 +73,30 @@ pub struct NodeEntry {
     /// The operator wants it out of the cluster: drained, then evicted, then removed.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub leaving: bool,
+    /// Its host is being shut down or rebooted, or is down because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<HostStop>,
 }
 
 impl NodeEntry {
     /// A node that was never admitted.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), standing: Standing::New, maintenance: None, leaving: false }
+        let (maintenance, leaving, stopping) = (None, false, None);
+        Self { name: name.into(), standing: Standing::New, maintenance, leaving, stopping }
     }
 
-    /// Its VMs are to move away, none is placed there, and it does not lead: in maintenance, or on its way out.
+    /// No VM is placed there, and it does not lead: in maintenance, on its way out, or its host goes down. Its VMs are to move
+    /// away, unless they are to wait for their host.
     #[must_use]
     pub fn wants_empty(&self) -> bool {
-        self.maintenance.is_some() || self.leaving
+        self.maintenance.is_some() || self.leaving || self.stopping.is_some()
+    }
+
+    /// What moves off it returns when it can, and what cannot move live may be restarted elsewhere.
+    #[must_use]
+    pub fn lends_its_vms(&self) -> bool {
+        self.maintenance.is_some() || self.stopping.as_ref().is_some_and(|s| s.way == Way::Migrate)
     }
 }
 
@@ -98,6 +109,31 @@ pub struct Maintenance {
     pub restart: bool,
     /// The operator's words.
     pub reason: String,
+}
+
+/// A host goes down on purpose; see `host_shutdown.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStop {
+    /// The commit that began it.
+    pub since: Stamp,
+    /// The agent that said so. A later incarnation, or another boot that is admitted, ends it.
+    pub who: Identity,
+    /// What becomes of its VMs.
+    pub way: Way,
+    /// It reboots; otherwise it is switched off.
+    pub reboot: bool,
+}
+
+/// What becomes of the VMs of a host that goes down on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// They move away live and return.
+    Migrate,
+    /// They are shut down and started elsewhere.
+    Failover,
+    /// They are shut down and wait for it.
+    Freeze,
 }
 
 /// May a node run HA VMs?

@@ -41,6 +41,7 @@ mod flaps;
 mod groups;
 pub mod guest;
 mod heartbeat;
+pub mod host_shutdown;
 pub mod ids;
 pub mod invariants;
 mod last_words;

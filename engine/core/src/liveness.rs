@@ -7,6 +7,7 @@ use crate::beats::{Beats, Heard};
 use crate::config::Config;
 use crate::guest::GuestState;
 use crate::heartbeat::Heartbeat;
+use crate::host_shutdown;
 use crate::ids::{NodeId, VmId};
 use crate::ledger::{EvictionReason, Ledger, NodeEntry, Standing};
 use crate::maintenance::is_spared;
@@ -305,6 +306,9 @@ pub(crate) fn reason_words(reason: EvictionReason) -> &'static str {
 
 /// Why an operator wants it empty, and whether it is.
 fn emptying_words(entry: &NodeEntry, spared: bool) -> String {
+    if let Some(stop) = entry.stopping.as_ref().filter(|_| !entry.leaving) {
+        return host_shutdown::words(stop.way, stop.reboot).into();
+    }
     let Some(maintenance) = entry.maintenance.as_ref().filter(|_| !entry.leaving) else {
         return "it leaves the cluster when it is empty".into();
     };

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::eviction::Fencing;
 use crate::guest::Guests;
 use crate::heartbeat::Heartbeat;
+use crate::host_shutdown::HostStops;
 use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
@@ -77,6 +78,8 @@ pub struct Machine {
     /// Guests on their way down.
     pub(crate) shutdowns: Shutdowns,
     pub(crate) disarming: Disarming,
+    /// Hosts on their way down.
+    pub(crate) host: HostStops,
     /// Guests that leave by live migration, and those that arrive.
     pub(crate) departures: Departures,
     pub(crate) arrivals: Arrivals,
@@ -134,6 +137,7 @@ impl Machine {
             ordered: BTreeMap::new(),
             shutdowns: Shutdowns::default(),
             disarming: Disarming::default(),
+            host: HostStops::default(),
             departures: Departures::default(),
             arrivals: Arrivals::default(),
             migrations: Migrations::default(),
@@ -229,6 +233,7 @@ impl Machine {
             Event::LastWordsFound { text } => self.on_last_words_found(text),
             Event::MigrationEnded { vm, result } => self.on_migration_ended(&vm, result),
             Event::ResumeEnded { vm, result } => self.on_resume_ended(&vm, result),
+            Event::HostStopping { reboot } => self.on_host_stopping(reboot),
             Event::ShutdownRequested => self.end(),
         }
     }
@@ -244,6 +249,7 @@ impl Machine {
         self.lead();
         self.start_ordered();
         self.migrate_ordered();
+        self.stop_host();
         let has_leader = self.election.leader.is_some();
         self.enrolment.on_time(self.config.me, has_leader, &mut self.out);
         // What was just decided may need the disk.

@@ -12,7 +12,7 @@ use crate::decision::Kind;
 use crate::groups::Groups;
 use crate::guest::Ending;
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Leave, Ledger, Maintenance, VmEntry};
+use crate::ledger::{Leave, Ledger, Maintenance, VmEntry, Way};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::migration::{self, Migrations, begin, under_way};
@@ -39,7 +39,8 @@ pub(crate) fn movers<'a>(facts: &Facts<'a>, migrations: &Migrations) -> Vec<&'a 
 
 fn is_to_move(entry: &VmEntry, misplaced: &BTreeMap<&VmId, String>, facts: &Facts<'_>) -> bool {
     let wanted = is_emptied(facts.ledger, entry.owner) || misplaced.contains_key(&entry.spec.id);
-    wanted && migration::unready(entry, facts).is_none()
+    let waits = facts.ledger.is_freezing(entry.owner);
+    wanted && !waits && migration::unready(entry, facts).is_none()
 }
 
 /// Its owner is to be emptied.
@@ -47,16 +48,16 @@ pub(crate) fn is_emptied(ledger: &Ledger, node: NodeId) -> bool {
     ledger.nodes.get(&node).is_some_and(crate::ledger::NodeEntry::wants_empty)
 }
 
-/// It is in maintenance and nobody needs to know what it runs, so that no fence agent hurts it while it is upgraded or rebooted: no
-/// VM that is wanted running is its own or may arrive there, none may have been moved there by hand, and neither its removal, nor
+/// It is in maintenance, or its host went down on purpose, and nobody needs to know what it runs, so that no fence agent hurts it while
+/// it is upgraded or rebooted: no VM that is wanted running is its own, unless it waits for it, or may arrive there, none may have been moved there by hand, and neither its removal, nor
 /// another change of the nodes, nor a disarming waits for its proof. As soon as one of these does, its fence agent is ordered.
 pub(crate) fn is_spared(ledger: &Ledger, node: NodeId) -> bool {
     let needs = |vm: &VmEntry| {
         let arrives = vm.migration.as_ref().is_some_and(|migration| migration.to == node);
-        vm.unseen || arrives || vm.owner == node && vm.may_run()
+        vm.unseen || arrives || vm.owner == node && vm.may_run() && !ledger.is_freezing(node)
     };
     let stays = ledger.nodes.get(&node).filter(|entry| !entry.leaving);
-    stays.is_some_and(|entry| entry.maintenance.is_some())
+    stays.is_some_and(|entry| entry.maintenance.is_some() || entry.stopping.is_some())
         && ledger.changing.is_none()
         && ledger.disarm.is_none()
         && !ledger.vms.values().any(needs)
@@ -65,8 +66,11 @@ pub(crate) fn is_spared(ledger: &Ledger, node: NodeId) -> bool {
 /// It could not be moved live, and its operator would have it restarted elsewhere.
 fn may_restart(entry: &VmEntry, facts: &Facts<'_>, migrations: &Migrations) -> bool {
     let node = facts.ledger.nodes.get(&entry.owner);
-    let maintenance = node.and_then(|node| node.maintenance.as_ref());
-    migrations.failures(&entry.spec.id) > 0 && maintenance.is_some_and(|m| m.restart)
+    let may = node.is_some_and(|node| match &node.maintenance {
+        Some(maintenance) => maintenance.restart || node.stopping.is_some(),
+        None => node.lends_its_vms(),
+    });
+    migrations.failures(&entry.spec.id) > 0 && may
 }
 
 /// A place was found for a VM on a node that is to be emptied: it sets off, if it still can and there is a slot.
@@ -89,7 +93,7 @@ pub(crate) fn set_off(
     let Some(node) = node.filter(|_| entry.migration.is_none() && entry.leave.is_none()) else {
         return false;
     };
-    if node.maintenance.is_some() {
+    if node.lends_its_vms() {
         entry.home.get_or_insert(entry.owner);
     }
     let reason = match misplaced.get(vm).filter(|_| !node.wants_empty()) {
@@ -217,7 +221,8 @@ pub(crate) fn reason_to_give_up(ledger: &Ledger, entry: &VmEntry) -> Option<Stri
         return Some("it is to leave its node".into());
     }
     // A node that leaves the cluster keeps nothing, not even what is off.
-    let gone = node.leaving || node.maintenance.is_some() && entry.may_run();
+    let goes = node.stopping.as_ref().is_some_and(|stop| stop.way != Way::Freeze);
+    let gone = node.leaving || (node.maintenance.is_some() || goes) && entry.may_run();
     gone.then(|| alloc::format!("{} is to be emptied", node.name))
 }
 

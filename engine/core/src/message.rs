@@ -247,6 +247,13 @@ pub enum Change {
     },
     /// Use a node again; VMs that were moved off it return.
     EndMaintenance(NodeId),
+    /// The sender's host goes down on purpose.
+    StopHost {
+        /// The sender.
+        who: Identity,
+        /// It reboots; otherwise it is switched off.
+        reboot: bool,
+    },
     /// Switch HA off for everybody.
     Disarm {
         /// Armed again after this; `None`: until somebody arms.

@@ -111,7 +111,8 @@ impl Orders {
 /// before it has a lease, it would only forget the order, and wait for the next.
 pub(crate) fn idle_owner(entry: &VmEntry, facts: &Facts<'_>) -> Option<Identity> {
     let known = entry.acknowledged && !entry.unseen;
-    let may = known && entry.may_run_here() && entry.migration.is_none();
+    let stays = facts.ledger.host_stop(entry.owner).is_none();
+    let may = known && stays && entry.may_run_here() && entry.migration.is_none();
     let (boot, _) = facts.ledger.admission(entry.owner).filter(|_| may)?;
     let ready = |heard: &&Heard| heard.from.boot == boot && heard.beat.lease_left.is_some();
     let heard = facts.word_of(entry.owner).filter(ready)?;

@@ -6,7 +6,7 @@ use crate::config::surely_dead;
 use crate::decision::Kind;
 use crate::eviction::Fencing;
 use crate::ids::{BootId, NodeId, Stamp};
-use crate::ledger::{Eviction, EvictionReason, Ledger, Proof, Standing};
+use crate::ledger::{Eviction, EvictionReason, Ledger, NodeEntry, Proof, Standing};
 use crate::liveness::{Facts, Liveness, reason_words};
 use crate::maintenance::is_spared;
 use crate::membership;
@@ -221,8 +221,9 @@ pub(crate) fn tell(before: &Ledger, after: &Ledger, out: &mut Outbox) {
                     Some(Standing::Evicted(old)) if old.since == eviction.since => Some(old),
                     _ => None,
                 };
-                let spared = is_spared(after, *node);
-                tell_eviction(*node, &entry.name, eviction, (before, spared), out);
+                let spared = is_spared(after, *node).then(|| words_for_spared(entry));
+                let freezes = after.is_freezing(*node);
+                tell_eviction(*node, &entry.name, eviction, (before, spared, freezes), out);
             }
             (Standing::New, _) => {}
         }
@@ -233,11 +234,11 @@ fn tell_eviction(
     node: NodeId,
     name: &str,
     eviction: &Eviction,
-    (before, spared): (Option<&Eviction>, bool),
+    (before, spared, freezes): (Option<&Eviction>, Option<&str>, bool),
     out: &mut Outbox,
 ) {
     if before.is_none() {
-        let next = what_next(eviction, spared);
+        let next = what_next(eviction, spared, freezes);
         let why = reason_words(eviction.reason);
         let text = alloc::format!("{name} is evicted: {why}; {next}");
         let note = Note::new(Kind::Evicted, "PROTOCOL 5", text).node(node);
@@ -251,12 +252,23 @@ fn tell_eviction(
     }
 }
 
-fn what_next(eviction: &Eviction, spared: bool) -> String {
+/// Why no fence agent is used on it.
+fn words_for_spared(entry: &NodeEntry) -> &'static str {
+    match &entry.stopping {
+        Some(_) => "its host went down on purpose, so it is not fenced",
+        None => "it is in maintenance and no VM is its own, so it is not fenced",
+    }
+}
+
+fn what_next(eviction: &Eviction, spared: Option<&str>, freezes: bool) -> String {
+    if freezes {
+        return "its host went down on purpose, and its VMs wait for it".into();
+    }
     if eviction.proof.is_some() {
         return "its VMs are relocated now".into();
     }
-    if spared {
-        return "it is in maintenance and no VM is its own, so it is not fenced".into();
+    if let Some(why) = spared {
+        return why.into();
     }
     if eviction.fence_orders > 0 {
         return "its fence agent is next".into();

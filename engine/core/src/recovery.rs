@@ -6,7 +6,7 @@ use crate::decision::{Kind, PlacementRecord};
 use crate::event::Decider;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Ledger, Proof, VmEntry};
+use crate::ledger::{Ledger, NodeEntry, Proof, VmEntry};
 use crate::liveness::Facts;
 use crate::maintenance::{is_emptied, set_off};
 use crate::migration::Migrations;
@@ -77,7 +77,8 @@ pub(crate) fn is_orphan(ledger: &Ledger, entry: &VmEntry, facts: &Facts<'_>) -> 
     let leaving = ledger.nodes.get(&entry.owner).is_some_and(|node| node.leaving);
     let wants = entry.may_run() || leaving;
     // While a migration stands its own rules hold (`migration.rs`).
-    wants && entry.migration.is_none() && is_homeless(ledger, entry, facts)
+    let waits = ledger.is_freezing(entry.owner);
+    wants && !waits && entry.migration.is_none() && is_homeless(ledger, entry, facts)
 }
 
 /// It is proved to run nowhere, and its owner will not start it.
@@ -374,7 +375,7 @@ impl Recovery {
             }
             let owner = next.vms.get(&vm).map(|entry| entry.owner);
             let owner = owner.and_then(|owner| next.nodes.get(&owner));
-            let drained = owner.is_some_and(|owner| owner.maintenance.is_some());
+            let drained = owner.is_some_and(NodeEntry::lends_its_vms);
             let Some(entry) = next.vms.get_mut(&vm) else { continue };
             if drained && given_up(entry, facts).is_some() {
                 entry.home.get_or_insert(entry.owner);

@@ -198,6 +198,14 @@ impl Machine {
         if let Some(why) = waiting {
             return ("waiting", why.clone());
         }
+        let frozen = entry.may_run() && ledger.is_freezing(entry.owner);
+        if frozen && !self.runs(entry, ledger) {
+            let host = ledger.name(entry.owner);
+            return (
+                "waiting",
+                alloc::format!("the host {host} went down on purpose; it waits for it"),
+            );
+        }
         let orphan = ledger.eviction(entry.owner).filter(|_| entry.may_run());
         if let Some(eviction) = orphan {
             return ("orphan", self.eviction_text(entry.owner, eviction, ledger));

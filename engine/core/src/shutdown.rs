@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::decision::Kind;
 use crate::guest::{Ending, GuestState};
 use crate::ids::VmId;
-use crate::ledger::{Desired, Ledger, OnShutdown, VmEntry};
+use crate::ledger::{Desired, Ledger, OnShutdown, VmEntry, Way};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::outbox::{Note, Outbox};
@@ -102,8 +102,15 @@ impl Machine {
     pub(crate) fn stop_unwanted(&mut self) {
         let Some(known) = self.register.proved() else { return };
         let ledger = known.ledger.clone();
-        let unwanted = self.brief.read(&ledger, self.config.me.node).unwanted.clone();
+        let brief = self.brief.read(&ledger, self.config.me.node);
+        let (mine, unwanted) = (brief.mine.clone(), brief.unwanted.clone());
+        let way = self.own_way(&ledger);
+        let unwanted = if way == Some(Way::Freeze) { mine } else { unwanted };
         let stoppable = |vm: &&VmId| {
+            // What others here need goes down after them, when all of them do.
+            if way.is_some() && self.is_needed_here(vm, &ledger) {
+                return false;
+            }
             // Its process ended after the last scan: asked again, it would be a later one that listens.
             let certain = self.shutdowns.is_asked(vm) || !self.guests.is_uncertain(vm);
             certain && ledger.vms.get(*vm).is_some_and(|entry| self.is_stoppable(vm, entry))

@@ -57,7 +57,7 @@ impl Machine {
                 self.release(vm, entry, why);
                 continue;
             }
-            if !entry.may_run_here() {
+            if !entry.may_run_here() || self.is_going_down() || ledger.host_stop(me).is_some() {
                 continue;
             }
             let order = self.ordered.get(vm).map(|(order, _)| order);

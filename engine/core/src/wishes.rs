@@ -4,6 +4,7 @@
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
 use crate::groups::Groups;
+use crate::host_shutdown;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Leave, Ledger, VmEntry, VmSpec};
 use crate::liveness::Facts;
@@ -52,6 +53,12 @@ impl Desk<'_> {
             }
             Change::EndMaintenance(node) => maintenance::end_maintenance(next, *node, notes),
             Change::MigrateVm { vm, to } => self.migrate(next, vm, *to, notes),
+            Change::StopHost { who, .. } if who.node != from => {
+                Err(alloc::format!("{} speaks for {}", next.name(from), next.name(who.node)))
+            }
+            Change::StopHost { who, reboot } => {
+                host_shutdown::begin(next, (*who, *reboot), self.stamp, self.facts, notes)
+            }
             Change::AddNode { node, name } => {
                 membership::add(next, *node, name, self.stamp, self.facts)
             }

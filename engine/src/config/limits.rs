@@ -3,6 +3,7 @@
 use super::Problem;
 use serde::Deserialize;
 use steadfast_core::config::Limits;
+use steadfast_core::host_shutdown::HostShutdown;
 use steadfast_core::time::Millis;
 
 /// Limits that differ from the defaults.
@@ -18,6 +19,8 @@ pub struct RawLimits {
     migration_timeout_ms: Option<u64>,
     shutdown_timeout_ms: Option<u64>,
     budget_window_ms: Option<u64>,
+    host_shutdown: Option<HostShutdown>,
+    host_freeze_ms: Option<u64>,
 }
 
 /// What breaks the tie between two halves.
@@ -45,6 +48,8 @@ impl RawLimits {
             migration_timeout: millis(self.migration_timeout_ms, usual.migration_timeout),
             shutdown_timeout: millis(self.shutdown_timeout_ms, usual.shutdown_timeout),
             budget_window: millis(self.budget_window_ms, usual.budget_window),
+            host_shutdown: self.host_shutdown.unwrap_or(usual.host_shutdown),
+            host_freeze: millis(self.host_freeze_ms, usual.host_freeze),
         };
         check(&limits, problems);
         limits
@@ -62,6 +67,7 @@ fn check(limits: &Limits, problems: &mut Vec<Problem>) {
         ("migration_timeout_ms", limits.migration_timeout.0, 1_000),
         ("shutdown_timeout_ms", limits.shutdown_timeout.0, 1_000),
         ("budget_window_ms", limits.budget_window.0, 1_000),
+        ("host_freeze_ms", limits.host_freeze.0, 1_000),
     ];
     for (name, given, least) in least {
         if given < least {
@@ -88,6 +94,13 @@ mod tests {
         let expected =
             Limits { witness: Some(true), shutdown_timeout: Millis(90_000), ..Limits::default() };
         assert_eq!((limits, problems), (expected, vec![]));
+    }
+
+    #[test]
+    fn what_becomes_of_a_hosts_vms_is_one_of_four_words() {
+        let (limits, problems) = resolved("host_shutdown = \"migrate\"");
+        assert_eq!((limits.host_shutdown, problems.len()), (HostShutdown::Migrate, 0));
+        assert!(toml::from_str::<RawLimits>("host_shutdown = \"shoot\"").is_err());
     }
 
     #[test]

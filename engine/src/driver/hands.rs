@@ -60,7 +60,7 @@ impl Hands {
             | Action::ResumeVm { .. } => self.move_live(action),
             Action::CloseWatchdog => self.close_watchdog(),
             // The driver does these itself.
-            Action::Answer(_) | Action::Record(_) => {}
+            Action::Answer(_) | Action::Record(_) | Action::LetHostStop => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use steadfast_core::ids::Stamp;
 use steadfast_core::message::Reply;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The stamp that holds the change, or why it was refused.
 pub type Outcome = Result<Stamp, String>;
@@ -15,6 +15,7 @@ pub type Outcome = Result<Stamp, String>;
 pub struct Requests {
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Outcome>>>,
+    host: Notify,
 }
 
 impl Requests {
@@ -25,6 +26,16 @@ impl Requests {
         let (tell, told) = oneshot::channel();
         self.lock().insert(id, tell);
         (id, told)
+    }
+
+    /// Waits until the machine lets the host go down.
+    pub async fn host_let_go(&self) {
+        self.host.notified().await;
+    }
+
+    /// No HA guest is left that the host must wait for.
+    pub(super) fn let_host_go(&self) {
+        self.host.notify_one();
     }
 
     /// Nobody waits for `id` any more.

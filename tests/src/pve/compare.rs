@@ -110,6 +110,7 @@ impl Ours<'_> {
             Some(entry) if entry.failed.is_some() => State::Failed,
             Some(entry) if entry.desired == Desired::Stopped => State::Stopped,
             _ if home.is_some() => State::Started,
+            Some(entry) if self.stage.watch.ledger.is_freezing(entry.owner) => State::Frozen,
             Some(_) => State::Waiting,
             None => State::Stopped,
         }

@@ -3,43 +3,30 @@
 /// Beginnings of names, and the reason.
 const REASONS: &[(&str, &str)] = &[
     ("test-basic2", "not told yet: it begins in the middle of a fencing, by a manager's status"),
-    ("test-basic4", "told too harshly: with us the VMs run before the network is lost"),
     (
         "test-cfs-",
         "deliberate: a node whose HA storage fails for 15 s while others have theirs gives its VMs away",
     ),
     (
-        "test-crm-maintenance-request3",
-        "missing: a host that is shut down tells nobody; the story ends the maintenance itself",
+        "test-group-migrate4",
+        "deliberate: a node whose HA storage fails for 15 s while others have theirs gives its VMs away",
     ),
     (
-        "test-disarm-",
-        "missing: a relocation that was asked for is not dropped when HA is switched off",
-    ),
-    ("test-group-migrate", "missing: VMs do not wait for a host that reboots"),
-    ("test-reboot1", "missing: VMs do not wait for a host that reboots"),
-    (
-        "test-shutdown-policy",
-        "missing: shutting a host down has no policy yet; failing migrations are not told yet",
-    ),
-    ("test-stale-maintenance", "missing: shutting a host down has no policy yet"),
-    (
-        "test-relocate-policy",
-        "not told exactly yet: starts fail on a node here, and a number of times there",
+        "test-relocate-policy1",
+        "placement: when it could be started nowhere, which node is tried first again is the policy's choice",
     ),
     (
-        "test-resource-affinity-strict-negative",
-        "missing: a refused start is not tried again on its node; failures are told by node",
+        "test-resource-affinity-strict-mixed",
+        "deliberate: two live migrations at a time; one group is gone when the other is looked at, so fewer VMs have to move",
     ),
     (
-        "test-resource-affinity-strict-positive3",
-        "missing: a refused start is not tried again on its node; failures are told by node",
+        "test-shutdown-policy1",
+        "deliberate: with `failover` a VM is started elsewhere in seconds, and does not wait for a host that is quick",
     ),
     (
-        "test-resource-affinity",
-        "missing: VMs that must stay together are not moved together, nor share their rules",
+        "test-stale-maintenance",
+        "deliberate: VMs with nowhere to go are shut down in order and wait; theirs run on until a watchdog cuts them off",
     ),
-    ("test-resource-failure3", "not told yet: a migration that fails"),
     (
         "test-service-command7",
         "deliberate: where a VM belongs is in the ledger alone, so it cannot be registered elsewhere",

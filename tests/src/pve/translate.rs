@@ -1,11 +1,9 @@
 //! A story of theirs as one of ours, in the words of `tests/scenarios`.
 //!
 //! Nodes keep their order and services their ids. Their network carries their configuration store too, so a node that loses it loses
-//! our storage and its verification IPs as well. Shutting a node down is what our operators do: maintenance first where
-//! services are to be moved, then the power. Between two groups of commands pass 100 s, as with them.
+//! our storage and its verification IPs as well. Between two groups of commands pass 100 s, as with them.
 
 use super::story::{Command, Service, Shutdown, Story, Wish};
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Seconds between two groups of commands, and from the last one to the end.
@@ -18,13 +16,14 @@ const REST: u64 = 400;
 /// What of theirs has no counterpart here.
 pub fn translate(story: &Story) -> Result<String, String> {
     let (text, deeds) = (String::new(), Vec::new());
-    let mut script = Script { story, text, deeds, maintained: BTreeSet::new() };
+    let mut script = Script { story, text, deeds };
     script.set_up();
     let mut second = 0;
     let (first, rest) = story.steps.split_first().ok_or("it has no commands")?;
     script.begin();
+    let cold = begins_cold(first);
     for command in first.iter().filter(|command| !matches!(command, Command::Power(_, true))) {
-        script.command(1, command)?;
+        script.command(u64::from(!cold), command)?;
     }
     for step in rest {
         second += STEP;
@@ -42,6 +41,13 @@ pub fn translate(story: &Story) -> Result<String, String> {
     Ok(script.finish(second + REST))
 }
 
+/// With us all is well when a story begins, unless its nodes are switched on without a network.
+fn begins_cold(first: &[Command]) -> bool {
+    let is_on = |command: &Command| matches!(command, Command::Power(_, true));
+    let is_cut = |command: &Command| matches!(command, Command::Network(_, false));
+    first.iter().any(is_on) && first.iter().any(is_cut)
+}
+
 /// Our name of a service.
 #[must_use]
 pub fn vm_name(id: &str) -> String {
@@ -53,8 +59,6 @@ struct Script<'a> {
     text: String,
     /// What happens, and at which second.
     deeds: Vec<(u64, String)>,
-    /// Nodes in maintenance because they were shut down.
-    maintained: BTreeSet<String>,
 }
 
 impl Script<'_> {
@@ -82,7 +86,16 @@ impl Script<'_> {
         let _ = writeln!(self.text, "# {} of another manager is told to ours.", story.name);
         let _ = writeln!(self.text, "nodes {}", story.nodes.len());
         self.text
-            .push_str("policies shipped\nverification IPs\nreboots take 30s\nafterwards nothing\n");
+            .push_str("policies shipped\nverification IPs\nreboots take 20s\nafterwards nothing\n");
+        if story.steps.first().is_some_and(|first| begins_cold(first)) {
+            self.text.push_str("begin cold\n");
+        }
+        self.text.push_str(match story.shutdown {
+            Shutdown::Conditional => "",
+            Shutdown::Freeze => "hosts freeze\n",
+            Shutdown::Failover => "hosts fail over\n",
+            Shutdown::Migrate => "hosts migrate\n",
+        });
         let on: Vec<&String> = story.steps.first().map_or(Vec::new(), |first| {
             let on = first.iter().filter_map(|command| match command {
                 Command::Power(node, true) => Some(node),
@@ -183,9 +196,6 @@ impl Script<'_> {
                 if *on {
                     // With them a node that is switched on has its network again.
                     self.network(second, &name, true);
-                }
-                if *on && self.maintained.remove(node) {
-                    self.line(second + 30, &format!("operator ends maintenance of {name}"));
                 }
             }
             Command::Network(node, up) => {
@@ -298,19 +308,8 @@ impl Script<'_> {
 
     fn shut_down(&mut self, second: u64, node: &str, reboot: bool) -> Result<(), String> {
         let name = self.node(node)?;
-        let mut off = second;
-        if self.story.shutdown == Shutdown::Migrate {
-            self.line(second, &format!("operator begins maintenance of {name} restarting"));
-            self.maintained.insert(node.to_string());
-            off += 40;
-        }
-        self.line(off, &format!("power {name} off"));
-        if reboot {
-            self.line(off + 20, &format!("power {name} on"));
-            if self.maintained.remove(node) {
-                self.line(off + 50, &format!("operator ends maintenance of {name}"));
-            }
-        }
+        let how = if reboot { "reboots" } else { "shuts down" };
+        self.line(second, &format!("host {name} {how}"));
         Ok(())
     }
 }

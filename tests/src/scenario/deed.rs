@@ -3,6 +3,7 @@
 //! | words | what happens |
 //! |---|---|
 //! | `power n2 off`, `power n2 on` | the plug is pulled, or the node is switched on |
+//! | `host n2 shuts down`, `host n2 reboots` | somebody shuts it down in order; it is off, or back after the time of `reboots take` |
 //! | `network n2 down`, `up` | its control network; `all` is a switch without power |
 //! | `link n1->n3 down`, `up` | n3 does not hear n1 |
 //! | `split n1 \| n2 n3` | sides that do not hear each other (undone by `network all up`) |
@@ -38,6 +39,8 @@ use crate::sim::script::{FenceWill, StartWill};
 pub enum Deed {
     /// Nodes are switched on, or lose power.
     Power(u64, bool),
+    /// A host is shut down in order; it comes back by itself, or not.
+    HostStops(usize, bool),
     /// Their control network works, or not.
     Network(u64, bool),
     /// The second hears the first, or not.
@@ -145,6 +148,8 @@ impl Deed {
             }
             ["guest", vm, "ignores", "ACPI"] => Self::Listens(names.vm(vm)?, false),
             ["guest", vm, "listens"] => Self::Listens(names.vm(vm)?, true),
+            ["host", node, "shuts", "down"] => Self::HostStops(names.node(node)?, false),
+            ["host", node, "reboots"] => Self::HostStops(names.node(node)?, true),
             ["link", link, state @ ("up" | "down")] => {
                 let (from, to) = link.split_once("->").ok_or("write link n1->n3 down")?;
                 Self::Link(names.node(from)?, names.node(to)?, *state == "up")
@@ -325,6 +330,7 @@ mod tests {
         assert_eq!(parse("starts of web fail on n3"), Ok(starts));
         let twice = Deed::Starts(None, Some(0), Some(StartWill::FailsTimes(2)));
         assert_eq!(parse("starts of web fail 2 times"), Ok(twice));
+        assert_eq!(parse("host n3 reboots"), Ok(Deed::HostStops(2, true)));
         let migrations = Deed::MigrationsFail(0, 3);
         assert_eq!(parse("migrations of web fail 3 times"), Ok(migrations));
         let fence = Deed::FenceAgents(0b10, Some(FenceWill::CutsAndHangs));

@@ -3,6 +3,7 @@
 use super::log::plain;
 use super::watch::Watch;
 use crate::sim::world::World;
+use steadfast_core::host_shutdown::words;
 use steadfast_core::ids::NodeId;
 use steadfast_core::ledger::{Desired, Ledger, NodeEntry, Standing, VmEntry};
 
@@ -67,6 +68,13 @@ fn node(id: NodeId, old: Option<&NodeEntry>, new: &NodeEntry) -> Vec<String> {
     match (&old.maintenance, &new.maintenance) {
         (None, Some(_)) => news.push(format!("{name} goes into maintenance")),
         (Some(_), None) => news.push(format!("{name} is in maintenance no more")),
+        _ => {}
+    }
+    match (&old.stopping, &new.stopping) {
+        (old, Some(stop)) if old.as_ref().is_none_or(|old| old.way != stop.way) => {
+            news.push(format!("{name}: {}", words(stop.way, stop.reboot)));
+        }
+        (Some(_), None) => news.push(format!("{name}'s host is used again")),
         _ => {}
     }
     if new.leaving && !old.leaving {

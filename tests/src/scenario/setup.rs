@@ -16,6 +16,7 @@
 //! | `n3 has memory=4096` (MiB) | 65536 |
 //! | `witness on`, `witness off` | on with two nodes |
 //! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
+//! | `hosts freeze`, `migrate`, `fail over` (what becomes of VMs of a host that is shut down or rebooted) | freeze at a reboot only |
 //! | `reboots take 8s`, `reboots never` (after a reset or a fence agent) | 20 s |
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
@@ -28,6 +29,7 @@ use crate::sim::policy::Mood;
 use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
 use steadfast_core::config::{Builtin, Limits, Timing};
+use steadfast_core::host_shutdown::HostShutdown;
 use steadfast_core::time::Millis;
 
 /// What there is.
@@ -132,6 +134,9 @@ impl Setup {
             }
             ["witness", "on"] => self.limits.witness = Some(true),
             ["witness", "off"] => self.limits.witness = Some(false),
+            ["hosts", "freeze"] => self.limits.host_shutdown = HostShutdown::Freeze,
+            ["hosts", "migrate"] => self.limits.host_shutdown = HostShutdown::Migrate,
+            ["hosts", "fail", "over"] => self.limits.host_shutdown = HostShutdown::Failover,
             ["limit", name, value] => limit(&mut self.limits, name, value)?,
             ["reboots", "take", time] => self.reboot = Some(length(time)?),
             ["reboots", "never"] => self.reboot = None,
@@ -205,6 +210,7 @@ fn limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
         "parallel_starts" => limits.parallel_starts = number()? as usize,
         "parallel_migrations" => limits.parallel_migrations = number()? as usize,
         "migration_timeout" => limits.migration_timeout = millis()?,
+        "host_freeze" => limits.host_freeze = millis()?,
         "shutdown_timeout" => limits.shutdown_timeout = millis()?,
         "budget_window" => limits.budget_window = millis()?,
         _ => return Err(format!("no such limit: {name}")),

@@ -174,6 +174,7 @@ impl Stage {
         match deed {
             Deed::Power(nodes, true) => each(*nodes).for_each(|n| self.world.switch_on(n)),
             Deed::Power(nodes, false) => each(*nodes).for_each(|n| self.world.cut(n, "fault")),
+            Deed::HostStops(node, reboot) => self.world.host_stops(*node, *reboot),
             Deed::Network(nodes, up) => self.network(*nodes, *up),
             Deed::Split(sides) => self.split(sides),
             Deed::Link(from, to, up) => self.link(*from, *to, *up),

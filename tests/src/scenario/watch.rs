@@ -157,11 +157,12 @@ impl Watch {
             if names.is_empty() { String::new() } else { format!(", with {}", names.join(", ")) };
         let how = match why {
             "fault" => "loses power".to_string(),
+            "shutdown" => "is off".to_string(),
             other => format!("goes down by its {other}"),
         };
         let how = how.replace("by its reset", "by sysrq");
         self.add(world, node, &format!("{how}{with}"));
-        self.resets += u32::from(why != "fault");
+        self.resets += u32::from(!matches!(why, "fault" | "shutdown"));
         (0..world.vms.len()).filter(|vm| lost >> vm & 1 == 1).for_each(|vm| self.goes(world, vm));
         self.silenced(node);
         self.own[node] = None;

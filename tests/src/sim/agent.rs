@@ -366,6 +366,7 @@ impl World {
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
             Action::CloseWatchdog => self.close_later(n, epoch),
+            Action::LetHostStop => self.host_may_stop(n, epoch),
             Action::ShutDownVm { vm } => self.shut_down_vm(n, &vm),
             Action::MigrateVm { vm, to, not_after, .. } => {
                 self.migrate_vm(n, epoch, (&vm, to), not_after);

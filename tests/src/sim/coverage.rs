@@ -46,6 +46,7 @@ impl Atlas {
         atlas.expect("moods", words(&Mood::ALL[..7]));
         atlas.expect("faults", words(&Fault::SWARM));
         atlas.expect("wishes", words(&Wanted::ALL));
+        atlas.expect("wishes", words(&[Wanted::StopHost]));
         for (group, points) in OTHERS {
             atlas.expect(group, points.iter().map(|point| (*point).into()));
         }
@@ -146,7 +147,7 @@ const OTHERS: [(&str, &[&str]); 7] = [
     ("migrations", &["aborted", "done", "failed", "refused", "resumed"]),
     ("fence agents", &["ordered", "succeeded", "failed", "hung", "hung, and had cut"]),
     ("feeds", &["refused"]),
-    ("went down by", &["fault", "fence agent", "reset", "watchdog"]),
+    ("went down by", &["fault", "fence agent", "reset", "shutdown", "watchdog"]),
     ("starts", &["done", "failed", "lost with libvirtd", "too late"]),
     ("stops", &["in D state"]),
     ("sysrq", &["hangs"]),

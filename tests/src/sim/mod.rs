@@ -14,6 +14,7 @@ pub mod coverage;
 pub mod faults;
 pub mod fence;
 pub mod focus;
+pub mod host;
 pub mod hypervisor;
 pub mod members;
 pub mod migration;

@@ -36,6 +36,8 @@ pub struct Node {
     pub libvirt_down: Time,
     /// Which policies are active.
     pub policy: u64,
+    /// Its host is on its way down: in which boot, and whether it reboots.
+    pub stops: Option<(u64, bool)>,
 }
 
 /// What lives as long as a kernel.
@@ -200,7 +202,7 @@ impl World {
         self.check_outage(n, why);
         self.cover("went down by", why);
         // The plan says when a node comes back that it had cut; all others reboot.
-        if why != "fault" {
+        if !matches!(why, "fault" | "shutdown") {
             let after = self.rng.range(4, 40) * SECOND;
             if let Some(after) = self.script.reboot.unwrap_or(Some(after)) {
                 self.queue.push(self.now + after, What::Boot { node: n });

@@ -37,6 +37,7 @@ impl World {
         let digest = Digest::of(format!("policy {}", self.nodes[n].policy).as_bytes());
         let delay = self.rng.range(1, 30) * MS;
         self.answer(n, epoch, delay, Event::PolicyActivated { digest });
+        self.remind_of_stop(n, epoch);
         self.measure(n, epoch);
     }
 

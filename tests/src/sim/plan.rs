@@ -172,6 +172,7 @@ impl Plan {
         plan.draw_scene(rng);
         plan.draw_members();
         plan.draw_wishes();
+        plan.draw_host_stops();
         plan
     }
 

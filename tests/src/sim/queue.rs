@@ -56,6 +56,8 @@ pub enum What {
     CopyEnds { node: usize, boot: u64, vm: usize, number: u64 },
     /// A guest has had time to shut down.
     ShutDown { node: usize, boot: u64, vm: usize },
+    /// A host that was told to stop goes down, or has waited for its agent long enough.
+    HostGoes { node: usize, boot: u64 },
     /// The node's power is cut.
     Cut { node: usize, boot: u64, why: &'static str },
     /// The node is switched on.

@@ -10,6 +10,7 @@ use super::world::World;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use steadfast_core::event::Event;
+use steadfast_core::host_shutdown::HostShutdown;
 use steadfast_core::ids::Stamp;
 use steadfast_core::ledger::{Desired, Ledger};
 use steadfast_core::message::Change;
@@ -36,6 +37,8 @@ pub enum Wanted {
     Arm,
     /// HA is switched off for a VM, and on again later.
     Disable,
+    /// A host is shut down, or rebooted.
+    StopHost,
 }
 
 impl Wanted {
@@ -114,6 +117,30 @@ impl Plan {
             self.wishes.push((at, Wish { wanted, vm, node, at: asked, cruel }));
         }
     }
+
+    /// Hosts that go down on purpose, by chance of its own too.
+    pub fn draw_host_stops(&mut self) {
+        let rng = &mut Rng::new(self.seed ^ 0x57_0b57);
+        if self.class != Class::Swarm || self.plant.is_some() || rng.chance(750) {
+            return;
+        }
+        self.limits.host_shutdown = rng.pick(&[
+            HostShutdown::Conditional,
+            HostShutdown::Freeze,
+            HostShutdown::Failover,
+            HostShutdown::Migrate,
+        ]);
+        self.limits.host_freeze = Millis(rng.pick(&[10_000, 60_000]));
+        let mut at = 20 * SECOND;
+        loop {
+            at += rng.range(MS, 80 * SECOND);
+            if at > self.heal {
+                break;
+            }
+            let (node, cruel) = (rng.index(self.nodes), rng.chance(300));
+            self.wishes.push((at, Wish { wanted: Wanted::StopHost, vm: 0, node, at: node, cruel }));
+        }
+    }
 }
 
 impl World {
@@ -127,6 +154,10 @@ impl World {
     /// An operator wants something.
     pub fn wish(&mut self, index: usize) {
         let wish = self.plan.wishes[index].1.clone();
+        if wish.wanted == Wanted::StopHost && !self.healed {
+            self.cover_debug("wishes", wish.wanted);
+            return self.host_stops(wish.node, !wish.cruel);
+        }
         let Some(epoch) = self.epoch(wish.at).filter(|_| !self.healed) else { return };
         let (vm, node) = (self.vms[wish.vm].clone(), id(wish.node));
         let change = match wish.wanted {
@@ -144,6 +175,7 @@ impl World {
             }
             Wanted::Arm => Change::Arm,
             Wanted::Disable => Change::DisableVm(vm),
+            Wanted::StopHost => return,
         };
         self.cover_debug("wishes", wish.wanted);
         self.request(wish.at, epoch, change);

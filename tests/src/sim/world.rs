@@ -123,6 +123,7 @@ impl World {
             stops_hang: 0,
             libvirt_down: 0,
             policy: 0,
+            stops: None,
         };
         let named = (0..count).filter(|n| plan.strangers >> n & 1 == 0);
         let names = named.map(|n| (id(n), format!("n{}", n + 1))).collect();
@@ -227,6 +228,7 @@ impl World {
             What::Arrive { node, ring } => self.arrive(node, ring),
             What::Reform { members } => self.reform(members),
             What::Io { op, serial } => self.io(op, serial),
+            What::HostGoes { node, boot } => self.host_goes(node, boot),
             What::Feed(run) => self.feed_on(run),
             What::CloseWatchdog { node, epoch } => self.close_watchdog(node, epoch),
             What::WatchdogDue { node, boot } => self.watchdog_due(node, boot),

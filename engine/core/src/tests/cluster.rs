@@ -56,6 +56,8 @@ pub(crate) struct Cluster {
     pub resets: Vec<u32>,
     pub destroyed: Vec<(u64, String, u32)>,
     pub answers: Vec<String>,
+    /// Hosts that may go down.
+    pub let_go: BTreeSet<u32>,
     /// Nodes whose watchdog was closed.
     pub closed: BTreeSet<u32>,
     /// Guests shut down when they are asked to.
@@ -108,6 +110,7 @@ impl Cluster {
             resets: Vec::new(),
             destroyed: Vec::new(),
             answers: Vec::new(),
+            let_go: BTreeSet::new(),
             closed: BTreeSet::new(),
             guests_listen: true,
             start_takes: OTHER,
@@ -432,6 +435,7 @@ impl Cluster {
             {
                 self.told.push((node, decision.text));
             }
+            Action::LetHostStop => drop(self.let_go.insert(node)),
             Action::Answer(reply) => self.answers.push(format!("{:?}", reply.result)),
             Action::UndefineVm { .. } | Action::AdoptVm { .. } | Action::Record(_) => {}
             other => panic!("nobody does {other:?}"),
