@@ -163,9 +163,9 @@ impl Fault {
         }
         let nodes = match kind {
             _ if kind.hits_all() => all,
-            _ if kind.hits_some() && rng.chance(300) => rng.bits() & all,
             // A class that promises that nothing stops lets everybody have the same.
             _ if plan.class != Class::Swarm => all,
+            _ if kind.hits_some() && rng.chance(300) => rng.bits() & all,
             _ => one,
         };
         let unverified = match kind {
@@ -177,7 +177,7 @@ impl Fault {
             kind,
             nodes,
             length: draw_length(kind, plan, rng),
-            lag: rng.skewed(0, 20_000) * MS,
+            lag: draw_lag(plan, rng),
             cruel: rng.chance(500),
             sides: draw_sides(kind, nodes, plan.nodes, rng),
             unverified,
@@ -194,6 +194,15 @@ impl Fault {
             }
         }
     }
+}
+
+/// Each operation draws its own: where nothing may stop, none may be so late that one node is isolated and the others are not.
+fn draw_lag(plan: &Plan, rng: &mut Rng) -> Time {
+    let longest = match plan.class {
+        Class::Swarm => Time::MAX,
+        _ => plan.timing.storage_isolation.0 * MS / 4,
+    };
+    (rng.skewed(0, 20_000) * MS).min(longest)
 }
 
 fn draw_length(kind: Kind, plan: &Plan, rng: &mut Rng) -> Time {
