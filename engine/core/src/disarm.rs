@@ -161,6 +161,13 @@ impl Machine {
         self.disarming.close(&mut self.out);
     }
 
+    pub(crate) fn on_watchdog_fed(&mut self, ended: Instant) {
+        // A feed that was under way when the watchdog was closed says nothing of the device as it is now.
+        if !(self.is_disarmed() && self.disarming.closed) {
+            self.lease.on_fed(ended);
+        }
+    }
+
     pub(crate) fn on_watchdog_closed(&mut self) {
         if self.is_disarmed() {
             self.disarming.closed = true;

@@ -204,7 +204,7 @@ impl Machine {
                 let progress = self.heartbeat.on_body_read(id, result.map_err(|error| error.0));
                 self.on_progress(progress);
             }
-            Event::WatchdogFed { ended } => self.lease.on_fed(ended),
+            Event::WatchdogFed { ended } => self.on_watchdog_fed(ended),
             Event::WatchdogFailed { reason } => self.on_watchdog_failed(reason),
             Event::GuestsScanned(scan) => self.on_guests_scanned(scan),
             Event::StartEnded { vm, result } => self.on_start_ended(&vm, result),

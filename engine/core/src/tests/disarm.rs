@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::event::Event;
 use crate::ids::Incarnation;
-use crate::kit::{config_of, id, vm};
+use crate::kit::{at, config_of, id, vm};
 use crate::ledger::Leave;
 use crate::message::Change;
 
@@ -100,6 +101,17 @@ fn a_disarming_that_is_put_off_lets_nobody_keep_vms_without_a_lease() {
     cluster.run(20_000);
     assert!(cluster.destroyed.iter().any(|(_, _, node)| *node == 3), "n3 has read that HA is on");
     assert_ne!(owner(&cluster), id(3));
+}
+
+#[test]
+fn a_feed_that_is_told_after_the_watchdog_was_closed_does_not_count_when_it_is_opened_again() {
+    let mut cluster = Cluster::with_vm(|_| {});
+    cluster.ask_and_watch(1, off(None));
+    assert!(cluster.closed.contains(&3));
+    let ended = at(cluster.now - 10);
+    cluster.tell(3, Event::WatchdogFed { ended });
+    let later = at(cluster.now + 60_000);
+    assert_eq!(cluster.members[&3].machine.lease.counted_feed(later), Some(later));
 }
 
 #[test]
