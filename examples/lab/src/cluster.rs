@@ -141,6 +141,8 @@ impl Lab {
     pub fn remove_node(&mut self) -> Result<()> {
         let node = Node(self.options.nodes);
         self.power_off(node, Cause::Down)?;
+        // A reload in the middle of a membership change has left corosync 3.1 in its synchronisation for good.
+        self.wait_for_membership()?;
         self.options.nodes -= 1;
         self.save()?;
         corosync::reconfigure(self)?;
