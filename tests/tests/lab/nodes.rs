@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 use steadfast_lab::failover::Role;
 use steadfast_lab::lab::Options;
+use steadfast_lab::wait;
 
 #[test]
 fn a_node_is_added_used_emptied_and_removed_without_a_restart() -> Result<()> {
@@ -16,7 +17,11 @@ fn a_node_is_added_used_emptied_and_removed_without_a_restart() -> Result<()> {
     let (name, home) = ("web", lab.homes("web")[0].node);
     lab.steadfast(home, &["node", "add", &format!("{}={node}", node.0)])?;
     lab.wait_until_good()?;
-    lab.steadfast(home, &["vm", "migrate", name, &node.to_string()])?;
+    // It is a member a moment before it has measured how much room it has.
+    let migrate = ["vm", "migrate", name, &node.to_string()];
+    wait::until("room on the new node", Duration::from_secs(15), || {
+        Ok(lab.steadfast(home, &migrate).ok())
+    })?;
     let took = runs_on(&lab, name, node, Duration::from_secs(60))?;
     println!("grown: {name} on the new node after {} ms", took.as_millis());
     lab.wait_until_good()?;
