@@ -130,7 +130,8 @@ impl Machine {
     pub(crate) fn on_cycle(&mut self, cycle: &Cycle) {
         let unread = self.register.ledger().slots().find(|node| !cycle.pages.contains_key(node));
         if let Some(node) = unread {
-            self.read_slots();
+            // The cycle proves nothing, yet what the body tells is known: whom it evicts is barred, whoever joins is read.
+            self.on_ledger(None);
             let why = alloc::format!("the ledger names node {node}, whose page was not read yet");
             let beat = self.config.timing.beat;
             return self.heartbeat.give_up(why, cycle.start.is_none(), beat, self.out.now);
@@ -206,3 +207,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/cycle.rs"]
+mod tests;
