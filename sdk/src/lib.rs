@@ -31,6 +31,12 @@
 //! - [`kinds`]: the traits, one a kind of policy. [`situation`]: what a placement looks at.
 //! - [`params`]: typed parameters. [`manifest`]: what the macro writes into the module.
 //! - [`abi`]: bytes in, bytes out, the same natively and in the sandbox.
+//!
+//! What follows is for tests and for the host, and not part of a module:
+//!
+//! - [`fixture`]: clusters built by name. [`run`]: a policy's answer, natively.
+//! - [`laws`]: what every policy keeps to, and [`laws!`](crate::laws!), which tests it. [`generate`]: the clusters it is tried with.
+//! - [`check`]: whether a verdict has the shape its question allows.
 #![no_std]
 extern crate alloc;
 #[cfg(target_arch = "wasm32")]
@@ -39,16 +45,27 @@ extern crate std;
 extern crate self as steadfast_sdk;
 
 pub mod abi;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod check;
 mod export;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod fixture;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod generate;
 #[cfg(target_arch = "wasm32")]
 pub mod guest;
 #[cfg(target_arch = "wasm32")]
 mod heap;
 pub mod kinds;
+mod law_tests;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod laws;
 pub mod log;
 pub mod manifest;
 pub mod math;
 pub mod params;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod run;
 pub mod score;
 pub mod situation;
 pub mod wire;
@@ -62,5 +79,5 @@ pub mod prelude {
     pub use crate::math::{mib, permille, points};
     pub use crate::situation::Situation;
     pub use crate::wire::*;
-    pub use crate::{export_policy, parameters};
+    pub use crate::{export_policy, laws, parameters};
 }
