@@ -99,7 +99,7 @@ impl Question for NodePriorityQuestion {
     }
 
     fn check(&self, verdict: &NodePriorityVerdict) -> Result<(), Failure> {
-        verdict::node_priority(verdict)
+        verdict::check(self, verdict)
     }
 
     fn samples() -> Vec<Self> {
@@ -116,7 +116,7 @@ impl Question for PlacementQuestion {
     }
 
     fn check(&self, verdict: &PlacementVerdict) -> Result<(), Failure> {
-        verdict::placement(self, verdict)
+        verdict::check(self, verdict)
     }
 
     fn samples() -> Vec<Self> {
@@ -140,7 +140,7 @@ impl Question for RiskQuestion {
     }
 
     fn check(&self, verdict: &RiskVerdict) -> Result<(), Failure> {
-        verdict::risk(verdict)
+        verdict::check(self, verdict)
     }
 
     fn samples() -> Vec<Self> {
