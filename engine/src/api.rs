@@ -5,6 +5,7 @@ mod cluster;
 mod doctor;
 mod errors;
 mod events;
+mod explain;
 mod nodes;
 mod read;
 mod vms;
@@ -67,7 +68,8 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/election", get(read::election))
         .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/policies", get(read::policies))
-        .route("/v1/decisions", get(read::decisions))
+        .route("/v1/decisions", get(explain::decisions))
+        .route("/v1/explain/{name}", get(explain::explain))
         .route("/v1/events", get(events::stream))
         .fallback(errors::no_such_route)
         .with_state(agent)

@@ -6,7 +6,6 @@
 
 mod adapters;
 mod agent;
-pub mod decisions;
 mod hands;
 mod inbox;
 pub mod logging;
@@ -17,11 +16,11 @@ mod start;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::decisions::Taken;
 use crate::journal::Journal;
 use crate::realtime;
 use crate::systemd;
 use anyhow::Context;
-use decisions::Taken;
 use hands::Hands;
 use inbox::Input;
 use start::Failure;

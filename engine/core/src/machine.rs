@@ -11,8 +11,9 @@ use crate::beats::Beats;
 use crate::brake::Brake;
 use crate::brief::{Brief, Rest};
 use crate::budget::Budgets;
+use crate::candidacy::PriorityAsked;
 use crate::config::Config;
-use crate::decision::Kind;
+use crate::decision::{Kind, PolicyRecord};
 use crate::departure::Departures;
 use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
@@ -95,8 +96,10 @@ pub struct Machine {
     pub(crate) facts: NodeFacts,
     pub(crate) policy: Digest,
     pub(crate) verification: Option<bool>,
-    /// The question about this node's priority, while it is out, and its deadline.
-    pub(crate) priority_asked: Option<(u64, Instant)>,
+    /// The question about this node's priority, while it is out.
+    pub(crate) priority_asked: Option<PriorityAsked>,
+    /// How it was answered last, until an election's winner is told.
+    pub(crate) priority_record: Option<PolicyRecord>,
     /// HA guests found without any basis: since when.
     pub(crate) unleased_since: Option<Instant>,
     pub(crate) none_left: Option<Stamp>,
@@ -148,6 +151,7 @@ impl Machine {
             policy: Digest::default(),
             verification: None,
             priority_asked: None,
+            priority_record: None,
             unleased_since: None,
             none_left: None,
             wanted: None,
@@ -217,8 +221,8 @@ impl Machine {
             Event::FactsMeasured(facts) => self.facts = *facts,
             Event::PolicyActivated { digest } => self.policy = digest,
             Event::PriorityAnswered { id, verdict, decider } => {
-                if self.priority_asked.take_if(|(asked, _)| *asked == id).is_some() {
-                    self.on_priority(verdict.score, decider);
+                if let Some(asked) = self.priority_asked.take_if(|asked| asked.id == id) {
+                    self.on_priority(asked.question, verdict, decider);
                 }
             }
             Event::PlacementAnswered { id, verdict, decider } => {
@@ -270,7 +274,7 @@ impl Machine {
         let guarded = !good && self.guests.may_execute();
         consider(guarded.then_some(now + Millis(100)), "guests to be stopped");
         consider(self.election.wake_at(&self.config, now), "election");
-        consider(self.priority_asked.map(|(_, deadline)| deadline), "priority due");
+        consider(self.priority_asked.as_ref().map(|asked| asked.deadline), "priority due");
         let leads = self.register.leading().is_some();
         consider(self.recovery.wake_at().filter(|_| leads), "placement due");
         consider(self.enrolment.wake_at(now), "request");
