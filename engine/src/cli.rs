@@ -49,6 +49,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Storage(StorageCommand::Init(init)) => storage::init(init),
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
+        Command::Policy(PolicyCommand::New(new)) => policy::create(new),
         command => runtime.block_on(ask(&client, command, cli.json)),
     }
 }
@@ -65,6 +66,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<(), Failu
         Command::Explain { name } => explain::print(client, name, json).await,
         Command::Events { follow } => events::print(client, *follow, json).await,
         Command::Watch => events::watch(client).await,
+        Command::Policy(PolicyCommand::New(_)) => Ok(()),
         Command::Storage(_) | Command::Config(_) | Command::Hook(_) => Ok(()),
     }
 }

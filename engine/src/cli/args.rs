@@ -1,7 +1,8 @@
 //! The command line, as people write it.
 
-use super::{format, storage};
+use super::{format, policy, storage};
 use crate::hook::install;
+use crate::policy::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -230,6 +231,24 @@ pub(super) struct Hook {
 pub(super) enum PolicyCommand {
     /// All policies, and which of them decide.
     List,
+    /// Write a crate to begin a policy with: it builds, and keeps the laws, as it is. Needs no agent.
+    New(NewPolicy),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewPolicy {
+    /// Name of the policy: a-z, 0-9 and -, beginning with a letter.
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// What it decides: node_priority, placement or risk; several with commas.
+    #[arg(long = "kind", value_name = "KIND", required = true, value_delimiter = ',', value_parser = policy::kind)]
+    pub(super) kinds: Vec<Kind>,
+    /// The folder `sdk` of a checkout of Steadfast; without it, the crate gets a copy of this program's own SDK.
+    #[arg(long, value_name = "DIR")]
+    pub(super) sdk: Option<PathBuf>,
+    /// Make the crate's folder in this one.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) into: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,11 @@
 //! `steadfast policy`.
 
+use super::args::NewPolicy;
 use super::client::{Client, Failure};
 use super::format::table;
 use super::{say, say_json};
+use crate::policy::Kind;
+use crate::scaffold::{self, New};
 use serde::Deserialize;
 
 /// The part of a policy's status that people read in a list.
@@ -29,6 +32,24 @@ struct PolicyError {
     class: String,
     reason: String,
     remedy: String,
+}
+
+/// A kind by its name; a dash is as good as an underscore.
+pub(super) fn kind(text: &str) -> Result<Kind, String> {
+    let wanted = text.replace('-', "_");
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == wanted);
+    found.ok_or_else(|| format!("expected {}, got {text:?}", Kind::ALL.map(Kind::name).join(", ")))
+}
+
+pub(super) fn create(new: &NewPolicy) -> Result<(), Failure> {
+    let NewPolicy { name, kinds, sdk, into } = new;
+    let new =
+        New { name: name.clone(), kinds: kinds.clone(), sdk: sdk.clone(), into: into.clone() };
+    let folder = scaffold::create(&new).map_err(Failure::Other)?;
+    say(&format!(
+        "wrote {0}; next:\n  cd {0}\n  cargo test\n  cargo build --release --target wasm32-unknown-unknown\n",
+        folder.display()
+    ))
 }
 
 pub(super) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
