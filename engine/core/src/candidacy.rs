@@ -45,7 +45,8 @@ impl Machine {
         let now = self.out.now;
         let id = self.out.id();
         let question = self.priority_question();
-        self.out.push(Action::AskPriority { id, question: Box::new(question) });
+        let policy = self.policies.active;
+        self.out.push(Action::AskPriority { id, policy, question: Box::new(question) });
         self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
     }
 

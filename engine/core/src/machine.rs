@@ -22,7 +22,7 @@ use crate::eviction::Fencing;
 use crate::guest::Guests;
 use crate::heartbeat::Heartbeat;
 use crate::host_shutdown::HostStops;
-use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
+use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
@@ -30,6 +30,7 @@ use crate::message::{Body, Committed, Message, StartOrder};
 use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
+use crate::policy::Policies;
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
@@ -93,7 +94,7 @@ pub struct Machine {
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
     pub(crate) facts: NodeFacts,
-    pub(crate) policy: Digest,
+    pub(crate) policies: Policies,
     pub(crate) verification: Option<bool>,
     /// The question about this node's priority, while it is out, and its deadline.
     pub(crate) priority_asked: Option<(u64, Instant)>,
@@ -145,7 +146,7 @@ impl Machine {
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
-            policy: Digest::default(),
+            policies: Policies::default(),
             verification: None,
             priority_asked: None,
             unleased_since: None,
@@ -215,7 +216,7 @@ impl Machine {
             }
             Event::VerificationChecked { reachable } => self.verification = Some(reachable),
             Event::FactsMeasured(facts) => self.facts = *facts,
-            Event::PolicyActivated { digest } => self.policy = digest,
+            Event::PoliciesStaged(digests) => self.policies.staged = digests,
             Event::PriorityAnswered { id, verdict, decider } => {
                 if self.priority_asked.take_if(|(asked, _)| *asked == id).is_some() {
                     self.on_priority(verdict.score, decider);
@@ -245,6 +246,7 @@ impl Machine {
         self.begin_cycle_if_due();
         self.beat_if_due();
         self.assess();
+        self.agree_on_policy();
         self.elect();
         self.lead();
         self.start_ordered();

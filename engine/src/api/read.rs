@@ -42,12 +42,6 @@ pub(super) async fn election(State(agent): Shared) -> Answer<ElectionView> {
     Ok(Json(agent.snapshot().await?.election.clone()))
 }
 
-pub(super) async fn policies(State(agent): Shared) -> Answer<serde_json::Value> {
-    let status = agent.live()?.policies.status();
-    let value = serde_json::to_value(status);
-    value.map(Json).map_err(|error| Refusal::unavailable(error.to_string(), "report it"))
-}
-
 /// A VM by name or UUID.
 pub(super) fn find_vm<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a VmView, Refusal> {
     let found = snapshot.vms.iter().find(|vm| vm.name == name || vm.id.0 == name);

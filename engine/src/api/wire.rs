@@ -102,6 +102,28 @@ impl DeciderName {
     }
 }
 
+/// `POST /v1/policies/{kind}/evaluate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// The question, as the policy would get it.
+    pub question: serde_json::Value,
+    /// A policy of the folder, by its name or its file's; without it whoever decides.
+    #[serde(default)]
+    pub policy: Option<String>,
+}
+
+/// `POST` and `DELETE /v1/policies/{kind}/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The kind.
+    pub kind: crate::policy::Kind,
+    /// What decided until now; `None`: the rollback was taken back.
+    pub from: Option<String>,
+    /// What this node would use now.
+    pub decides: String,
+}
+
 /// `POST /v1/vms`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

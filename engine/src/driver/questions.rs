@@ -16,7 +16,8 @@ const QUEUE: usize = 64;
 /// One question.
 #[derive(Debug)]
 pub(super) enum Question {
-    Priority(QuestionId, Box<NodePriorityQuestion>),
+    /// Of the generation of this digest.
+    Priority(QuestionId, Digest, Box<NodePriorityQuestion>),
     Placement(QuestionId, Box<PlacementQuestion>),
 }
 
@@ -44,8 +45,8 @@ impl Questions {
 fn answer_all(store: &PolicyStore, questions: &Receiver<Question>, events: &Sink) {
     while let Ok(question) = questions.recv() {
         events(match question {
-            Question::Priority(id, question) => {
-                let answer = store.ask_node_priority(&question);
+            Question::Priority(id, agreed, question) => {
+                let answer = store.ask_agreed_node_priority(agreed.0, &question);
                 let decider = decider(answer.decider);
                 Event::PriorityAnswered { id, verdict: answer.verdict, decider }
             }

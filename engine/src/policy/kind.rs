@@ -1,19 +1,21 @@
 //! The kinds of policy, each with its question, its verdict and its built-in twin.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use steadfast_sdk::manifest::Source;
 use steadfast_sdk::wire::{
     Affinity, NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion,
-    PlacementVerdict, Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
+    PlacementVerdict, RankedVm, Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
 };
 
+use super::rehearsal::{self, Largest};
 use super::{Failure, verdict};
 
 /// What a policy decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// How well a node would lead.
@@ -47,7 +49,9 @@ impl Kind {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -78,8 +82,11 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What a verdict comes to: for each VM the node that it prefers, for a node its score.
+pub(super) type Gist = BTreeMap<String, i64>;
+
 /// A question of one kind.
-pub(super) trait Question: Serialize + Sized {
+pub(super) trait Question: Serialize + DeserializeOwned + Sized {
     type Verdict: DeserializeOwned + Serialize;
     const KIND: Kind;
     /// The verdict of the agent itself.
@@ -88,6 +95,10 @@ pub(super) trait Question: Serialize + Sized {
     fn check(&self, verdict: &Self::Verdict) -> Result<(), Failure>;
     /// Questions that every policy must answer before it may decide.
     fn samples() -> Vec<Self>;
+    /// The largest question that a cluster of this size can ask.
+    fn largest(size: Largest) -> Self;
+    /// What of the verdict counts, by what it is about: two verdicts with the same gist decide the same.
+    fn gist(&self, verdict: &Self::Verdict) -> Gist;
 }
 
 impl Question for NodePriorityQuestion {
@@ -104,6 +115,14 @@ impl Question for NodePriorityQuestion {
 
     fn samples() -> Vec<Self> {
         vec![Self { now_ms: 1_000, seed: 1, node: sample_node(1) }, Self::default()]
+    }
+
+    fn largest(_: Largest) -> Self {
+        Self { now_ms: u64::MAX, seed: u64::MAX, node: rehearsal::node(1) }
+    }
+
+    fn gist(&self, verdict: &NodePriorityVerdict) -> Gist {
+        [(self.node.name.clone(), verdict.score.value)].into()
     }
 }
 
@@ -129,6 +148,17 @@ impl Question for PlacementQuestion {
         let nowhere = Self { nodes: Vec::new(), ..full.clone() };
         vec![full, nowhere, Self::default()]
     }
+
+    fn largest(size: Largest) -> Self {
+        rehearsal::placement(size)
+    }
+
+    fn gist(&self, verdict: &PlacementVerdict) -> Gist {
+        let first = |ranked: &RankedVm| {
+            ranked.nodes.first().map_or(-1, |candidate| i64::from(candidate.node))
+        };
+        verdict.vms.iter().map(|ranked| (ranked.vm.clone(), first(ranked))).collect()
+    }
 }
 
 impl Question for RiskQuestion {
@@ -148,6 +178,14 @@ impl Question for RiskQuestion {
         let telemetry = vec![reading("psi.io.full_avg60_permille", 900), reading("unheard.of", -1)];
         let full = Self { now_ms: 1_000, seed: 1, node: sample_node(1), telemetry };
         vec![full, Self::default()]
+    }
+
+    fn largest(_: Largest) -> Self {
+        rehearsal::risk()
+    }
+
+    fn gist(&self, verdict: &RiskVerdict) -> Gist {
+        [(self.node.name.clone(), verdict.score.value)].into()
     }
 }
 

@@ -60,10 +60,6 @@ impl Sandbox {
         Ok(Self { engine, linker, ticker, limits: Arc::new(limits) })
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Compiles a module and checks its imports and exports. Takes long: only on the loading thread.
     pub(super) fn compile(&self, wasm: &[u8], kinds: &[Kind]) -> Result<Program, Failure> {
         guarded(Stage::Compile, || {
@@ -78,6 +74,18 @@ impl Sandbox {
                 Failure::refused(Stage::Compile, reason, REBUILD)
             })?;
             Ok(Program { ready })
+        })
+    }
+
+    /// Instantiates the program and does nothing with it.
+    pub(super) fn instantiate(&self, program: &Program) -> Result<(), Failure> {
+        guarded(Stage::Instantiate, || {
+            let _ticking = self.ticker.run();
+            let mut store = Call::store(self, self.limits.fuel_for(0))?;
+            match program.ready.instantiate(&mut store) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(classify(Stage::Instantiate, &mut store, &error)),
+            }
         })
     }
 
@@ -138,6 +146,15 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// An empty store under the limits.
+    fn store(sandbox: &Sandbox, fuel: u64) -> Result<Store<Guest>, Failure> {
+        let mut store = Store::new(&sandbox.engine, Guest::new(&sandbox.limits));
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(sandbox.limits.wall_ms / EPOCH_MS + 1);
+        store.set_fuel(fuel).map_err(|error| host(Stage::Instantiate, &error))?;
+        Ok(store)
+    }
+
     /// A fresh instance with its parameters read, and fuel for an input of so many bytes.
     fn start(
         sandbox: &'a Sandbox,
@@ -146,11 +163,8 @@ impl<'a> Call<'a> {
         input_bytes: usize,
     ) -> Result<Self, Failure> {
         let ticking = sandbox.ticker.run();
-        let mut store = Store::new(&sandbox.engine, Guest::new(&sandbox.limits));
         let fuel = sandbox.limits.fuel_for(input_bytes);
-        store.limiter(|guest| guest);
-        store.set_epoch_deadline(sandbox.limits.wall_ms / EPOCH_MS + 1);
-        store.set_fuel(fuel).map_err(|error| host(Stage::Instantiate, &error))?;
+        let mut store = Self::store(sandbox, fuel)?;
         let instance = program.ready.instantiate(&mut store);
         let instance =
             instance.map_err(|error| classify(Stage::Instantiate, &mut store, &error))?;

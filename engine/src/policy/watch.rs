@@ -105,7 +105,7 @@ fn address_range(line: &str) -> Option<(usize, usize)> {
 
 /// The loading thread is the first to wait for the CPU, whoever started it.
 #[allow(unsafe_code)]
-fn step_back() {
+pub(super) fn step_back() {
     let ordinary = libc::sched_param { sched_priority: 0 };
     // SAFETY: both calls take the calling thread (0) and plain values; failing, they change nothing.
     unsafe {

@@ -118,7 +118,7 @@ fn a_flipped_bit_never_panics_the_host() {
     let host = |status: &PolicyStatus| {
         status.last_error.as_ref().is_some_and(|error| error.class == Class::Host)
     };
-    assert!(!store.status().iter().any(host), "{:#?}", store.status());
+    assert!(!store.status().all().any(host), "{:#?}", store.status());
     assert!(store.ask_placement(&question(3, 3)).verdict.vms.len() <= 3);
 }
 

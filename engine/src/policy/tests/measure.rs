@@ -56,7 +56,7 @@ fn measure() {
     let limits = Limits { fuel: 10_000_000_000, wall_ms: 20_000, ..Limits::default() };
     let store = folder.start_with(limits);
     println!("three modules loaded in {:?}", begin.elapsed());
-    for status in store.status().iter().filter(|status| !status.stages.is_empty()) {
+    for status in store.status().all().filter(|status| !status.stages.is_empty()) {
         let stages = status.stages.iter().map(|it| format!("{} {}us", it.stage, it.micros));
         println!("  {}: {}", status.name, stages.collect::<Vec<_>>().join(", "));
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, VmFacts};
 
-use super::{Kind, Limits, PolicyStatus, PolicyStore};
+use super::{Kind, Largest, Limits, PolicyStatus, PolicyStore, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,11 +44,11 @@ impl Folder {
     }
 
     fn start(&self) -> Arc<PolicyStore> {
-        self.start_with(Limits::default())
+        self.start_with(small())
     }
 
-    fn start_with(&self, limits: Limits) -> Arc<PolicyStore> {
-        let store = PolicyStore::start(self.0.clone(), limits, |_| ()).unwrap();
+    fn start_with(&self, settings: impl Into<Settings>) -> Arc<PolicyStore> {
+        let store = PolicyStore::start(self.0.clone(), settings, |_| ()).unwrap();
         assert!(store.wait_for_scan(1, PATIENCE));
         store
     }
@@ -58,6 +58,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(self.0.parent().unwrap());
     }
+}
+
+/// With a short rehearsal.
+fn small() -> Settings {
+    Settings { largest: Largest { nodes: 3, vms: 4 }, ..Settings::default() }
 }
 
 fn root() -> PathBuf {
@@ -122,7 +127,7 @@ fn eventually(store: &PolicyStore, wanted: impl Fn(&PolicyStatus) -> bool) -> Po
     let begin = Instant::now();
     loop {
         let status = store.status();
-        if let Some(found) = status.iter().find(|status| wanted(status)) {
+        if let Some(found) = status.all().find(|status| wanted(status)) {
             return found.clone();
         }
         assert!(begin.elapsed() < PATIENCE, "nothing of the kind in {status:#?}");
@@ -132,6 +137,6 @@ fn eventually(store: &PolicyStore, wanted: impl Fn(&PolicyStatus) -> bool) -> Po
 
 fn deciding(store: &PolicyStore, kind: Kind) -> PolicyStatus {
     let status = store.status();
-    let found = status.iter().find(|status| status.kind == Some(kind) && status.deciding);
+    let found = status.all().find(|status| status.kind == Some(kind) && status.deciding);
     found.unwrap_or_else(|| panic!("nobody decides {kind}: {status:#?}")).clone()
 }
