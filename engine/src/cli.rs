@@ -52,6 +52,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
         Command::Policy(PolicyCommand::Inspect(file)) => policy_file::inspect(file, cli.json),
         Command::Policy(PolicyCommand::Check(file)) => policy_file::check(file, cli.json),
+        Command::Policy(PolicyCommand::New(new)) => policy::create(new),
         command => runtime.block_on(ask(&client, command, cli.json)),
     }
 }

@@ -6,6 +6,7 @@
 
 mod adapters;
 mod agent;
+mod beats;
 pub mod decisions;
 mod hands;
 mod inbox;
@@ -21,6 +22,7 @@ use crate::journal::Journal;
 use crate::realtime;
 use crate::systemd;
 use anyhow::Context;
+use beats::Pulse;
 use decisions::Taken;
 use hands::Hands;
 use inbox::Input;
@@ -33,12 +35,14 @@ use steadfast_core::action::Action;
 use steadfast_core::decision::Kind;
 use steadfast_core::event::Event;
 use steadfast_core::machine::Machine;
+use steadfast_core::message::Body;
 use steadfast_core::step::Step;
 use steadfast_core::time::{Instant, Millis};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 pub use agent::{Agent, Live, Phase};
+pub use beats::BeatGaps;
 pub use inbox::Inbox;
 pub use requests::Requests;
 
@@ -55,6 +59,8 @@ struct Driver {
     journal: Option<Journal>,
     requests: Arc<Requests>,
     decisions: Sender<Taken>,
+    pulse: Pulse,
+    gaps: Arc<BeatGaps>,
     wake_at: Instant,
     /// The last action was to close the watchdog.
     releasing: Cell<bool>,
@@ -110,6 +116,9 @@ impl Driver {
     fn done(&mut self, now: Instant, event: Event, step: Step) {
         self.wake_at = step.wake_at.0.max(now + SHORTEST_SLEEP);
         for action in &step.actions {
+            if is_beat(action) {
+                self.pulse.beat(Clock.now(), &self.gaps);
+            }
             self.act(action);
         }
         if let Some(journal) = &self.journal {
@@ -135,6 +144,10 @@ impl Driver {
             }
         }
     }
+}
+
+fn is_beat(action: &Action) -> bool {
+    matches!(action, Action::Send(message) if matches!(message.body, Body::Beat(_)))
 }
 
 /// Threads of the runtime that serves the API.

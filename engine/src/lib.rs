@@ -31,6 +31,7 @@ pub mod policy;
 pub mod realtime;
 pub mod record;
 pub mod reset;
+pub mod scaffold;
 pub mod systemd;
 pub mod telemetry;
 mod threads;

@@ -36,6 +36,17 @@ macro_rules! export_policy {
             $($crate::__implements!($kind, $policy);)*
         };
 
+        #[cfg(not(target_arch = "wasm32"))]
+        impl $crate::run::Policy for $policy {
+            const KINDS: &'static [&'static str] = MANIFEST.kinds;
+
+            fn answer(&self, kind: &str, input: &[u8]) -> Option<$crate::run::Bytes> {
+                $crate::__answer!($first, self, kind, input);
+                $($crate::__answer!($kind, self, kind, input);)*
+                None
+            }
+        }
+
         #[allow(unsafe_code)]
         #[cfg(all(target_arch = "wasm32" $(, feature = $feature)?))]
         const _: () = {
@@ -87,6 +98,26 @@ macro_rules! __implements {
         const fn implements<P: $crate::kinds::$kind>() {}
         implements::<$policy>();
     }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __answer {
+    (NodePriority, $($rest:tt)+) => {
+        $crate::__answer!("node_priority", NodePriority, node_priority, $($rest)+);
+    };
+    (Placement, $($rest:tt)+) => {
+        $crate::__answer!("placement", Placement, placement, $($rest)+);
+    };
+    (Risk, $($rest:tt)+) => {
+        $crate::__answer!("risk", Risk, assess, $($rest)+);
+    };
+    ($name:literal, $trait:ident, $method:ident, $policy:ident, $kind:ident, $input:ident) => {
+        if $kind == $name {
+            let ask = |question: &_| $crate::kinds::$trait::$method($policy, question);
+            return Some($crate::abi::answer($input, ask));
+        }
+    };
 }
 
 #[doc(hidden)]

@@ -29,8 +29,15 @@
 //!
 //! - [`wire`]: what is asked and answered.
 //! - [`kinds`]: the traits, one a kind of policy. [`situation`]: what a placement looks at.
+//! - [`facts`] and [`math`]: words and arithmetic for scores. [`log`]: lines for the operator.
 //! - [`params`]: typed parameters. [`manifest`]: what the macro writes into the module.
 //! - [`abi`]: bytes in, bytes out, the same natively and in the sandbox.
+//!
+//! What follows is for tests and for the host, and not part of a module:
+//!
+//! - [`fixture`]: clusters built by name. [`run`]: a policy's answer, natively.
+//! - [`laws`]: what every policy keeps to, and [`laws!`](crate::laws!), which tests it. [`generate`]: the clusters it is tried with.
+//! - [`check`]: whether a verdict has the shape its question allows.
 #![no_std]
 extern crate alloc;
 #[cfg(target_arch = "wasm32")]
@@ -39,16 +46,28 @@ extern crate std;
 extern crate self as steadfast_sdk;
 
 pub mod abi;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod check;
 mod export;
+pub mod facts;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod fixture;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod generate;
 #[cfg(target_arch = "wasm32")]
 pub mod guest;
 #[cfg(target_arch = "wasm32")]
 mod heap;
 pub mod kinds;
+mod law_tests;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod laws;
 pub mod log;
 pub mod manifest;
 pub mod math;
 pub mod params;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod run;
 pub mod score;
 pub mod situation;
 pub mod wire;
@@ -59,8 +78,9 @@ pub use serde_json;
 /// Everything that a policy needs.
 pub mod prelude {
     pub use crate::kinds::{NodePriority, Placement, Risk};
-    pub use crate::math::{mib, permille, points};
+    pub use crate::math::{lost, mib, permille, points, ramp};
     pub use crate::situation::Situation;
     pub use crate::wire::*;
-    pub use crate::{export_policy, parameters};
+    pub use crate::{export_policy, laws, parameters};
+    pub use crate::{log_debug, log_error, log_info, log_warn};
 }

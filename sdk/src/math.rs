@@ -56,3 +56,14 @@ pub fn points(units: i64, each: i64) -> i64 {
     // Cut first: a checked product of 64 bits is a function call in WebAssembly.
     units.clamp(-1_000_000, 1_000_000).wrapping_mul(each.clamp(-1_000_000_000, 1_000_000_000))
 }
+
+/// The points of a reason that takes points off where it holds.
+///
+/// ```
+/// assert_eq!(steadfast_sdk::math::lost(true, 50), -50);
+/// assert_eq!(steadfast_sdk::math::lost(false, 50), 0);
+/// ```
+#[must_use]
+pub fn lost(holds: bool, each: i64) -> i64 {
+    -points(holds.into(), each)
+}

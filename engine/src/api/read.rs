@@ -1,7 +1,7 @@
 //! Routes that only look.
 
 use super::errors::Refusal;
-use super::wire::{DecisionReport, StatusReport};
+use super::wire::{BeatReport, DecisionReport, StatusReport};
 use crate::clock::Clock;
 use crate::config::{assumed, bounds};
 use crate::driver::Agent;
@@ -22,6 +22,11 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
         wall_ms: Clock.wall_ms(),
         bounds: bounds(&live.timing, &assumed(&agent.config)),
         warnings: agent.warnings(),
+        beats: BeatReport {
+            interval_ms: live.timing.beat.0,
+            longest_gap_ms: live.gaps.ever().0,
+            longest_gap_lately_ms: live.gaps.lately().0,
+        },
         snapshot: Snapshot::clone(&snapshot),
     }))
 }

@@ -1,13 +1,14 @@
 //! `steadfast policy`: who decides, and who would.
 
-use super::args::PolicyCommand;
+use super::args::{NewPolicy, PolicyCommand};
 use super::client::{Client, Failure};
-use super::format::{encoded, table, utc};
+use super::format::{table, utc};
 use super::{say, say_json};
 use crate::api::wire::{Evaluate, RolledBack};
 use crate::policy::{
-    BreakerState, Evaluation, Headroom, KindStatus, PoliciesStatus, PolicyStatus, StageTime,
+    BreakerState, Evaluation, Headroom, Kind, KindStatus, PoliciesStatus, PolicyStatus, StageTime,
 };
+use crate::scaffold::{self, New};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -19,22 +20,22 @@ pub(super) async fn run(
     match command {
         PolicyCommand::List => list(client, json).await,
         PolicyCommand::Show { kind } => {
-            let status: KindStatus = client.get(&route(kind, "")).await?;
+            let status: KindStatus = client.get(&route(*kind, "")).await?;
             if json { say_json(&status) } else { say(&details(&status)) }
         }
-        PolicyCommand::Rollback { kind, undo } => roll_back(client, kind, *undo, json).await,
+        PolicyCommand::Rollback { kind, undo } => roll_back(client, *kind, *undo, json).await,
         PolicyCommand::Evaluate { kind, question, policy } => {
             let question = read_question(question)?;
             let body = Evaluate { question, policy: policy.clone() };
-            let told: Evaluation = client.post(&route(kind, "/evaluate"), &body).await?;
+            let told: Evaluation = client.post(&route(*kind, "/evaluate"), &body).await?;
             if json { say_json(&told) } else { say(&evaluated(&told)) }
         }
-        PolicyCommand::Inspect(_) | PolicyCommand::Check(_) => Ok(()),
+        PolicyCommand::Inspect(_) | PolicyCommand::Check(_) | PolicyCommand::New(_) => Ok(()),
     }
 }
 
-fn route(kind: &str, what: &str) -> String {
-    format!("/v1/policies/{}{what}", encoded(kind))
+fn route(kind: Kind, what: &str) -> String {
+    format!("/v1/policies/{kind}{what}")
 }
 
 fn read_question(path: &Path) -> Result<serde_json::Value, Failure> {
@@ -52,7 +53,7 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     if json { say_json(&status) } else { say(&render(&status)) }
 }
 
-async fn roll_back(client: &Client, kind: &str, undo: bool, json: bool) -> Result<(), Failure> {
+async fn roll_back(client: &Client, kind: Kind, undo: bool, json: bool) -> Result<(), Failure> {
     let route = route(kind, "/rollback");
     let told: RolledBack =
         if undo { client.delete(&route).await? } else { client.post(&route, &()).await? };
@@ -66,6 +67,24 @@ async fn roll_back(client: &Client, kind: &str, undo: bool, json: bool) -> Resul
         ),
         None => format!("{kind}: the rollback is taken back, {decides} is in its place\n"),
     })
+}
+
+/// A kind by its name; a dash is as good as an underscore.
+pub(super) fn kind(text: &str) -> Result<Kind, String> {
+    let wanted = text.replace('-', "_");
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == wanted);
+    found.ok_or_else(|| format!("expected {}, got {text:?}", Kind::ALL.map(Kind::name).join(", ")))
+}
+
+pub(super) fn create(new: &NewPolicy) -> Result<(), Failure> {
+    let NewPolicy { name, kinds, sdk, into } = new;
+    let new =
+        New { name: name.clone(), kinds: kinds.clone(), sdk: sdk.clone(), into: into.clone() };
+    let folder = scaffold::create(&new).map_err(Failure::Other)?;
+    say(&format!(
+        "wrote {0}; next:\n  cd {0}\n  cargo test\n  cargo build --release --target wasm32-unknown-unknown\n",
+        folder.display()
+    ))
 }
 
 fn render(status: &PoliciesStatus) -> String {
@@ -176,6 +195,7 @@ fn detail(policy: &PolicyStatus) -> String {
         let loaded = utc(policy.loaded_ms);
         line("generation", format!("{}, loaded {loaded}", policy.generation));
         line("stages", stages(&policy.stages));
+        line("laws", format!("kept on {} generated questions", policy.laws_tried));
     }
     if let Some(headroom) = &policy.headroom {
         line("rehearsal", rehearsal(headroom));
@@ -261,7 +281,7 @@ fn evaluated(told: &Evaluation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Class, Kind, Peer, Stage, State};
+    use crate::policy::{Class, Peer, Stage, State};
 
     #[test]
     fn a_refused_policy_says_why_and_what_to_do() {

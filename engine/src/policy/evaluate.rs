@@ -9,7 +9,7 @@ use super::generation::hex;
 use super::kind::Question;
 use super::load::{encode, micros};
 use super::settings::is_called;
-use super::{Failure, Kind, PolicyStore};
+use super::{Failure, Kind, PolicyStore, verdict};
 
 /// What a policy would have said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,22 +74,22 @@ impl PolicyStore {
         name: Option<&str>,
     ) -> Result<Evaluation, NotEvaluated> {
         let question: Q = serde_json::from_value(question.clone())
-            .map_err(|error| NotEvaluated::Question(Q::KIND, error.to_string()))?;
-        let known = self.book().known(Q::KIND);
+            .map_err(|error| NotEvaluated::Question(Q::DECIDES, error.to_string()))?;
+        let known = self.book().known(Q::DECIDES);
         let found = match name {
-            None => self.book().first(Q::KIND, &self.settings),
+            None => self.book().first(Q::DECIDES, &self.settings),
             Some(name) => {
                 // Of several generations of one name, the newest.
                 let found = known.iter().rev().find(|it| is_it(it, name)).cloned();
-                Some(found.ok_or_else(|| unknown(Q::KIND, name, &known))?)
+                Some(found.ok_or_else(|| unknown(Q::DECIDES, name, &known))?)
             }
         };
         let begin = Instant::now();
         let Some(it) = found else { return Ok(ask_twin(&question)) };
         let called = encode(&question).and_then(|input| {
             let answer =
-                self.sandbox.call::<Q::Verdict>(&it.program, Q::KIND, &it.parameters, &input)?;
-            question.check(&answer.0).map(|()| answer)
+                self.sandbox.call::<Q::Verdict>(&it.program, Q::DECIDES, &it.parameters, &input)?;
+            verdict::check(&question, &answer.0).map(|()| answer)
         });
         let took = micros(begin);
         let (verdict, usage, failure) = match called {
@@ -123,12 +123,12 @@ fn unknown(
 }
 
 fn ask_twin<Q: Question>(question: &Q) -> Evaluation {
-    let (twin, begin) = (Q::KIND.twin(), Instant::now());
+    let (twin, begin) = (Q::DECIDES.twin(), Instant::now());
     let verdict = question.builtin();
     Evaluation {
         policy: twin.name.into(),
         version: twin.version.into(),
-        digest: hex(&Q::KIND.twin_digest()),
+        digest: hex(&Q::DECIDES.twin_digest()),
         verdict: serde_json::to_value(verdict).ok(),
         failure: None,
         fuel: 0,

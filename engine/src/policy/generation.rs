@@ -29,6 +29,8 @@ pub(super) struct Generation {
     pub(super) digests: Digests,
     /// Size of the module, in bytes.
     pub(super) module_bytes: usize,
+    /// Generated questions on which it kept the laws.
+    pub(super) laws_tried: usize,
     /// What its rehearsals used, one a kind.
     pub(super) headroom: Vec<Headroom>,
     /// How long each stage of its loading took.
@@ -68,6 +70,11 @@ impl Digests {
         let limits = serde_json::to_vec(limits).unwrap_or_default();
         let all = Sha256::new().chain_update(wasm).chain_update(parameters).chain_update(limits);
         Self { wasm, parameters, all: all.finalize().into() }
+    }
+
+    /// A number that is the same for the same generation.
+    pub(super) fn seed(&self) -> u64 {
+        self.all.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 }
 

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use steadfast_sdk::generate::Generate;
 use steadfast_sdk::manifest::Source;
 use steadfast_sdk::wire::{
-    Affinity, NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion,
-    PlacementVerdict, RankedVm, Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
+    NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedVm,
+    RiskQuestion, RiskVerdict,
 };
-
-use super::rehearsal::{self, Largest};
-use super::{Failure, verdict};
 
 /// What a policy decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,40 +83,20 @@ impl fmt::Display for Kind {
 /// What a verdict comes to: for each VM the node that it prefers, for a node its score.
 pub(super) type Gist = BTreeMap<String, i64>;
 
-/// A question of one kind.
-pub(super) trait Question: Serialize + DeserializeOwned + Sized {
-    type Verdict: DeserializeOwned + Serialize;
-    const KIND: Kind;
+/// A question of one kind, with what the host adds to the SDK's.
+pub(super) trait Question: Generate {
+    const DECIDES: Kind;
     /// The verdict of the agent itself.
     fn builtin(&self) -> Self::Verdict;
-    /// Whether the verdict has the shape that this question allows.
-    fn check(&self, verdict: &Self::Verdict) -> Result<(), Failure>;
-    /// Questions that every policy must answer before it may decide.
-    fn samples() -> Vec<Self>;
-    /// The largest question that a cluster of this size can ask.
-    fn largest(size: Largest) -> Self;
     /// What of the verdict counts, by what it is about: two verdicts with the same gist decide the same.
     fn gist(&self, verdict: &Self::Verdict) -> Gist;
 }
 
 impl Question for NodePriorityQuestion {
-    type Verdict = NodePriorityVerdict;
-    const KIND: Kind = Kind::NodePriority;
+    const DECIDES: Kind = Kind::NodePriority;
 
     fn builtin(&self) -> NodePriorityVerdict {
         steadfast_policy_node_priority::builtin(self)
-    }
-
-    fn check(&self, verdict: &NodePriorityVerdict) -> Result<(), Failure> {
-        verdict::node_priority(verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        vec![Self { now_ms: 1_000, seed: 1, node: sample_node(1) }, Self::default()]
-    }
-
-    fn largest(_: Largest) -> Self {
-        Self { now_ms: u64::MAX, seed: u64::MAX, node: rehearsal::node(1) }
     }
 
     fn gist(&self, verdict: &NodePriorityVerdict) -> Gist {
@@ -127,30 +105,10 @@ impl Question for NodePriorityQuestion {
 }
 
 impl Question for PlacementQuestion {
-    type Verdict = PlacementVerdict;
-    const KIND: Kind = Kind::Placement;
+    const DECIDES: Kind = Kind::Placement;
 
     fn builtin(&self) -> PlacementVerdict {
         steadfast_policy_placement::builtin(self)
-    }
-
-    fn check(&self, verdict: &PlacementVerdict) -> Result<(), Failure> {
-        verdict::placement(self, verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        let nodes: Vec<_> = (1..=3).map(sample_node).collect();
-        let vms: Vec<_> = (1..=4).map(sample_vm).collect();
-        let labels = vms[0].labels.clone();
-        let vm = "sample-resident".into();
-        let residents = vec![Resident { vm, node: 1, labels, ..Resident::default() }];
-        let full = Self { now_ms: 1_000, seed: 1, nodes, vms, residents };
-        let nowhere = Self { nodes: Vec::new(), ..full.clone() };
-        vec![full, nowhere, Self::default()]
-    }
-
-    fn largest(size: Largest) -> Self {
-        rehearsal::placement(size)
     }
 
     fn gist(&self, verdict: &PlacementVerdict) -> Gist {
@@ -162,60 +120,13 @@ impl Question for PlacementQuestion {
 }
 
 impl Question for RiskQuestion {
-    type Verdict = RiskVerdict;
-    const KIND: Kind = Kind::Risk;
+    const DECIDES: Kind = Kind::Risk;
 
     fn builtin(&self) -> RiskVerdict {
         steadfast_policy_risk::builtin(self)
     }
 
-    fn check(&self, verdict: &RiskVerdict) -> Result<(), Failure> {
-        verdict::risk(verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        let reading = |name: &str, value| Reading { name: name.into(), value, age_ms: 1_000 };
-        let telemetry = vec![reading("psi.io.full_avg60_permille", 900), reading("unheard.of", -1)];
-        let full = Self { now_ms: 1_000, seed: 1, node: sample_node(1), telemetry };
-        vec![full, Self::default()]
-    }
-
-    fn largest(_: Largest) -> Self {
-        rehearsal::risk()
-    }
-
     fn gist(&self, verdict: &RiskVerdict) -> Gist {
         [(self.node.name.clone(), verdict.score.value)].into()
-    }
-}
-
-fn sample_node(id: u32) -> NodeFacts {
-    NodeFacts {
-        id,
-        name: format!("sample-{id}"),
-        status: "Member".into(),
-        memory_mib: 65_536,
-        memory_free_mib: 32_768 / u64::from(id),
-        vcpus: 16,
-        vcpus_used: 8,
-        load_permille: 2_000,
-        storage_latency_ms: 5,
-        network_age_ms: 100,
-        flaps: id - 1,
-        labels: [("rack".to_string(), format!("r{}", id % 2))].into(),
-        ..NodeFacts::default()
-    }
-}
-
-fn sample_vm(number: u16) -> VmFacts {
-    VmFacts {
-        id: format!("00000000-0000-4000-8000-{number:012}"),
-        name: format!("sample-{number}"),
-        memory_mib: 2_048 * u64::from(number),
-        vcpus: 2,
-        priority: 100 * number,
-        labels: [("group".to_string(), "sample".to_string())].into(),
-        last_node: Some(9),
-        affinity: Affinity::default(),
     }
 }

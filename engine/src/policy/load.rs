@@ -3,16 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
-
 use super::files::{self, FileRead};
 use super::generation::{Digests, Generation};
-use super::kind::Question;
 use super::rehearsal::Headroom;
-use super::sandbox::{Program, Sandbox};
+use super::sandbox::Sandbox;
 use super::settings::Settings;
 use super::status::StageTime;
-use super::{Class, Failure, Kind, Stage, inspect, signature};
+use super::trial::Trial;
+use super::{Class, Failure, Stage, inspect, signature};
 
 /// A policy's files as read, before anything is believed.
 pub(super) struct Source {
@@ -138,10 +136,13 @@ impl Source {
         let module = &self.wasm.bytes;
         let program = progress.pass(Stage::Compile, || sandbox.compile(module, &kinds))?;
         let parameters = self.parameters.map_or_else(Vec::new, |file| file.bytes);
-        let trial = Trial { sandbox, settings, program: &program, parameters: &parameters };
+        let seed = self.digests.seed();
+        let trial = Trial { sandbox, settings, program: &program, parameters: &parameters, seed };
         progress.pass(Stage::Instantiate, || sandbox.instantiate(&program))?;
         progress.pass(Stage::Init, || sandbox.init(&program, &parameters))?;
-        progress.pass(Stage::SelfTest, || trial.each(&kinds, Trial::self_test))?;
+        let self_test = || kinds.iter().try_for_each(|kind| trial.self_test(*kind));
+        progress.pass(Stage::SelfTest, self_test)?;
+        let laws_tried = progress.pass(Stage::Laws, || trial.laws(&kinds))?;
         let rehearse = || kinds.iter().map(|kind| trial.rehearse(*kind)).collect();
         let headroom: Vec<Headroom> = progress.pass(Stage::Rehearsal, rehearse)?;
         progress.pass(Stage::Staged, || Ok(()))?;
@@ -154,6 +155,7 @@ impl Source {
             program,
             parameters,
             digests: self.digests,
+            laws_tried,
             headroom,
             stages: progress.stages.clone(),
             loaded_ms: crate::clock::Clock.wall_ms(),
@@ -174,73 +176,6 @@ pub(super) struct Fingerprint {
     digest: [u8; 32],
     insecure: bool,
     signatures: (Option<String>, Option<String>),
-}
-
-/// A compiled policy before it may decide.
-struct Trial<'a> {
-    sandbox: &'a Sandbox,
-    settings: &'a Settings,
-    program: &'a Program,
-    parameters: &'a [u8],
-}
-
-impl Trial<'_> {
-    fn each(
-        &self,
-        kinds: &[Kind],
-        test: impl Fn(&Self, Kind) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        kinds.iter().try_for_each(|kind| test(self, *kind))
-    }
-
-    fn self_test(&self, kind: Kind) -> Result<(), Failure> {
-        match kind {
-            Kind::NodePriority => self.answers::<NodePriorityQuestion>(),
-            Kind::Placement => self.answers::<PlacementQuestion>(),
-            Kind::Risk => self.answers::<RiskQuestion>(),
-        }
-    }
-
-    /// Whether it answers the samples of a kind with valid verdicts, twice the same.
-    fn answers<Q: Question>(&self) -> Result<(), Failure> {
-        for question in Q::samples() {
-            let input = encode(&question)?;
-            let ask = || {
-                let Self { sandbox, program, parameters, .. } = self;
-                sandbox.call::<Q::Verdict>(program, Q::KIND, parameters, &input)
-            };
-            let (verdict, _) = ask()?;
-            question.check(&verdict)?;
-            if encode(&verdict)? != encode(&ask()?.0)? {
-                let reason = format!("it answers the same {} question differently", Q::KIND);
-                let remedy = "draw chance only from the question's seed";
-                return Err(Failure::new(Stage::SelfTest, Class::LawViolation, reason, remedy));
-            }
-        }
-        Ok(())
-    }
-
-    fn rehearse(&self, kind: Kind) -> Result<Headroom, Failure> {
-        match kind {
-            Kind::NodePriority => self.asks_the_largest::<NodePriorityQuestion>(),
-            Kind::Placement => self.asks_the_largest::<PlacementQuestion>(),
-            Kind::Risk => self.asks_the_largest::<RiskQuestion>(),
-        }
-    }
-
-    fn asks_the_largest<Q: Question>(&self) -> Result<Headroom, Failure> {
-        let Settings { largest, limits, .. } = self.settings;
-        let question = Q::largest(*largest);
-        let input = encode(&question)?;
-        let begin = Instant::now();
-        let (verdict, usage) =
-            self.sandbox.call::<Q::Verdict>(self.program, Q::KIND, self.parameters, &input)?;
-        let took = micros(begin);
-        question.check(&verdict)?;
-        let headroom = Headroom::of(Q::KIND, *largest, input.len(), (&usage, took), limits);
-        headroom.check()?;
-        Ok(headroom)
-    }
 }
 
 /// The bytes of a question or verdict.

@@ -1,8 +1,8 @@
 //! Policies: Wasm modules that rank and score, under fuel, deadline and memory limits.
 //!
 //! The life of a policy file: [`watch`] notices it, [`load`] takes it through its stages ([`files`] reads it, [`signature`] looks
-//! who signed it, [`inspect`] reads it without running it, [`sandbox`] compiles and runs it, [`rehearsal`] asks it the
-//! largest question), [`seats`] gives it a seat, with the generations before it.
+//! who signed it, [`inspect`] reads it without running it, [`sandbox`] compiles and runs it, [`trial`] asks it for the
+//! laws and the [`rehearsal`]), [`seats`] gives it a seat, with the generations before it.
 //!
 //! The life of a question: [`store`] asks the active generation, then the last good one, then the built-in twin
 //! ([`kind`]); [`verdict`] checks every answer, [`breaker`] spares those that only fail, [`shadow`] asks others what
@@ -31,6 +31,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod trial;
 mod verdict;
 mod watch;
 

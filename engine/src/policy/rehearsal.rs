@@ -3,15 +3,12 @@
 //! What it uses is published as headroom. Real clusters differ from ours, so a policy needs twice what the rehearsal took.
 
 use serde::{Deserialize, Serialize};
-use steadfast_sdk::wire::{Affinity, NodeFacts, PlacementQuestion, Reading, RiskQuestion, VmFacts};
 
 use super::sandbox::Usage;
 use super::{Class, Failure, Kind, Limits, Stage};
 
 /// A policy must get by with one part in so many of its fuel and memory.
 const LEAST_FACTOR: u64 = 2;
-/// Readings of a node with all its disks, links and sensors.
-const READINGS: usize = 512;
 
 /// The largest cluster that policies must be able to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,75 +112,4 @@ impl Headroom {
 
 fn percent(allowed: u64, used: u64) -> u64 {
     allowed.saturating_mul(100) / used.max(1)
-}
-
-/// A start after a blackout: nothing stands anywhere, everything needs a place.
-pub(super) fn placement(size: Largest) -> PlacementQuestion {
-    PlacementQuestion {
-        now_ms: u64::MAX,
-        seed: u64::MAX,
-        nodes: (1..=size.nodes).map(node).collect(),
-        vms: (1..=size.vms).map(|number| vm(number, size.nodes)).collect(),
-        residents: Vec::new(),
-    }
-}
-
-/// A node that has much to say.
-pub(super) fn risk() -> RiskQuestion {
-    let reading = |at: usize| Reading {
-        name: format!("smart.nvme{:03}n1.media_errors", at),
-        value: i64::MAX,
-        age_ms: 1_000,
-    };
-    let telemetry = (0..READINGS).map(reading).collect();
-    RiskQuestion { now_ms: u64::MAX, seed: u64::MAX, node: node(1), telemetry }
-}
-
-/// A node as wordy as real ones are.
-pub(super) fn node(id: u32) -> NodeFacts {
-    let label = |key: &str, value: String| (key.to_string(), value);
-    NodeFacts {
-        id,
-        name: format!("hypervisor-{id:02}.example.net"),
-        status: "Member".into(),
-        memory_mib: 2_097_152,
-        memory_free_mib: 2_000_000 - u64::from(id),
-        vcpus: 256,
-        vcpus_used: 3,
-        load_permille: 12_345,
-        storage_latency_ms: 123,
-        network_age_ms: 456,
-        flaps: 2,
-        risk: 100,
-        cordoned: false,
-        labels: [
-            label("rack", format!("rack-{}", id % 16)),
-            label("room", format!("room-{}", id % 4)),
-            label("power", format!("feed-{}", id % 2)),
-        ]
-        .into(),
-    }
-}
-
-fn vm(number: u32, nodes: u32) -> VmFacts {
-    let priority = u16::try_from(number % 1_001).unwrap_or(0);
-    VmFacts {
-        id: format!("00000000-0000-4000-8000-{number:012}"),
-        name: format!("customer-{number:05}-application"),
-        memory_mib: 4_096,
-        vcpus: 4,
-        priority,
-        labels: [("group".to_string(), format!("service-{}", number % 400))].into(),
-        last_node: Some(number % nodes.max(1) + 1),
-        // One VM in ten is bound to others, as in real clusters.
-        affinity: if number % 10 == 0 { bound(number) } else { Affinity::default() },
-    }
-}
-
-fn bound(number: u32) -> Affinity {
-    let word = [format!("application-{}", number / 20)].into();
-    match number % 20 {
-        0 => Affinity { apart: word, ..Affinity::default() },
-        _ => Affinity { together: word, ..Affinity::default() },
-    }
 }

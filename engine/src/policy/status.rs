@@ -157,6 +157,8 @@ pub struct PolicyStatus {
     pub stages: Vec<StageTime>,
     /// The last failure of loading its file, else of calling it.
     pub last_error: Option<Failure>,
+    /// Generated questions on which it kept the laws when it was loaded.
+    pub laws_tried: usize,
     /// What the largest question took of its limits.
     pub headroom: Option<Headroom>,
     /// Calls that were answered.
@@ -211,6 +213,7 @@ impl PolicyStatus {
             shadow: false,
             stages: Vec::new(),
             last_error: None,
+            laws_tried: 0,
             headroom: None,
             calls: 0,
             failures: 0,
@@ -239,6 +242,7 @@ impl PolicyStatus {
             generation: it.number,
             loaded_ms: it.loaded_ms,
             stages: it.stages.clone(),
+            laws_tried: it.laws_tried,
             headroom: it.headroom.iter().find(|headroom| headroom.kind == kind).cloned(),
             calls: tally.calls,
             failures: tally.failures,

@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::shadow::{Job, Shadows};
 use super::status::PoliciesStatus;
 use super::watch::{self, Message};
-use super::{Failure, Kind, PolicyStatus};
+use super::{Failure, Kind, PolicyStatus, verdict};
 
 /// A verdict, and who gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,11 +96,25 @@ impl PolicyStore {
         on_change: impl Fn(&PolicyStatus) + Send + 'static,
     ) -> anyhow::Result<Arc<Self>> {
         let (wake, woken): (Sender<Message>, Receiver<Message>) = channel();
-        let settings = settings.into();
+        let store = Arc::new(Self::new(folder, settings.into(), wake.clone())?);
+        watch::spawn(Arc::downgrade(&store), store.folder.clone(), (wake, woken), on_change)?;
+        Ok(store)
+    }
+
+    /// A store that nobody wakes.
+    #[cfg(test)]
+    pub(super) fn unwatched(
+        folder: PathBuf,
+        settings: impl Into<Settings>,
+    ) -> anyhow::Result<Arc<Self>> {
+        Self::new(folder, settings.into(), channel().0).map(Arc::new)
+    }
+
+    fn new(folder: PathBuf, settings: Settings, wake: Sender<Message>) -> anyhow::Result<Self> {
         let sandbox = Arc::new(Sandbox::new(settings.limits.clone())?);
         let mut book = Book::default();
         rollback::recall(&settings, &mut book);
-        let store = Arc::new(Self {
+        Ok(Self {
             folder,
             shadows: Shadows::start(Arc::clone(&sandbox))?,
             settings,
@@ -108,11 +122,9 @@ impl PolicyStore {
             book: Mutex::new(book),
             scans: Mutex::default(),
             scanned: Condvar::new(),
-            wake: Mutex::new(wake.clone()),
+            wake: Mutex::new(wake),
             told: Mutex::default(),
-        });
-        watch::spawn(Arc::downgrade(&store), store.folder.clone(), (wake, woken), on_change)?;
-        Ok(store)
+        })
     }
 
     /// How well would this node lead? Blocks; always answers.
@@ -250,7 +262,7 @@ impl PolicyStore {
     }
 
     fn ask<Q: Question>(&self, question: &Q) -> Answer<Q::Verdict> {
-        let rungs = self.book().rungs(Q::KIND);
+        let rungs = self.book().rungs(Q::DECIDES);
         self.climb_all(question, rungs, Vec::new())
     }
 
@@ -262,7 +274,7 @@ impl PolicyStore {
         mut failures: Vec<String>,
     ) -> Answer<Q::Verdict> {
         let begin = Instant::now();
-        let shadows = self.book().shadows(Q::KIND, &self.settings);
+        let shadows = self.book().shadows(Q::DECIDES, &self.settings);
         // The agent's own needs no bytes.
         let needed = !rungs.is_empty() || !shadows.is_empty();
         let input = needed
@@ -275,7 +287,7 @@ impl PolicyStore {
         let mut answer = answer.unwrap_or_else(|| builtin(question));
         if let (Some(question_bytes), false) = (input, shadows.is_empty()) {
             self.shadows.ask(Job {
-                kind: Q::KIND,
+                kind: Q::DECIDES,
                 question: question_bytes,
                 decided: question.gist(&answer.verdict),
                 decider: format!("{} {}", answer.decider.name, answer.decider.version),
@@ -295,7 +307,7 @@ impl PolicyStore {
         failures: &mut Vec<String>,
     ) -> Option<Answer<Q::Verdict>> {
         let it = &rung.generation;
-        if it.is_suspended(Q::KIND, &self.settings.limits) {
+        if it.is_suspended(Q::DECIDES, &self.settings.limits) {
             failures.push(format!("{it}: suspended after too many failures in a row"));
             return None;
         }
@@ -305,7 +317,7 @@ impl PolicyStore {
                 Some(Answer { verdict, decider: Decider::of(it, kind, fuel) })
             }
             Err(failure) => {
-                it.tally(Q::KIND).failed(&failure);
+                it.tally(Q::DECIDES).failed(&failure);
                 failures.push(format!("{it}: {failure}"));
                 self.tell(Message::Publish);
                 None
@@ -321,9 +333,9 @@ impl PolicyStore {
     ) -> Result<(Q::Verdict, u64), Failure> {
         let begin = Instant::now();
         let Generation { program, parameters, .. } = generation;
-        let (verdict, usage) = self.sandbox.call(program, Q::KIND, parameters, input)?;
-        question.check(&verdict)?;
-        generation.tally(Q::KIND).succeeded(&usage, begin.elapsed());
+        let (verdict, usage) = self.sandbox.call(program, Q::DECIDES, parameters, input)?;
+        verdict::check(question, &verdict)?;
+        generation.tally(Q::DECIDES).succeeded(&usage, begin.elapsed());
         Ok((verdict, usage.fuel))
     }
 
@@ -359,11 +371,11 @@ impl Decider {
 }
 
 fn builtin<Q: Question>(question: &Q) -> Answer<Q::Verdict> {
-    let twin = Q::KIND.twin();
+    let twin = Q::DECIDES.twin();
     let decider = Decider {
         name: twin.name.to_string(),
         version: twin.version.to_string(),
-        digest: hex(&Q::KIND.twin_digest()),
+        digest: hex(&Q::DECIDES.twin_digest()),
         kind: DeciderKind::BuiltIn,
         fuel: 0,
         micros: 0,

@@ -39,8 +39,6 @@ parameters! {
     }
 }
 
-/// Statuses in which a node is in full health.
-const GOOD: [&str; 3] = ["", "Leader", "Member"];
 /// VMs with the same value of this label must not share a node unless there is no other.
 const KEEP_APART: &str = "keep-apart";
 /// VMs with the same value of this label rather do not share a node.
@@ -59,7 +57,7 @@ impl Placement for PlacementDefault {
             .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
             .term("cordoned", lost(node.cordoned, self.cordoned))
             .term("keep apart", -points(now.peers(vm, KEEP_APART, node.id).into(), self.keep_apart))
-            .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
+            .term("status", lost(!node.is_well(), self.unhealthy))
             .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
             .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
             .term("same group", -points(now.peers(vm, GROUP, node.id).into(), self.group))
@@ -98,10 +96,6 @@ fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
         || now.is_away_from_its_own(vm, node.id)
 }
 
-fn lost(holds: bool, each: i64) -> i64 {
-    -points(holds.into(), each)
-}
-
 /// The verdict of this policy with its default parameters: the engine's built-in twin.
 #[must_use]
 pub fn builtin(question: &PlacementQuestion) -> PlacementVerdict {
@@ -114,6 +108,8 @@ export_policy! {
     about = "By priority, onto the node with the most room; headroom kept, groups spread.",
     feature = "module",
 }
+
+laws!(PlacementDefault);
 
 #[cfg(test)]
 mod tests;

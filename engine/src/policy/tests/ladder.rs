@@ -3,9 +3,9 @@
 use super::*;
 use crate::policy::{DeciderKind, State};
 
-/// More than the 8 KiB from which the fixture `fails-when-large` traps.
+/// More than the 32 KiB from which the fixture `fails-when-large` traps.
 fn large() -> PlacementQuestion {
-    question(10, 60)
+    question(20, 200)
 }
 
 #[test]

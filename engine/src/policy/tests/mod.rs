@@ -1,6 +1,7 @@
 //! Policies on real files, in a real sandbox.
 
 mod broken;
+mod choice;
 mod folder;
 mod ladder;
 mod measure;
@@ -47,6 +48,13 @@ impl Folder {
         self.start_with(small())
     }
 
+    /// A store that reads the folder once, and again only when it is told to.
+    fn unwatched(&self, settings: impl Into<Settings>) -> Arc<PolicyStore> {
+        let store = PolicyStore::unwatched(self.0.clone(), settings).unwrap();
+        store.scan();
+        store
+    }
+
     fn start_with(&self, settings: impl Into<Settings>) -> Arc<PolicyStore> {
         let store = PolicyStore::start(self.0.clone(), settings, |_| ()).unwrap();
         assert!(store.wait_for_scan(1, PATIENCE));
@@ -69,12 +77,28 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// A module from `tests/wat`.
+/// A module from `tests/wat` for placement.
 fn module(fixture: &str) -> Vec<u8> {
+    module_for(fixture, Kind::Placement)
+}
+
+/// A module from `tests/wat` for one kind.
+fn module_for(fixture: &str, kind: Kind) -> Vec<u8> {
+    wat::parse_str(text_for(fixture, fixture, &[kind])).unwrap()
+}
+
+/// The text of a module from `tests/wat`, under another name.
+fn text_for(fixture: &str, name: &str, kinds: &[Kind]) -> String {
     let read =
         |name: &str| fs::read_to_string(root().join(format!("tests/wat/{name}.wat"))).unwrap();
-    let skeleton = read("skeleton").replace("{{NAME}}", fixture);
-    wat::parse_str(skeleton.replace("{{FIXTURE}}", &read(fixture))).unwrap()
+    let all = |of: &dyn Fn(&Kind) -> String, between| {
+        kinds.iter().map(of).collect::<Vec<_>>().join(between)
+    };
+    let skeleton = read("skeleton").replace("{{NAME}}", name);
+    let skeleton = skeleton.replace("{{KINDS}}", &all(&|kind| format!("\\\"{kind}\\\""), ","));
+    let export = |kind: &Kind| format!("(export \"{}\")", kind.export());
+    let skeleton = skeleton.replace("{{EXPORTS}}", &all(&export, " "));
+    skeleton.replace("{{FIXTURE}}", &read(fixture))
 }
 
 /// A shipped or example policy as `policies/build` builds it.
