@@ -56,6 +56,7 @@ impl RawPolicies {
             largest: self.largest,
             limits: self.limits,
             state: Some(state.into()),
+            ..Settings::default()
         };
         let folder = self.directory.unwrap_or_else(|| "/etc/steadfast/policies".into());
         Policies { folder, settings }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::rehearsal::Largest;
 use super::signature::Key;
 use super::{Kind, Limits};
 
 /// How policies are chosen, checked and limited.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Kinds that one policy is to decide, by its name or its file's; for the others the folder alone says.
     pub bind: BTreeMap<Kind, String>,
@@ -22,6 +23,22 @@ pub struct Settings {
     pub limits: Limits,
     /// Where rollbacks are remembered over restarts; `None`: nowhere.
     pub state: Option<PathBuf>,
+    /// The folder is read so often without any event: network file systems and symlinks' targets have none.
+    pub rescan: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bind: BTreeMap::new(),
+            shadow: Shadow::None,
+            keys: Vec::new(),
+            largest: Largest::default(),
+            limits: Limits::default(),
+            state: None,
+            rescan: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Which policies are asked without deciding. What they say is compared and counted, never obeyed.

@@ -97,7 +97,8 @@ impl PolicyStore {
     ) -> anyhow::Result<Arc<Self>> {
         let (wake, woken): (Sender<Message>, Receiver<Message>) = channel();
         let store = Arc::new(Self::new(folder, settings.into(), wake.clone())?);
-        watch::spawn(Arc::downgrade(&store), store.folder.clone(), (wake, woken), on_change)?;
+        let (weak, folder) = (Arc::downgrade(&store), store.folder.clone());
+        watch::spawn(weak, folder, (wake, woken), on_change, store.settings.rescan)?;
         Ok(store)
     }
 

@@ -6,7 +6,7 @@ use steadfast_sdk::wire::{NodePriorityQuestion, Resident, RiskQuestion};
 use super::*;
 use crate::policy::store::{Answer, DeciderKind};
 
-fn resident_kib() -> u64 {
+pub(super) fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -5,6 +5,7 @@ mod choice;
 mod folder;
 mod ladder;
 mod measure;
+mod reload;
 mod shipped;
 
 use std::fs;
