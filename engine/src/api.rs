@@ -5,6 +5,7 @@ mod cluster;
 mod doctor;
 mod errors;
 mod events;
+mod explain;
 mod nodes;
 mod policies;
 mod read;
@@ -74,7 +75,8 @@ fn router(agent: Arc<Agent>) -> Router {
             post(policies::roll_back).delete(policies::undo_roll_back),
         )
         .route("/v1/policies/{kind}/evaluate", post(policies::evaluate))
-        .route("/v1/decisions", get(read::decisions))
+        .route("/v1/decisions", get(explain::decisions))
+        .route("/v1/explain/{name}", get(explain::explain))
         .route("/v1/events", get(events::stream))
         .fallback(errors::no_such_route)
         .with_state(agent)

@@ -63,6 +63,7 @@ pub mod page;
 mod placement;
 mod plan;
 mod policy;
+pub mod proactive;
 mod promised;
 mod question;
 mod quorum;

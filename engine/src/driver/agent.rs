@@ -1,9 +1,9 @@
 //! The agent as its API sees it: waiting for something, or live.
 
-use super::decisions::Decisions;
 use super::{BeatGaps, Inbox, Requests};
 use crate::api::Refusal;
 use crate::config::Config;
+use crate::decisions::Decisions;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;

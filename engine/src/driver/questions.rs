@@ -44,18 +44,20 @@ impl Questions {
 
 fn answer_all(store: &PolicyStore, questions: &Receiver<Question>, events: &Sink) {
     while let Ok(question) = questions.recv() {
-        events(match question {
+        match question {
             Question::Priority(id, agreed, question) => {
-                let answer = store.ask_agreed_node_priority(agreed.0, &question);
-                let decider = decider(answer.decider);
-                Event::PriorityAnswered { id, verdict: answer.verdict, decider }
+                store.decide_node_priority(agreed.0, &question, |answer| {
+                    let decider = decider(answer.decider);
+                    events(Event::PriorityAnswered { id, verdict: answer.verdict, decider });
+                });
             }
             Question::Placement(id, question) => {
-                let answer = store.ask_placement(&question);
-                let decider = decider(answer.decider);
-                Event::PlacementAnswered { id, verdict: answer.verdict, decider }
+                store.decide_placement(&question, |answer| {
+                    let decider = decider(answer.decider);
+                    events(Event::PlacementAnswered { id, verdict: answer.verdict, decider });
+                });
             }
-        });
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! machine must have comes first, and what it can do without for a while connects in the background.
 
 use super::agent::{Agent, Live};
-use super::decisions::Decisions;
 use super::hands::Hands;
 use super::questions::Questions;
 use super::{BeatGaps, Driver, Inbox, Requests, adapters};
@@ -13,6 +12,7 @@ use crate::Sink;
 use crate::clock::Clock;
 use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
+use crate::decisions::Decisions;
 use crate::hook;
 use crate::journal::Journal;
 use crate::last_words::LastWords;
@@ -224,7 +224,8 @@ fn assemble(
     let incarnation = parts.record.incarnation();
     let me = Identity { node: parts.me, boot: parts.boot, incarnation };
     let (decisions, taken) =
-        Decisions::start(Arc::clone(inbox)).context("cannot start the recorder's thread")?;
+        Decisions::start(name, Arc::clone(inbox), &config.state, Arc::clone(&parts.pages))
+            .context("cannot start the recorder's threads")?;
     let hypervisor = adapters::hypervisor(config, incarnation, events)?;
     let policies = adapters::policies(config, events)?;
     let hands = Hands {

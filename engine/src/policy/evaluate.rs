@@ -7,9 +7,9 @@ use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion}
 
 use super::generation::hex;
 use super::kind::Question;
-use super::load::{encode, micros};
+use super::load::micros;
 use super::settings::is_called;
-use super::{Failure, Kind, PolicyStore, verdict};
+use super::{Failure, Kind, PolicyStore};
 
 /// What a policy would have said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,11 +86,7 @@ impl PolicyStore {
         };
         let begin = Instant::now();
         let Some(it) = found else { return Ok(ask_twin(&question)) };
-        let called = encode(&question).and_then(|input| {
-            let answer =
-                self.sandbox.call::<Q::Verdict>(&it.program, Q::DECIDES, &it.parameters, &input)?;
-            verdict::check(&question, &answer.0).map(|()| answer)
-        });
+        let called = self.sandbox.ask(&it.program, &it.parameters, &question);
         let took = micros(begin);
         let (verdict, usage, failure) = match called {
             Ok((verdict, usage)) => (serde_json::to_value(verdict).ok(), usage, None),

@@ -81,10 +81,11 @@ impl fmt::Display for Kind {
 }
 
 /// What a verdict comes to: for each VM the node that it prefers, for a node its score.
-pub(super) type Gist = BTreeMap<String, i64>;
+pub type Gist = BTreeMap<String, i64>;
 
 /// A question of one kind, with what the host adds to the SDK's.
-pub(super) trait Question: Generate {
+pub trait Question: Generate {
+    /// Its kind.
     const DECIDES: Kind;
     /// The verdict of the agent itself.
     fn builtin(&self) -> Self::Verdict;

@@ -135,6 +135,7 @@ impl Source {
         progress.pass(Stage::Limits, || inspect::limits(&self.wasm.bytes, &settings.limits))?;
         let module = &self.wasm.bytes;
         let program = progress.pass(Stage::Compile, || sandbox.compile(module, &kinds))?;
+        let program = program.speaking(&manifest);
         let parameters = self.parameters.map_or_else(Vec::new, |file| file.bytes);
         let seed = self.digests.seed();
         let trial = Trial { sandbox, settings, program: &program, parameters: &parameters, seed };

@@ -34,6 +34,7 @@ mod ticker;
 mod trial;
 mod verdict;
 mod watch;
+mod workbench;
 
 pub use breaker::{BreakerState, BreakerStatus};
 pub use error::{Class, Failure, Stage};
@@ -48,3 +49,4 @@ pub use status::{
     Difference, KindStatus, Peer, PoliciesStatus, PolicyStatus, ShadowStatus, StageTime, State,
 };
 pub use store::{Answer, Decider, DeciderKind, PolicyStore};
+pub use workbench::{Measured, Workbench};

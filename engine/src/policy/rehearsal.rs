@@ -54,10 +54,10 @@ impl Headroom {
     pub(super) fn of(
         kind: Kind,
         size: Largest,
-        question_bytes: usize,
         (usage, micros): (&Usage, u64),
         limits: &Limits,
     ) -> Self {
+        let question_bytes = usage.question_bytes;
         let (nodes, vms) = if kind == Kind::Placement { (size.nodes, size.vms) } else { (1, 0) };
         Self {
             kind,

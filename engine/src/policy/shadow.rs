@@ -11,7 +11,7 @@ use super::generation::Generation;
 use super::kind::{Gist, Question};
 use super::sandbox::Sandbox;
 use super::status::Difference;
-use super::{Class, Failure, Kind, Stage, verdict};
+use super::{Class, Failure, Kind, Stage};
 
 /// Questions that wait for the shadows; more are skipped.
 const QUEUE: usize = 4;
@@ -123,8 +123,7 @@ fn gist<Q: Question>(sandbox: &Sandbox, job: &Job, it: &Generation) -> Result<Gi
         let remedy = "report it as a fault of the agent";
         Failure::new(Stage::Call, Class::Host, format!("cannot decode: {error}"), remedy)
     })?;
-    let (verdict, _) = sandbox.call(&it.program, Q::DECIDES, &it.parameters, &job.question)?;
-    verdict::check(&question, &verdict)?;
+    let (verdict, _) = sandbox.ask(&it.program, &it.parameters, &question)?;
     Ok(question.gist(&verdict))
 }
 

@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::shadow::{Job, Shadows};
 use super::status::PoliciesStatus;
 use super::watch::{self, Message};
-use super::{Failure, Kind, PolicyStatus, verdict};
+use super::{Failure, Kind, PolicyStatus};
 
 /// A verdict, and who gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -136,13 +136,26 @@ impl PolicyStore {
         self.ask(question)
     }
 
-    /// The same, of the one generation that the nodes have agreed on: any other would only be outvoted. Without it, or
-    /// when it fails, the agent's own answers.
-    pub fn ask_agreed_node_priority(
+    /// In which order do these VMs start, and where? Blocks; always answers.
+    pub fn ask_placement(&self, question: &PlacementQuestion) -> Answer<PlacementVerdict> {
+        self.ask(question)
+    }
+
+    /// How likely is this node to fail soon? Blocks; always answers. Shadows are asked too.
+    pub fn ask_risk(&self, question: &RiskQuestion) -> Answer<RiskVerdict> {
+        let answer = self.ask(question);
+        self.tell(question, answer.clone(), drop);
+        answer
+    }
+
+    /// As [`PolicyStore::ask_node_priority`], of the one generation that the nodes have agreed on: any other would only be
+    /// outvoted. Without it, or when it fails, the agent's own answers. Shadows are asked after `tell`.
+    pub fn decide_node_priority(
         &self,
         agreed: [u8; 32],
         question: &NodePriorityQuestion,
-    ) -> Answer<NodePriorityVerdict> {
+        tell: impl FnOnce(Answer<NodePriorityVerdict>),
+    ) {
         let rung = self.book().rung_of(Kind::NodePriority, agreed);
         let missing = rung.is_none() && agreed != Kind::NodePriority.twin_digest();
         let failures = missing.then(|| {
@@ -151,17 +164,18 @@ impl PolicyStore {
                 hex(&agreed[..4])
             )
         });
-        self.climb_all(question, rung.into_iter().collect(), failures.into_iter().collect())
+        let rungs = rung.into_iter().collect();
+        let answer = self.climb_all(question, rungs, failures.into_iter().collect());
+        self.tell(question, answer, tell);
     }
 
-    /// In which order do these VMs start, and where? Blocks; always answers.
-    pub fn ask_placement(&self, question: &PlacementQuestion) -> Answer<PlacementVerdict> {
-        self.ask(question)
-    }
-
-    /// How likely is this node to fail soon? Blocks; always answers.
-    pub fn ask_risk(&self, question: &RiskQuestion) -> Answer<RiskVerdict> {
-        self.ask(question)
+    /// As [`PolicyStore::ask_placement`]. Shadows are asked after `tell`.
+    pub fn decide_placement(
+        &self,
+        question: &PlacementQuestion,
+        tell: impl FnOnce(Answer<PlacementVerdict>),
+    ) {
+        self.tell(question, self.ask(question), tell);
     }
 
     /// All policies: the agent's own and those of the folder, by kind and generation.
@@ -209,7 +223,7 @@ impl PolicyStore {
         book.assign(&self.settings);
         rollback::remember(&self.settings, &book);
         drop(book);
-        self.tell(Message::Publish);
+        self.wake(Message::Publish);
     }
 
     /// Reads the folder, loads what is new in it, and gives the seats anew. On the loading thread.
@@ -275,35 +289,35 @@ impl PolicyStore {
         mut failures: Vec<String>,
     ) -> Answer<Q::Verdict> {
         let begin = Instant::now();
-        let shadows = self.book().shadows(Q::DECIDES, &self.settings);
-        // The agent's own needs no bytes.
-        let needed = !rungs.is_empty() || !shadows.is_empty();
-        let input = needed
-            .then(|| encode(question))
-            .and_then(|input| input.map_err(|failure| failures.push(failure.to_string())).ok());
-        let climb = |input: &Vec<u8>| {
-            rungs.iter().find_map(|it| self.climb(question, input, it, &mut failures))
-        };
-        let answer = input.as_ref().and_then(climb);
+        let answer = rungs.iter().find_map(|rung| self.climb(question, rung, &mut failures));
         let mut answer = answer.unwrap_or_else(|| builtin(question));
-        if let (Some(question_bytes), false) = (input, shadows.is_empty()) {
-            self.shadows.ask(Job {
-                kind: Q::DECIDES,
-                question: question_bytes,
-                decided: question.gist(&answer.verdict),
-                decider: format!("{} {}", answer.decider.name, answer.decider.version),
-                shadows,
-            });
-        }
         answer.decider.micros = micros(begin);
         answer.decider.failures = failures;
         answer
     }
 
+    /// Hands over the answer, then has the shadows asked: nobody waits for them.
+    fn tell<Q: Question>(
+        &self,
+        question: &Q,
+        answer: Answer<Q::Verdict>,
+        tell: impl FnOnce(Answer<Q::Verdict>),
+    ) {
+        let shadows = self.book().shadows(Q::DECIDES, &self.settings);
+        if shadows.is_empty() {
+            return tell(answer);
+        }
+        let decider = format!("{} {}", answer.decider.name, answer.decider.version);
+        let decided = question.gist(&answer.verdict);
+        tell(answer);
+        if let Ok(question) = encode(question) {
+            self.shadows.ask(Job { kind: Q::DECIDES, question, decided, decider, shadows });
+        }
+    }
+
     fn climb<Q: Question>(
         &self,
         question: &Q,
-        input: &[u8],
         rung: &Rung,
         failures: &mut Vec<String>,
     ) -> Option<Answer<Q::Verdict>> {
@@ -312,7 +326,7 @@ impl PolicyStore {
             failures.push(format!("{it}: suspended after too many failures in a row"));
             return None;
         }
-        match self.attempt(question, input, it) {
+        match self.attempt(question, it) {
             Ok((verdict, fuel)) => {
                 let kind = if rung.last_good { DeciderKind::LastGood } else { DeciderKind::Active };
                 Some(Answer { verdict, decider: Decider::of(it, kind, fuel) })
@@ -320,7 +334,7 @@ impl PolicyStore {
             Err(failure) => {
                 it.tally(Q::DECIDES).failed(&failure);
                 failures.push(format!("{it}: {failure}"));
-                self.tell(Message::Publish);
+                self.wake(Message::Publish);
                 None
             }
         }
@@ -329,18 +343,16 @@ impl PolicyStore {
     fn attempt<Q: Question>(
         &self,
         question: &Q,
-        input: &[u8],
         generation: &Generation,
     ) -> Result<(Q::Verdict, u64), Failure> {
         let begin = Instant::now();
         let Generation { program, parameters, .. } = generation;
-        let (verdict, usage) = self.sandbox.call(program, Q::DECIDES, parameters, input)?;
-        verdict::check(question, &verdict)?;
+        let (verdict, usage) = self.sandbox.ask(program, parameters, question)?;
         generation.tally(Q::DECIDES).succeeded(&usage, begin.elapsed());
         Ok((verdict, usage.fuel))
     }
 
-    fn tell(&self, message: Message) {
+    fn wake(&self, message: Message) {
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a listener there is nobody to tell.
         let _ = wake.send(message);
@@ -353,7 +365,7 @@ impl PolicyStore {
 
 impl Drop for PolicyStore {
     fn drop(&mut self) {
-        self.tell(Message::Stop);
+        self.wake(Message::Stop);
     }
 }
 

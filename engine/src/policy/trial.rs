@@ -6,11 +6,11 @@ use steadfast_sdk::laws::{self, Broken};
 use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
 
 use super::kind::Question;
-use super::load::{encode, micros};
+use super::load::micros;
 use super::rehearsal::Headroom;
-use super::sandbox::{Program, Sandbox};
+use super::sandbox::{Program, Sandbox, Usage};
 use super::settings::Settings;
-use super::{Class, Failure, Kind, Stage, verdict};
+use super::{Class, Failure, Kind, Stage};
 
 /// Generated questions a kind on which the laws are tried, at most.
 const TRIED: usize = 100;
@@ -61,14 +61,12 @@ impl Trial<'_> {
         }
     }
 
-    fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Verdict, Failure> {
-        let Self { sandbox, program, parameters, .. } = self;
-        let input = encode(question)?;
-        sandbox.call(program, Q::DECIDES, parameters, &input).map(|(verdict, _)| verdict)
+    fn ask<Q: Question>(&self, question: &Q) -> Result<(Q::Verdict, Usage), Failure> {
+        self.sandbox.ask(self.program, self.parameters, question)
     }
 
     fn answers<Q: Question>(&self) -> Result<(), Failure> {
-        Q::edges().iter().try_for_each(|question| verdict::check(question, &self.ask(question)?))
+        Q::edges().iter().try_for_each(|question| self.ask(question).map(drop))
     }
 
     fn keeps_the_laws<Q: Question>(&self, end: Instant) -> Result<usize, Failure> {
@@ -77,7 +75,8 @@ impl Trial<'_> {
             if tried >= TRIED_AT_LEAST + Q::edges().len() && Instant::now() >= end {
                 break;
             }
-            laws::check(&question, |question| self.ask(question)).map_err(broken)?;
+            let ask = |question: &Q| self.ask(question).map(|(verdict, _)| verdict);
+            laws::check(&question, ask).map_err(broken)?;
             tried += 1;
         }
         Ok(tried)
@@ -86,13 +85,9 @@ impl Trial<'_> {
     fn asks_the_largest<Q: Question>(&self) -> Result<Headroom, Failure> {
         let Settings { largest, limits, .. } = self.settings;
         let question = Q::largest(largest.nodes, largest.vms);
-        let input = encode(&question)?;
         let begin = Instant::now();
-        let (verdict, usage) =
-            self.sandbox.call::<Q::Verdict>(self.program, Q::DECIDES, self.parameters, &input)?;
-        let took = micros(begin);
-        verdict::check(&question, &verdict)?;
-        let headroom = Headroom::of(Q::DECIDES, *largest, input.len(), (&usage, took), limits);
+        let (_, usage) = self.ask(&question)?;
+        let headroom = Headroom::of(Q::DECIDES, *largest, (&usage, micros(begin)), limits);
         headroom.check()?;
         Ok(headroom)
     }

@@ -168,6 +168,7 @@ pub(crate) fn beat(number: u64) -> Beat {
         facts: NodeFacts::default(),
         policy: Digest::default(),
         policies: <_>::default(),
+        risk: None,
     }
 }
 

@@ -150,9 +150,10 @@ fn a_shadow_is_asked_and_compared_and_never_obeyed() {
         ..small()
     };
     let store = folder.unwatched(settings);
-    let answer = store.ask_placement(&question(3, 3));
-    assert_eq!(answer.decider.name, "steadfast.default.placement");
-    assert_eq!(answer.verdict.vms.len(), 3);
+    store.decide_placement(&question(3, 3), |answer| {
+        assert_eq!(answer.decider.name, "steadfast.default.placement");
+        assert_eq!(answer.verdict.vms.len(), 3);
+    });
     let shadow = eventually(&store, |it| it.name == "good" && it.shadowed.differed == 1);
     assert!(shadow.shadow && !shadow.deciding && shadow.calls == 0);
     let differences = store.status().kinds[1].differences.clone();
@@ -171,7 +172,7 @@ fn a_shadow_that_loops_delays_nobody_and_is_skipped() {
     let store = folder.unwatched(settings);
     let begin = Instant::now();
     for _ in 0..20 {
-        assert_eq!(store.ask_placement(&question(64, 400)).decider.name, "good");
+        store.decide_placement(&question(64, 400), |it| assert_eq!(it.decider.name, "good"));
     }
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     eventually(&store, |it| it.name == "slow-when-large" && it.shadowed.skipped > 0);
@@ -205,7 +206,11 @@ fn node_priority_is_asked_of_the_generation_that_the_nodes_agreed_on() {
     folder.drop_file("x.wasm", &module_for("other-good", Kind::NodePriority));
     store.scan();
     let asked = NodePriorityQuestion::default();
-    let agreed = |digest| store.ask_agreed_node_priority(digest, &asked).decider;
+    let agreed = |digest| {
+        let mut decider = None;
+        store.decide_node_priority(digest, &asked, |answer| decider = Some(answer.decider));
+        decider.unwrap()
+    };
     assert_eq!(agreed(old).name, "good");
     assert_eq!(agreed(store.digest(Kind::NodePriority)).name, "other-good");
     let stranger = agreed([7; 32]);
