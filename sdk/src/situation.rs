@@ -150,6 +150,8 @@ impl<'q> Situation<'q> {
         if let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
+            let available = node.memory_available_mib.as_mut();
+            available.into_iter().for_each(|mib| *mib = mib.saturating_sub(vm.memory_mib));
         }
         self.count_in(&vm.labels, &vm.affinity, place, 1);
         if !vm.affinity.together.is_empty() {

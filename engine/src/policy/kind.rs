@@ -177,5 +177,6 @@ fn sample_vm(number: u16) -> VmFacts {
         labels: [("group".to_string(), "sample".to_string())].into(),
         last_node: Some(9),
         affinity: Affinity::default(),
+        after: std::collections::BTreeSet::new(),
     }
 }
