@@ -68,6 +68,8 @@ pub enum Kind {
     Migration,
     /// A node is to be emptied, is empty, or is used again.
     Maintenance,
+    /// A node's equipment announces a failure, or does not any more: what proactive HA does, or would do.
+    Risk,
     /// HA was switched off or on for everybody, or is about to be.
     Disarm,
     /// Something that our reasoning calls impossible, or that needs a person.

@@ -5,6 +5,7 @@ use crate::guest::GuestScan;
 use crate::ids::{Digest, NodeId, Stamp, VmId};
 use crate::message::{Change, Message};
 use crate::page::{Pages, StorageError};
+use crate::proactive::Assessed;
 use crate::time::Instant;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,8 @@ pub enum Event {
     },
     /// What policies shall be told of this node (source: libvirt, /proc).
     FactsMeasured(Box<NodeFacts>),
+    /// The risk policy said how likely this node is to fail.
+    RiskAssessed(Box<Assessed>),
     /// The node-priority policy on this node changed.
     PolicyActivated {
         /// Its digest.

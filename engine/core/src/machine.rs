@@ -31,6 +31,7 @@ use crate::message::{Body, Committed, Message, StartOrder};
 use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
+use crate::proactive::{OwnRisk, Proactive};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
@@ -86,6 +87,9 @@ pub struct Machine {
     pub(crate) arrivals: Arrivals,
     /// Migrations that this node watches as a leader.
     pub(crate) migrations: Migrations,
+    /// Risk of this node, and as a leader of all.
+    pub(crate) own_risk: OwnRisk,
+    pub(crate) proactive: Proactive,
     /// The first ledger that this incarnation read with proof: what began before is not its own.
     pub(crate) born: Option<Stamp>,
     /// What is to be told when the change under way is committed.
@@ -144,6 +148,8 @@ impl Machine {
             departures: Departures::default(),
             arrivals: Arrivals::default(),
             migrations: Migrations::default(),
+            own_risk: OwnRisk::default(),
+            proactive: Proactive::default(),
             born: None,
             notes: Vec::new(),
             refused: BTreeMap::new(),
@@ -219,6 +225,7 @@ impl Machine {
             }
             Event::VerificationChecked { reachable } => self.verification = Some(reachable),
             Event::FactsMeasured(facts) => self.facts = *facts,
+            Event::RiskAssessed(risk) => self.own_risk.on_assessed(*risk, now),
             Event::PolicyActivated { digest } => self.policy = digest,
             Event::PriorityAnswered { id, verdict, decider } => {
                 if let Some(asked) = self.priority_asked.take_if(|asked| asked.id == id) {

@@ -45,6 +45,10 @@ impl Note {
         self
     }
 
+    pub fn is_of(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     pub fn vm(mut self, vm: &VmId) -> Self {
         self.vm = Some(vm.clone());
         self

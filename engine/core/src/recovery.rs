@@ -294,6 +294,12 @@ impl Recovery {
                 }
             }
             nodes.extend(with_copies(entry, facts));
+            // From one node at risk to another is no way to safety. An orphan has no choice.
+            if facts.ledger.drain_of(entry.owner).is_some()
+                && !is_orphan(facts.ledger, entry, facts)
+            {
+                nodes.extend(facts.ledger.holds().map(|(node, _)| node));
+            }
             if !nodes.is_empty() {
                 excluded.insert(vm.clone(), nodes);
             }

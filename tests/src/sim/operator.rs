@@ -111,6 +111,7 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
+        self.ask_about_risk();
         self.look_after();
         self.keep_members();
         self.check_alive();
