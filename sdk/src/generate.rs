@@ -174,6 +174,7 @@ impl Dice {
             status: self.pick(&STATUSES).to_string(),
             memory_mib,
             memory_free_mib: self.size(memory_mib),
+            real_memory_free_mib: 0,
             vcpus: self.count(128),
             vcpus_used: self.count(400),
             load_permille: self.count(90_000),
