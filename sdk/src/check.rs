@@ -2,23 +2,22 @@
 //! sum of their terms. The host, the laws and an author's tests all ask here.
 
 use alloc::{
-    collections::BTreeSet,
     format,
     string::{String, ToString},
+    vec,
+    vec::Vec,
 };
 use core::fmt;
-use serde::{Serialize, de::DeserializeOwned};
 
+use crate::abi::Wire;
 use crate::wire::{
     NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedVm,
     RiskQuestion, RiskVerdict, Score,
 };
+use crate::words::Words;
 
 /// A question, the verdict that answers it, and what that may say.
-pub trait Question: Serialize + DeserializeOwned + Clone + fmt::Debug {
-    /// What answers it.
-    type Verdict: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug;
-
+pub trait Question: Wire<Verdict: Clone + PartialEq + fmt::Debug> + Clone + fmt::Debug {
     /// Its kind in the words of the ABI: `node_priority`, `placement` or `risk`.
     const KIND: &'static str;
 
@@ -47,7 +46,6 @@ impl fmt::Display for Fault {
 impl core::error::Error for Fault {}
 
 impl Question for NodePriorityQuestion {
-    type Verdict = NodePriorityVerdict;
     const KIND: &'static str = "node_priority";
 
     fn check(&self, verdict: &NodePriorityVerdict) -> Result<(), Fault> {
@@ -56,7 +54,6 @@ impl Question for NodePriorityQuestion {
 }
 
 impl Question for RiskQuestion {
-    type Verdict = RiskVerdict;
     const KIND: &'static str = "risk";
 
     fn check(&self, verdict: &RiskVerdict) -> Result<(), Fault> {
@@ -65,36 +62,53 @@ impl Question for RiskQuestion {
 }
 
 impl Question for PlacementQuestion {
-    type Verdict = PlacementVerdict;
     const KIND: &'static str = "placement";
 
     fn check(&self, verdict: &PlacementVerdict) -> Result<(), Fault> {
-        let vms: BTreeSet<&str> = self.vms.iter().map(|vm| vm.id.as_str()).collect();
-        let nodes: BTreeSet<u32> = self.nodes.iter().map(|node| node.id).collect();
-        let mut seen = BTreeSet::new();
+        let mut vms = Words::default();
+        self.vms.iter().for_each(|vm| _ = vms.add((&vm.id, "")));
+        let mut seen = vec![false; vms.known().len()];
+        let mut nodes = Nodes::of(self);
         for (at, ranked) in verdict.vms.iter().enumerate() {
             let path = || format!("vms[{at}]");
-            if !vms.contains(ranked.vm.as_str()) {
+            let Some(number) = vms.find((&ranked.vm, "")) else {
                 return fault(path(), format!("VM {:?} was not asked about", ranked.vm));
-            }
-            if !seen.insert(ranked.vm.as_str()) {
+            };
+            if core::mem::replace(&mut seen[number], true) {
                 return fault(path(), format!("VM {:?} stands there twice", ranked.vm));
             }
-            candidates(at, ranked, &nodes)?;
+            candidates(at, ranked, &mut nodes)?;
         }
         Ok(())
     }
 }
 
-fn candidates(vm: usize, ranked: &RankedVm, nodes: &BTreeSet<u32>) -> Result<(), Fault> {
-    let mut seen = BTreeSet::new();
+/// Nodes of a question by id, each with the number of the VM in whose ranking it was seen last.
+struct Nodes(Vec<(u32, usize)>);
+
+impl Nodes {
+    fn of(question: &PlacementQuestion) -> Self {
+        let mut nodes: Vec<_> = question.nodes.iter().map(|node| (node.id, usize::MAX)).collect();
+        nodes.sort_unstable();
+        Self(nodes)
+    }
+
+    /// In whose ranking the node was seen last, now that it is seen in that of `vm`.
+    fn see(&mut self, node: u32, vm: usize) -> Option<usize> {
+        let at = self.0.binary_search_by_key(&node, |(id, _)| *id).ok()?;
+        Some(core::mem::replace(&mut self.0[at].1, vm))
+    }
+}
+
+fn candidates(vm: usize, ranked: &RankedVm, nodes: &mut Nodes) -> Result<(), Fault> {
     for (at, candidate) in ranked.nodes.iter().enumerate() {
         let (node, path) = (candidate.node, || format!("vms[{vm}].nodes[{at}]"));
-        if !nodes.contains(&node) {
-            return fault(path(), format!("node {node} is not one of the question's"));
-        }
-        if !seen.insert(node) {
-            return fault(path(), format!("node {node} stands there twice"));
+        match nodes.see(node, vm) {
+            None => return fault(path(), format!("node {node} is not one of the question's")),
+            Some(last) if last == vm => {
+                return fault(path(), format!("node {node} stands there twice"));
+            }
+            Some(_) => {}
         }
         score(|| path() + ".score", &candidate.score, Score::MIN, Score::MAX)?;
     }

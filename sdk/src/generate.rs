@@ -201,7 +201,9 @@ impl Dice {
     }
 
     fn resident(&mut self, vm: String) -> Resident {
-        Resident { vm, node: self.small(14), labels: self.labels(), affinity: self.affinity() }
+        let others = if self.rarely(4) { self.small(9) } else { 0 };
+        let (labels, affinity) = (self.labels(), self.affinity());
+        Resident { vm, node: self.small(14), labels, affinity, others }
     }
 
     /// So many ids in order, with gaps.

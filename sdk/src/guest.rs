@@ -3,9 +3,9 @@
 
 use alloc::{string::ToString, vec::Vec};
 use core::cell::UnsafeCell;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use crate::abi::{self, Envelope, GuestError};
+use crate::abi::{self, Envelope, GuestError, Wire};
 use crate::log::Level;
 
 #[link(wasm_import_module = "steadfast_1")]
@@ -60,11 +60,11 @@ impl<P: Default + DeserializeOwned> Slot<P> {
     ///
     /// # Safety
     /// As for [`Slot::init`].
-    pub unsafe fn answer<Q: DeserializeOwned, V: Serialize>(
+    pub unsafe fn answer<Q: Wire>(
         &self,
         ptr: *mut u8,
         len: usize,
-        ask: fn(&P, &Q) -> V,
+        ask: fn(&P, &Q) -> Q::Verdict,
     ) -> u64 {
         // SAFETY: one thread, and only `init` writes the slot.
         let Some(policy) = (unsafe { &*self.0.get() }) else {
@@ -73,7 +73,7 @@ impl<P: Default + DeserializeOwned> Slot<P> {
             return give(abi::encode(&Envelope::<()>::Err(GuestError { code, message })));
         };
         // SAFETY: as promised by the caller.
-        give(abi::answer(unsafe { input(ptr, len) }, |question| ask(policy, question)))
+        give(abi::answer(unsafe { input(ptr, len) }, |question: &Q| ask(policy, question)))
     }
 }
 

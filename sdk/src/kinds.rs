@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use crate::score;
 use crate::situation::Situation;
 use crate::wire::{
     NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
@@ -50,6 +51,7 @@ pub trait Placement {
         let mut situation = Situation::new(question);
         let mut verdict = PlacementVerdict::default();
         for vm in self.order(question) {
+            situation.focus(vm);
             let nodes = rank(self, vm, &situation);
             if let Some(best) = nodes.first() {
                 situation.place(vm, best.node);
@@ -74,15 +76,73 @@ pub trait Risk {
 /// The VM's candidates, best first, equals by id, no more than the verdict may rank.
 fn rank<P: Placement + ?Sized>(policy: &P, vm: &VmFacts, now: &Situation<'_>) -> Vec<RankedNode> {
     let (vms, nodes) = (now.question().vms.len().max(1), now.nodes().len());
-    let candidate = |node: &NodeFacts| {
-        policy.score(vm, node, now).map(|score| RankedNode { node: node.id, score })
-    };
-    let mut ranked: Vec<RankedNode> = now.nodes().iter().filter_map(candidate).collect();
-    ranked.sort_unstable_by_key(|ranked| (Reverse(ranked.score.value), ranked.node));
-    ranked.truncate((RANKED_PAIRS / vms).max(FEWEST_RANKED));
-    ranked.shrink_to_fit();
-    if vms.saturating_mul(nodes) > EXPLAIN_ALL {
-        ranked.iter_mut().skip(EXPLAINED).for_each(|ranked| ranked.score.terms = Vec::new());
+    if vms.saturating_mul(nodes) <= EXPLAIN_ALL {
+        return explained(policy, vm, now);
     }
+    let best = score::quietly(|| best(policy, vm, now, (RANKED_PAIRS / vms).max(FEWEST_RANKED)));
+    let candidate = |(rank, (value, node, place)): (usize, (i64, u32, usize))| {
+        let quick = Score { value, terms: Vec::new() };
+        let full = if rank < EXPLAINED { score_at(policy, vm, place, now) } else { None };
+        RankedNode { node, score: full.unwrap_or(quick) }
+    };
+    best.into_iter().enumerate().map(candidate).collect()
+}
+
+/// All candidates with their terms.
+fn explained<P: Placement + ?Sized>(
+    policy: &P,
+    vm: &VmFacts,
+    now: &Situation<'_>,
+) -> Vec<RankedNode> {
+    let candidate = |(place, node): (usize, &NodeFacts)| {
+        score_at(policy, vm, place, now).map(|score| RankedNode { node: node.id, score })
+    };
+    let mut ranked: Vec<RankedNode> =
+        now.nodes().iter().enumerate().filter_map(candidate).collect();
+    ranked.sort_unstable_by_key(|ranked| (Reverse(ranked.score.value), ranked.node));
     ranked
+}
+
+/// Values, ids and places of the VM's best candidates, best first, equals by id.
+fn best<P: Placement + ?Sized>(
+    policy: &P,
+    vm: &VmFacts,
+    now: &Situation<'_>,
+    most: usize,
+) -> Vec<(i64, u32, usize)> {
+    let nodes = now.nodes();
+    let order = |(value, id, _): &(i64, u32, usize)| (Reverse(*value), *id);
+    let mut best: Vec<(i64, u32, usize)> = Vec::with_capacity(most.min(nodes.len()));
+    for (place, node) in nodes.iter().enumerate() {
+        let Some(score) = score_at(policy, vm, place, now) else { continue };
+        let candidate = (score.value, node.id, place);
+        if nodes.len() <= most {
+            best.push(candidate);
+            continue;
+        }
+        if best.len() == most {
+            // Most candidates end here.
+            if best.last().is_some_and(|last| order(last) < order(&candidate)) {
+                continue;
+            }
+            best.pop();
+        }
+        let better = best.iter().rev().position(|other| order(other) < order(&candidate));
+        best.insert(better.map_or(0, |worse| best.len() - worse), candidate);
+    }
+    if nodes.len() <= most {
+        best.sort_unstable_by_key(order);
+    }
+    best
+}
+
+#[inline]
+fn score_at<P: Placement + ?Sized>(
+    policy: &P,
+    vm: &VmFacts,
+    place: usize,
+    now: &Situation<'_>,
+) -> Option<Score> {
+    now.look_at(place);
+    policy.score(vm, &now.nodes()[place], now)
 }

@@ -40,7 +40,7 @@
 //! - [`check`]: whether a verdict has the shape its question allows.
 #![no_std]
 extern crate alloc;
-#[cfg(target_arch = "wasm32")]
+// For the thread's own state and a module's panic hook. Whatever decides uses only `core` and `alloc`.
 extern crate std;
 // The macros name this crate by its name, also here.
 extern crate self as steadfast_sdk;
@@ -48,6 +48,7 @@ extern crate self as steadfast_sdk;
 pub mod abi;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod check;
+pub mod columns;
 mod export;
 pub mod facts;
 #[cfg(not(target_arch = "wasm32"))]
@@ -65,12 +66,16 @@ pub mod laws;
 pub mod log;
 pub mod manifest;
 pub mod math;
+mod name;
 pub mod params;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod residents;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod run;
 pub mod score;
 pub mod situation;
 pub mod wire;
+mod words;
 
 pub use serde;
 pub use serde_json;

@@ -14,6 +14,8 @@ pub enum Level {
     Info = 3,
     /// For the policy's author.
     Debug = 4,
+    /// How far a call has come ("decoded", "scored", "encoded"). Written by the SDK, for a host that measures.
+    Phase = 5,
 }
 
 /// Writes a line to the host's log. Natively (in tests) it goes nowhere.

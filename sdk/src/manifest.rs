@@ -4,6 +4,7 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
+use crate::columns;
 use crate::params::Parameter;
 
 /// Name of the custom section.
@@ -29,8 +30,18 @@ pub struct Manifest {
     pub about: String,
     /// Version of the SDK that it was built with.
     pub sdk: String,
+    /// What it reads besides JSON: `columns` ([`crate::columns`]), or nothing. A host that does not know it asks in JSON.
+    pub encoding: String,
     /// Its parameters.
     pub parameters: Vec<ParameterFacts>,
+}
+
+impl Manifest {
+    /// It reads columns.
+    #[must_use]
+    pub fn reads_columns(&self) -> bool {
+        self.encoding == columns::NAME
+    }
 }
 
 /// One parameter, as read from a manifest.
@@ -84,7 +95,10 @@ impl Source {
     const fn write<const N: usize>(&self, line: Line<N>) -> Line<N> {
         let mut line = line.raw("{\"abi\":1").field(",\"name\":", self.name);
         line = line.field(",\"version\":", self.version).field(",\"about\":", self.about);
-        line = line.field(",\"sdk\":", env!("CARGO_PKG_VERSION")).raw(",\"kinds\":[");
+        line = line
+            .field(",\"sdk\":", env!("CARGO_PKG_VERSION"))
+            .field(",\"encoding\":", columns::NAME);
+        line = line.raw(",\"kinds\":[");
         let mut at = 0;
         while at < self.kinds.len() {
             line = line.field(if at == 0 { "" } else { "," }, self.kinds[at]);

@@ -8,7 +8,7 @@ use alloc::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::abi::{self, Envelope};
+use crate::abi;
 use crate::check::Question;
 
 /// An answer as it leaves the module.
@@ -69,11 +69,33 @@ pub fn run_with<P: Policy, Q: Question>(parameters: &str, question: &Q) -> Q::Ve
 /// It has no such kind, refuses, or its bytes are no verdict.
 pub fn ask<P: Policy, Q: Question>(policy: &P, question: &Q) -> Result<Q::Verdict, String> {
     let input = serde_json::to_vec(question).map_err(|error| error.to_string())?;
+    answer_to(policy, question, &input)
+}
+
+/// Asks a policy in columns where the question has them; does not check the verdict.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_in_columns<P: Policy, Q: Question>(
+    policy: &P,
+    question: &Q,
+) -> Result<Q::Verdict, String> {
+    match question.to_columns() {
+        Some(input) => answer_to(policy, question, &input),
+        None => ask(policy, question),
+    }
+}
+
+fn answer_to<P: Policy, Q: Question>(
+    policy: &P,
+    question: &Q,
+    input: &[u8],
+) -> Result<Q::Verdict, String> {
     let none = || format!("the policy has no kind {}: it has {:?}", Q::KIND, P::KINDS);
-    let bytes = policy.answer(Q::KIND, &input).ok_or_else(none)?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Envelope::Ok(verdict)) => Ok(verdict),
-        Ok(Envelope::Err(refusal)) => {
+    let bytes = policy.answer(Q::KIND, input).ok_or_else(none)?;
+    match abi::read_answer(question, &bytes) {
+        Ok(Ok(verdict)) => Ok(verdict),
+        Ok(Err(refusal)) => {
             Err(format!("the policy refuses: {}: {}", refusal.code, refusal.message))
         }
         Err(error) => Err(format!("its answer is no verdict: {error}")),

@@ -1,8 +1,8 @@
 //! Scores that explain themselves: the value is always the sum of its terms.
 
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::vec::Vec;
 
-use crate::wire::{Score, Term};
+use crate::wire::{Name, Score, Term};
 
 impl Score {
     /// The lowest value a score may have.
@@ -18,22 +18,24 @@ impl Score {
 
     /// Adds one reason. What would leave [`Score::MIN`]..=[`Score::MAX`] is cut; nothing (0) is left out.
     ///
+    /// While thousands of candidates are only compared, terms are not kept; those of a verdict's best candidates are.
+    ///
     /// ```
     /// # use steadfast_sdk::wire::Score;
     /// let score = Score::new().term("free memory", 40).term("flaps", -15).term("risk", 0);
     /// assert_eq!((score.value, score.terms.len()), (25, 2));
     /// ```
     #[must_use]
-    pub fn term(mut self, name: impl Into<Cow<'static, str>>, value: i64) -> Self {
-        if value == 0 {
-            return self;
+    #[inline]
+    pub fn term(mut self, name: impl Into<Name>, value: i64) -> Self {
+        // Within twice the range, so that the sum cannot overflow.
+        let value = value.clamp(2 * Self::MIN, 2 * Self::MAX);
+        let sum = self.value.wrapping_add(value).clamp(Self::MIN, Self::MAX);
+        if sum != self.value && !quiet::is_quiet() {
+            let value = sum.wrapping_sub(self.value);
+            push(&mut self.terms, name.into(), value);
         }
-        let sum = self.value.saturating_add(value).clamp(Self::MIN, Self::MAX);
-        let added = sum.saturating_sub(self.value);
-        if added != 0 {
-            self.value = sum;
-            self.terms.push(Term { name: name.into(), value: added });
-        }
+        self.value = sum;
         self
     }
 
@@ -50,5 +52,71 @@ impl Score {
         let sum = self.terms.iter().fold(0_i64, |sum, term| sum.saturating_add(term.value));
         (Self::MIN..=Self::MAX).contains(&self.value)
             && (self.terms.is_empty() || sum == self.value)
+    }
+}
+
+/// Out of line: most scores are only compared.
+#[cold]
+#[inline(never)]
+fn push(terms: &mut Vec<Term>, name: Name, value: i64) {
+    terms.push(Term { name, value });
+}
+
+/// Runs `score` without keeping the terms of scores. Their values are the same.
+pub(crate) fn quietly<T>(score: impl FnOnce() -> T) -> T {
+    let _end = quiet::begin();
+    score()
+}
+
+#[cfg(target_arch = "wasm32")]
+mod quiet {
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    /// A module has one thread (the host refuses shared memories).
+    static QUIET: AtomicBool = AtomicBool::new(false);
+
+    #[inline]
+    pub(super) fn is_quiet() -> bool {
+        QUIET.load(Relaxed)
+    }
+
+    pub(super) fn begin() -> End {
+        End(QUIET.swap(true, Relaxed))
+    }
+
+    /// Puts back what was before, also when a policy panics.
+    pub(super) struct End(bool);
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            QUIET.store(self.0, Relaxed);
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod quiet {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[inline]
+    pub(super) fn is_quiet() -> bool {
+        QUIET.get()
+    }
+
+    pub(super) fn begin() -> End {
+        End(QUIET.replace(true))
+    }
+
+    /// Puts back what was before, also when a policy panics.
+    pub(super) struct End(bool);
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            QUIET.set(self.0);
+        }
     }
 }

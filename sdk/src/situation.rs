@@ -3,13 +3,13 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    vec,
     vec::Vec,
 };
+use core::cell::Cell;
 
 use crate::wire::{Affinity, NodeFacts, PlacementQuestion, VmFacts};
-
-/// VMs with one label, by node.
-type Tally = BTreeMap<u32, u32>;
+use crate::words::{Words, same};
 
 /// The cluster as it will be once the VMs placed so far have started.
 ///
@@ -19,35 +19,42 @@ type Tally = BTreeMap<u32, u32>;
 pub struct Situation<'q> {
     question: &'q PlacementQuestion,
     nodes: Vec<NodeFacts>,
-    labels: BTreeMap<&'q str, BTreeMap<&'q str, Tally>>,
-    /// VMs by node, for each word of `together` and of `apart` that some VM of the question bears.
-    together: BTreeMap<&'q str, Tally>,
-    apart: BTreeMap<&'q str, Tally>,
+    places: Places,
+    /// VMs with each label, with each word of `together` and of `apart` that some VM of the question bears.
+    labels: Index<'q>,
+    together: Index<'q>,
+    apart: Index<'q>,
+    /// VMs of the question, by number, that bear each word of `together`.
+    sharing: Vec<Vec<u32>>,
     placed: BTreeSet<&'q str>,
+    focus: Option<Focus<'q>>,
 }
 
 impl<'q> Situation<'q> {
     /// The situation before anything is placed.
     #[must_use]
     pub fn new(question: &'q PlacementQuestion) -> Self {
-        let words = |of: fn(&Affinity) -> &BTreeSet<String>| {
-            let words = question.vms.iter().flat_map(move |vm| of(&vm.affinity));
-            words.map(|word| (word.as_str(), Tally::new())).collect()
-        };
-        let mut new = Self {
-            question,
-            nodes: question.nodes.clone(),
-            labels: BTreeMap::new(),
-            together: words(|affinity| &affinity.together),
-            apart: words(|affinity| &affinity.apart),
-            placed: BTreeSet::new(),
-        };
-        for (key, value) in question.vms.iter().flat_map(|vm| &vm.labels) {
-            new.labels.entry(key).or_default().entry(value).or_default();
+        let places = Places::of(question);
+        let (mut labels, mut together, mut apart) =
+            [(); 3].map(|()| Index::new(places.ids.len())).into();
+        let mut sharing: Vec<Vec<u32>> = Vec::new();
+        for (number, vm) in (0..).zip(&question.vms) {
+            vm.labels.iter().for_each(|(key, value)| labels.add((key, value)));
+            vm.affinity.apart.iter().for_each(|word| apart.add((word, "")));
+            for word in &vm.affinity.together {
+                together.add((word, ""));
+                sharing.resize(together.words.known().len(), Vec::new());
+                let at = together.words.find((word, ""));
+                at.into_iter().for_each(|at| sharing[at].push(number));
+            }
         }
+        let nodes = question.nodes.clone();
+        let (placed, focus) = (BTreeSet::new(), None);
+        let mut new =
+            Self { question, nodes, places, labels, together, apart, sharing, placed, focus };
         for resident in &question.residents {
-            new.count_labels(&resident.labels, resident.node);
-            new.count_affinity(&resident.affinity, resident.node);
+            let place = new.places.of_id(resident.node);
+            new.count_in(&resident.labels, &resident.affinity, place, resident.count());
         }
         new
     }
@@ -68,21 +75,26 @@ impl<'q> Situation<'q> {
     /// The node with this id, if the question has it.
     #[must_use]
     pub fn node(&self, id: u32) -> Option<&NodeFacts> {
-        self.nodes.iter().find(|node| node.id == id)
+        self.nodes.get(self.places.of_id(id)?)
     }
 
     /// How many VMs with the label `key` = `value` stand on the node. Only labels that some VM of the
     /// question bears are counted.
     #[must_use]
     pub fn count(&self, key: &str, value: &str, node: u32) -> u32 {
-        self.tally(key, value).and_then(|tally| tally.get(&node)).copied().unwrap_or(0)
+        let label = self.labels.words.find((key, value));
+        label.map_or(0, |label| self.on(&self.labels, label, node))
     }
 
     /// How many VMs that share the VM's own value of the label `key` stand on the node; 0 if it has no
     /// such label.
     #[must_use]
+    #[inline]
     pub fn peers(&self, vm: &VmFacts, key: &str, node: u32) -> u32 {
-        vm.labels.get(key).map_or(0, |value| self.count(key, value, node))
+        match self.focus_on(vm) {
+            Some(focus) => focus.label(key).map_or(0, |label| self.on(&self.labels, label, node)),
+            None => vm.labels.get(key).map_or(0, |value| self.count(key, value, node)),
+        }
     }
 
     /// How many VMs that share the VM's own value of the label `key` stand on nodes that share the
@@ -92,83 +104,203 @@ impl<'q> Situation<'q> {
         let (Some(value), Some(place)) = (vm.labels.get(key), node.labels.get(domain)) else {
             return 0;
         };
-        let Some(tally) = self.tally(key, value) else { return 0 };
+        let Some(label) = self.labels.words.find((key, value)) else { return 0 };
         let same = |other: &&NodeFacts| other.labels.get(domain) == Some(place);
-        let peers = self.nodes.iter().filter(same).filter_map(|other| tally.get(&other.id));
-        peers.fold(0, |sum, count| sum.saturating_add(*count))
+        let peers = self.nodes.iter().filter(same);
+        peers.fold(0, |sum, other| sum.saturating_add(self.on(&self.labels, label, other.id)))
     }
 
     /// How many VMs stand on the node that must not share one with this VM.
     #[must_use]
+    #[inline]
     pub fn adversaries(&self, vm: &VmFacts, node: u32) -> u32 {
-        let on = |word: &String| self.apart.get(word.as_str()).and_then(|tally| tally.get(&node));
-        vm.affinity.apart.iter().filter_map(on).fold(0, |sum, count| sum.saturating_add(*count))
+        let on = |word: &String| {
+            let word = self.apart.words.find((word, ""));
+            word.map_or(0, |word| self.on(&self.apart, word, node))
+        };
+        vm.affinity.apart.iter().fold(0, |sum, word| sum.saturating_add(on(word)))
     }
 
     /// The VM must share a node with others, and those that have one stand elsewhere.
     #[must_use]
+    #[inline]
     pub fn is_away_from_its_own(&self, vm: &VmFacts, node: u32) -> bool {
         let away = |word: &String| {
-            let tally = self.together.get(word.as_str());
-            tally.is_some_and(|tally| !tally.is_empty() && !tally.contains_key(&node))
+            let word = self.together.words.find((word, ""));
+            word.is_some_and(|word| {
+                self.together.sums[word] > 0 && self.on(&self.together, word, node) == 0
+            })
         };
         vm.affinity.together.iter().any(away)
     }
 
     /// Memory in MiB and virtual CPUs of the VM and of those of the question, not placed yet, that must share its node.
     #[must_use]
+    #[inline]
     pub fn load_of(&self, vm: &VmFacts) -> (u64, u32) {
-        let (mut memory, mut cpus) = (vm.memory_mib, vm.vcpus);
         if vm.affinity.together.is_empty() {
-            return (memory, cpus);
+            return (vm.memory_mib, vm.vcpus);
         }
-        let shares = |other: &&VmFacts| {
-            other.id != vm.id
-                && !self.placed.contains(other.id.as_str())
-                && !other.affinity.together.is_disjoint(&vm.affinity.together)
-        };
-        for other in self.question.vms.iter().filter(shares) {
-            memory = memory.saturating_add(other.memory_mib);
-            cpus = cpus.saturating_add(other.vcpus);
-        }
-        (memory, cpus)
+        self.focus_on(vm).map_or_else(|| self.load_together(vm), |focus| focus.load)
     }
 
     /// Takes the VM as placed on the node: its memory and CPUs are used, its labels counted.
     pub fn place(&mut self, vm: &'q VmFacts, node: u32) {
-        if let Some(node) = self.nodes.iter_mut().find(|facts| facts.id == node) {
+        let place = self.places.of_id(node);
+        if let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
         }
-        self.count_labels(&vm.labels, node);
-        self.count_affinity(&vm.affinity, node);
-        self.placed.insert(&vm.id);
-    }
-
-    fn count_affinity(&mut self, affinity: &Affinity, node: u32) {
-        let count = |index: &mut BTreeMap<&'q str, Tally>, words: &BTreeSet<String>| {
-            for word in words {
-                if let Some(tally) = index.get_mut(word.as_str()) {
-                    let count = tally.entry(node).or_insert(0);
-                    *count = count.saturating_add(1);
-                }
-            }
-        };
-        count(&mut self.together, &affinity.together);
-        count(&mut self.apart, &affinity.apart);
-    }
-
-    fn tally(&self, key: &str, value: &str) -> Option<&Tally> {
-        self.labels.get(key)?.get(value)
-    }
-
-    fn count_labels(&mut self, labels: &BTreeMap<String, String>, node: u32) {
-        for (key, value) in labels {
-            let values = self.labels.get_mut(key.as_str());
-            if let Some(tally) = values.and_then(|values| values.get_mut(value.as_str())) {
-                let count = tally.entry(node).or_insert(0);
-                *count = count.saturating_add(1);
-            }
+        self.count_in(&vm.labels, &vm.affinity, place, 1);
+        if !vm.affinity.together.is_empty() {
+            self.placed.insert(&vm.id);
         }
+        self.focus = None;
+    }
+
+    /// The next questions are about this VM on all nodes: what of the answers does not depend on the node is looked up now.
+    pub(crate) fn focus(&mut self, vm: &'q VmFacts) {
+        let mut labels = self.focus.take().map_or_else(Vec::new, |focus| focus.labels);
+        labels.clear();
+        labels.extend(vm.labels.iter().filter_map(|(key, value)| {
+            let label = self.labels.words.find((key, value))?;
+            Some((key.as_str(), label))
+        }));
+        self.focus = Some(Focus { vm, labels, load: self.load_together(vm) });
+    }
+
+    /// The next question is likely to be about the node at this place.
+    #[inline]
+    pub(crate) fn look_at(&self, place: usize) {
+        self.places.here.set(place);
+    }
+
+    #[inline]
+    fn focus_on(&self, vm: &VmFacts) -> Option<&Focus<'q>> {
+        self.focus.as_ref().filter(|focus| core::ptr::eq(focus.vm, vm))
+    }
+
+    fn load_together(&self, vm: &VmFacts) -> (u64, u32) {
+        let words = vm.affinity.together.iter();
+        let known = words.filter_map(|word| self.together.words.find((word, "")));
+        let mut others: Vec<u32> = known.flat_map(|word| &self.sharing[word]).copied().collect();
+        others.sort_unstable();
+        others.dedup();
+        let others = others.into_iter().map(|number| &self.question.vms[number as usize]);
+        let waits =
+            |other: &&VmFacts| other.id != vm.id && !self.placed.contains(other.id.as_str());
+        others.filter(waits).fold((vm.memory_mib, vm.vcpus), |(memory, cpus), other| {
+            (memory.saturating_add(other.memory_mib), cpus.saturating_add(other.vcpus))
+        })
+    }
+
+    fn count_in(
+        &mut self,
+        labels: &BTreeMap<String, String>,
+        affinity: &Affinity,
+        place: Option<usize>,
+        many: u32,
+    ) {
+        labels.iter().for_each(|(key, value)| self.labels.count((key, value), place, many));
+        affinity.together.iter().for_each(|word| self.together.count((word, ""), place, many));
+        affinity.apart.iter().for_each(|word| self.apart.count((word, ""), place, many));
+    }
+
+    #[inline]
+    fn on(&self, index: &Index<'_>, word: usize, node: u32) -> u32 {
+        self.places.of_id(node).map_or(0, |place| index.tally(word)[place])
+    }
+}
+
+/// The VM that is being scored.
+#[derive(Debug)]
+struct Focus<'q> {
+    vm: &'q VmFacts,
+    /// Keys of its labels, with the numbers of the labels.
+    labels: Vec<(&'q str, usize)>,
+    load: (u64, u32),
+}
+
+impl Focus<'_> {
+    #[inline]
+    fn label(&self, key: &str) -> Option<usize> {
+        self.labels.iter().find(|(own, _)| same(own, key)).map(|(_, label)| *label)
+    }
+}
+
+/// Where each node stands in tallies: first those of the question in its order, then others that residents name.
+#[derive(Debug)]
+struct Places {
+    ids: Vec<u32>,
+    sorted: Vec<(u32, usize)>,
+    here: Cell<usize>,
+}
+
+impl Places {
+    fn of(question: &PlacementQuestion) -> Self {
+        let mut ids: Vec<u32> = question.nodes.iter().map(|node| node.id).collect();
+        let sort = |ids: &[u32]| {
+            let mut sorted: Vec<(u32, usize)> = ids.iter().copied().zip(0..).collect();
+            sorted.sort_unstable();
+            // Of two nodes with one id, which no host asks, the first counts.
+            sorted.dedup_by_key(|(id, _)| *id);
+            sorted
+        };
+        let known = sort(&ids);
+        let is_known = |id: &u32| known.binary_search_by_key(id, |(id, _)| *id).is_ok();
+        let mut others: Vec<u32> =
+            question.residents.iter().map(|it| it.node).filter(|id| !is_known(id)).collect();
+        others.sort_unstable();
+        others.dedup();
+        ids.extend(others);
+        Self { sorted: sort(&ids), ids, here: Cell::new(0) }
+    }
+
+    #[inline]
+    fn of_id(&self, id: u32) -> Option<usize> {
+        let here = self.here.get();
+        if self.ids.get(here) == Some(&id) {
+            return Some(here);
+        }
+        let at = self.sorted.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.sorted[at].1)
+    }
+}
+
+/// How many VMs with each word stand at each place.
+#[derive(Debug)]
+struct Index<'q> {
+    words: Words<'q>,
+    width: usize,
+    /// `width` counts a word.
+    counts: Vec<u32>,
+    /// All places together, also those that nobody asks about.
+    sums: Vec<u32>,
+}
+
+impl<'q> Index<'q> {
+    fn new(width: usize) -> Self {
+        Self { words: Words::default(), width, counts: Vec::new(), sums: Vec::new() }
+    }
+
+    fn add(&mut self, pair: (&'q str, &'q str)) {
+        if self.words.add(pair) == self.sums.len() {
+            self.sums.push(0);
+            self.counts.extend(vec![0; self.width]);
+        }
+    }
+
+    #[inline]
+    fn tally(&self, word: usize) -> &[u32] {
+        let from = word * self.width;
+        &self.counts[from..from + self.width]
+    }
+
+    fn count(&mut self, pair: (&str, &str), place: Option<usize>, many: u32) {
+        let Some(word) = self.words.find(pair) else { return };
+        self.sums[word] = self.sums[word].saturating_add(many);
+        let Some(place) = place else { return };
+        let count = &mut self.counts[word * self.width + place];
+        *count = count.saturating_add(many);
     }
 }

@@ -5,12 +5,13 @@
 //! items carry their id; the host sorts them by id, so the same situation is always the same bytes.
 
 use alloc::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
+
+pub use crate::name::Name;
 
 /// What the host knows of a node when it asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +113,8 @@ impl Affinity {
     }
 }
 
-/// A VM that stays where it is, for policies that keep VMs apart or together.
+/// VMs that stay where they are, for policies that keep VMs apart or together. The host names only those that share a label, or a
+/// word of their affinity, with a VM that needs a place, and only what they share; those alike on one node make one row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resident {
@@ -125,15 +127,30 @@ pub struct Resident {
     /// Where its operator wants it.
     #[serde(skip_serializing_if = "Affinity::is_empty")]
     pub affinity: Affinity,
+    /// So many more VMs on the same node have the same labels and the same affinity.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub others: u32,
+}
+
+impl Resident {
+    /// How many VMs this row stands for.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.others.saturating_add(1)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One reason of a score; the terms of a score sum to its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Term {
-    /// What was looked at, in the operator's words ("free memory"). Mostly a literal: scoring thousands of
-    /// pairs must not allocate thousands of names.
-    pub name: Cow<'static, str>,
+    /// What was looked at, in the operator's words ("free memory").
+    pub name: Name,
     /// What it adds to the score.
     pub value: i64,
 }
@@ -181,7 +198,7 @@ pub struct PlacementQuestion {
     pub nodes: Vec<NodeFacts>,
     /// VMs that need a place, by id.
     pub vms: Vec<VmFacts>,
-    /// VMs that stay where they are.
+    /// VMs that stay where they are and have something in common with those.
     pub residents: Vec<Resident>,
 }
 

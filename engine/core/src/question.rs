@@ -10,9 +10,9 @@ use crate::liveness::Facts;
 use crate::placement::admit;
 use crate::recovery::{is_orphan, with_copies};
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use steadfast_sdk::residents::Residents;
 use steadfast_sdk::wire::{
-    Affinity, NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Resident,
-    Score, VmFacts,
+    Affinity, NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Score, VmFacts,
 };
 
 /// Where may these VMs go?
@@ -26,14 +26,12 @@ pub(crate) fn question(
     let asked: BTreeSet<_> = vms.iter().map(|entry| &entry.spec.id).collect();
     let stays =
         |entry: &&VmEntry| !asked.contains(&entry.spec.id) && !is_orphan(ledger, entry, facts);
+    let vms: Vec<VmFacts> = vms.iter().map(|entry| vm_facts(entry, groups.rules(entry))).collect();
+    let mut residents = Residents::of(&vms);
     let stay = ledger.vms.values().filter(stays);
-    let mut question = PlacementQuestion {
-        now_ms: facts.now.0,
-        seed: 0,
-        nodes,
-        vms: vms.iter().map(|entry| vm_facts(entry, groups.rules(entry))).collect(),
-        residents: stay.flat_map(|entry| residents(entry, &groups)).collect(),
-    };
+    stay.for_each(|entry| add_resident(&mut residents, entry, &groups));
+    let residents = residents.rows();
+    let mut question = PlacementQuestion { now_ms: facts.now.0, seed: 0, nodes, vms, residents };
     question.seed = seed(&question);
     question
 }
@@ -72,16 +70,16 @@ fn vm_facts(entry: &VmEntry, affinity: Affinity) -> VmFacts {
 }
 
 /// A VM that is off binds nobody.
-fn residents(entry: &VmEntry, groups: &Groups<'_>) -> impl Iterator<Item = Resident> {
+fn add_resident(residents: &mut Residents<'_>, entry: &VmEntry, groups: &Groups<'_>) {
     let affinity = if entry.may_run() { groups.rules(entry) } else { Affinity::default() };
-    let resident = |node: NodeId, affinity: Affinity| {
-        let (vm, labels) = (entry.spec.id.0.clone(), entry.spec.labels.clone());
-        Resident { vm, node: node.0, labels, affinity }
+    let mut add = |node: NodeId, affinity: &Affinity| {
+        residents.add(&entry.spec.id.0, node.0, &entry.spec.labels, affinity);
     };
     let to = stands_at(entry);
-    let left = Affinity { together: BTreeSet::new(), ..affinity.clone() };
-    let source = (to != entry.owner).then(|| resident(entry.owner, left));
-    core::iter::once(resident(to, affinity)).chain(source)
+    add(to, &affinity);
+    if to != entry.owner {
+        add(entry.owner, &Affinity { together: BTreeSet::new(), ..affinity });
+    }
 }
 
 /// The only source of chance a policy may use: a digest of what it is asked.

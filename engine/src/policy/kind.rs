@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+use steadfast_sdk::abi::Wire;
 use steadfast_sdk::manifest::Source;
 use steadfast_sdk::wire::{
     Affinity, NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion,
@@ -79,8 +80,8 @@ impl fmt::Display for Kind {
 }
 
 /// A question of one kind.
-pub(super) trait Question: Serialize + Sized {
-    type Verdict: DeserializeOwned + Serialize;
+pub trait Question: Wire {
+    /// Its kind.
     const KIND: Kind;
     /// The verdict of the agent itself.
     fn builtin(&self) -> Self::Verdict;
@@ -91,7 +92,6 @@ pub(super) trait Question: Serialize + Sized {
 }
 
 impl Question for NodePriorityQuestion {
-    type Verdict = NodePriorityVerdict;
     const KIND: Kind = Kind::NodePriority;
 
     fn builtin(&self) -> NodePriorityVerdict {
@@ -108,7 +108,6 @@ impl Question for NodePriorityQuestion {
 }
 
 impl Question for PlacementQuestion {
-    type Verdict = PlacementVerdict;
     const KIND: Kind = Kind::Placement;
 
     fn builtin(&self) -> PlacementVerdict {
@@ -132,7 +131,6 @@ impl Question for PlacementQuestion {
 }
 
 impl Question for RiskQuestion {
-    type Verdict = RiskVerdict;
     const KIND: Kind = Kind::Risk;
 
     fn builtin(&self) -> RiskVerdict {

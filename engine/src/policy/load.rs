@@ -77,6 +77,7 @@ impl Source {
         let kinds = inspect::kinds(&manifest);
         progress.pass(Stage::Limits, || inspect::limits(&self.wasm, sandbox.limits()))?;
         let program = progress.pass(Stage::Compile, || sandbox.compile(&self.wasm, &kinds))?;
+        let program = program.speaking(&manifest);
         progress.pass(Stage::Init, || sandbox.init(&program, &self.parameters))?;
         progress.pass(Stage::SelfTest, || self.test(sandbox, &program, &kinds))?;
         let Self { name, parameters, digests, .. } = self;
@@ -100,10 +101,8 @@ impl Source {
     /// Whether it answers the samples of a kind with valid verdicts, twice the same.
     fn answers<Q: Question>(&self, sandbox: &Sandbox, program: &Program) -> Result<(), Failure> {
         for question in Q::samples() {
-            let input = encode(&question)?;
-            let ask = || sandbox.call::<Q::Verdict>(program, Q::KIND, &self.parameters, &input);
+            let ask = || sandbox.ask(program, &self.parameters, &question);
             let (verdict, _) = ask()?;
-            question.check(&verdict)?;
             if encode(&verdict)? != encode(&ask()?.0)? {
                 let reason = format!("it answers the same {} question differently", Q::KIND);
                 let remedy = "draw chance only from the question's seed";

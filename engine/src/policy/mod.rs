@@ -20,9 +20,11 @@ mod tests;
 mod ticker;
 mod verdict;
 mod watch;
+mod workbench;
 
 pub use error::{Class, Failure, Stage};
 pub use kind::Kind;
 pub use limits::Limits;
 pub use status::{PolicyStatus, StageTime, State};
 pub use store::{Answer, Decider, DeciderKind, PolicyStore};
+pub use workbench::{Measured, Workbench};

@@ -1,19 +1,26 @@
 //! Wasmtime, set up for small, reproducible, bounded calls: a fresh store and instance for each.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-use steadfast_sdk::abi::{ALLOC, Envelope, IMPORTS, INIT, MARKER};
+use steadfast_sdk::abi::{self, ALLOC, Envelope, GuestError, IMPORTS, INIT, MARKER, Wire};
+use steadfast_sdk::log::Level;
+use steadfast_sdk::manifest::Manifest;
 use wasmtime::{
     Caller, Config, Engine, Extern, Instance, InstancePre, Linker, Memory, Module, OptLevel,
     ResourceLimiter, Store, Trap, TypedFunc,
 };
 
+use super::kind::Question;
+use super::load::encode;
 use super::ticker::{EPOCH_MS, Ticker};
 use super::{Class, Failure, Kind, Limits, Stage};
 
 const REBUILD: &str = "build it with steadfast_sdk::export_policy! for wasm32-unknown-unknown";
+/// So many words on its progress are heard in a call.
+const PHASES: usize = 16;
 const SHRINK: &str = "make the policy use less, or raise the limit in the agent's configuration";
 
 /// The engine that all policies share.
@@ -28,6 +35,14 @@ pub(super) struct Sandbox {
 #[derive(Clone)]
 pub(super) struct Program {
     ready: InstancePre<Guest>,
+    in_columns: bool,
+}
+
+impl Program {
+    /// Asks it in the encoding that its manifest names, if this agent knows that.
+    pub(super) fn speaking(self, manifest: &Manifest) -> Self {
+        Self { in_columns: manifest.reads_columns(), ..self }
+    }
 }
 
 /// What a call left behind besides its result.
@@ -37,6 +52,28 @@ pub(super) struct Usage {
     pub(super) fuel: u64,
     /// Largest linear memory in bytes.
     pub(super) memory_bytes: usize,
+    /// Size of the question as it was asked, in bytes. Fuel is allowed by it.
+    pub(super) question_bytes: usize,
+    /// Size of the verdict as it was given, in bytes.
+    pub(super) verdict_bytes: usize,
+    pub(super) times: Times,
+}
+
+/// When a call had come how far, since its begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Times {
+    /// The question is bytes.
+    pub(super) encoded: Duration,
+    /// There is an instance that has read its parameters.
+    pub(super) started: Duration,
+    /// What the module said of its own progress: only if it was asked to.
+    pub(super) phases: Vec<(String, Duration)>,
+    /// The module has returned.
+    pub(super) returned: Duration,
+    /// The verdict is read.
+    pub(super) decoded: Duration,
+    /// The verdict is checked.
+    pub(super) checked: Duration,
 }
 
 /// The host's side of one instance.
@@ -46,6 +83,8 @@ struct Guest {
     log_lines: usize,
     last_words: Option<String>,
     fault: Option<Failure>,
+    /// Since when, and what was heard of its progress; `None`: nobody wants to know.
+    progress: Option<(Instant, Vec<(String, Duration)>)>,
 }
 
 impl Sandbox {
@@ -54,7 +93,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         linker.func_wrap(IMPORTS, "log", log).map_err(failed)?;
         linker
-            .func_wrap(IMPORTS, "log_level", |_: Caller<'_, Guest>| -> i32 { log_level() })
+            .func_wrap(IMPORTS, "log_level", |it: Caller<'_, Guest>| it.data().log_level())
             .map_err(failed)?;
         let ticker = Ticker::start(engine.clone())?;
         Ok(Self { engine, linker, ticker, limits: Arc::new(limits) })
@@ -77,7 +116,7 @@ impl Sandbox {
                 let reason = format!("an import has another type: {error:#}");
                 Failure::refused(Stage::Compile, reason, REBUILD)
             })?;
-            Ok(Program { ready })
+            Ok(Program { ready, in_columns: false })
         })
     }
 
@@ -89,18 +128,42 @@ impl Sandbox {
         })
     }
 
-    /// Asks the program one question; the answer is bytes.
-    pub(super) fn call<V: DeserializeOwned>(
+    /// Asks the program one question and checks the verdict.
+    pub(super) fn ask<Q: Question>(
         &self,
         program: &Program,
-        kind: Kind,
         parameters: &[u8],
-        input: &[u8],
-    ) -> Result<(V, Usage), Failure> {
+        question: &Q,
+    ) -> Result<(Q::Verdict, Usage), Failure> {
+        self.observe(program, parameters, question, false)
+    }
+
+    /// As [`Sandbox::ask`]; the module is to say when it has come how far.
+    pub(super) fn observe<Q: Question>(
+        &self,
+        program: &Program,
+        parameters: &[u8],
+        question: &Q,
+        phases: bool,
+    ) -> Result<(Q::Verdict, Usage), Failure> {
         guarded(Stage::Call, || {
+            let begin = Instant::now();
+            let columns = if program.in_columns { question.to_columns() } else { None };
+            let input = columns.map_or_else(|| encode(question), Ok)?;
+            let encoded = begin.elapsed();
             let mut call = Call::start(self, program, parameters, input.len())?;
-            let bytes = call.exchange(Stage::Call, kind.export(), input)?;
-            Ok((decode(Stage::Call, &bytes)?, call.usage()))
+            call.store.data_mut().progress = phases.then(|| (begin, Vec::new()));
+            let started = begin.elapsed();
+            let result = call.exchange(Stage::Call, Q::KIND.export(), &input)?;
+            let returned = begin.elapsed();
+            let verdict = read(question, &call.memory.data(&call.store)[result.clone()])?;
+            let decoded = begin.elapsed();
+            question.check(&verdict)?;
+            let phases = call.store.data_mut().progress.take().unwrap_or((begin, Vec::new())).1;
+            let checked = begin.elapsed();
+            let times = Times { encoded, started, phases, returned, decoded, checked };
+            let (question_bytes, verdict_bytes) = (input.len(), result.len());
+            Ok((verdict, Usage { question_bytes, verdict_bytes, times, ..call.usage() }))
         })
     }
 }
@@ -158,13 +221,18 @@ impl<'a> Call<'a> {
             .get_memory(&mut store, "memory")
             .ok_or_else(|| Failure::refused(Stage::Instantiate, "it exports no memory", REBUILD))?;
         let mut call = Self { store, instance, memory, fuel, _ticking: ticking };
-        let bytes = call.exchange(Stage::Init, INIT, parameters)?;
-        decode::<()>(Stage::Init, &bytes)?;
+        let result = call.exchange(Stage::Init, INIT, parameters)?;
+        initialised(&call.memory.data(&call.store)[result])?;
         Ok(call)
     }
 
-    /// Writes the input, calls the export, reads what it returns.
-    fn exchange(&mut self, stage: Stage, export: &str, input: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// Writes the input, calls the export; returns where in the memory the result is.
+    fn exchange(
+        &mut self,
+        stage: Stage,
+        export: &str,
+        input: &[u8],
+    ) -> Result<Range<usize>, Failure> {
         let len = u32::try_from(input.len()).map_err(|_| {
             Failure::new(stage, Class::Host, "the question has more than 4 GiB", SHRINK)
         })?;
@@ -176,10 +244,10 @@ impl<'a> Call<'a> {
             .map_err(|_| out_of_memory(stage, to, len))?;
         let packed =
             ask.call(&mut self.store, (to, len)).map_err(|error| self.trapped(stage, &error))?;
-        self.read(stage, packed)
+        self.result(stage, packed)
     }
 
-    fn read(&self, stage: Stage, packed: u64) -> Result<Vec<u8>, Failure> {
+    fn result(&self, stage: Stage, packed: u64) -> Result<Range<usize>, Failure> {
         let half = |shift: u32| u32::try_from(packed >> shift & 0xffff_ffff).unwrap_or(u32::MAX);
         let (at, len) = (half(32), half(0));
         let most = self.store.data().limits.output_bytes;
@@ -188,8 +256,10 @@ impl<'a> Call<'a> {
             return Err(Failure::new(stage, Class::BadOutput, reason, SHRINK));
         }
         let (from, to) = (at as usize, at as usize + len as usize);
-        let bytes = self.memory.data(&self.store).get(from..to);
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| out_of_memory(stage, at, len))
+        if to > self.memory.data_size(&self.store) {
+            return Err(out_of_memory(stage, at, len));
+        }
+        Ok(from..to)
     }
 
     fn function<P, R>(&mut self, stage: Stage, name: &str) -> Result<TypedFunc<P, R>, Failure>
@@ -209,14 +279,26 @@ impl<'a> Call<'a> {
 
     fn usage(&mut self) -> Usage {
         let left = self.store.get_fuel().unwrap_or(0);
-        Usage { fuel: self.fuel.saturating_sub(left), memory_bytes: self.store.data().memory_bytes }
+        let fuel = self.fuel.saturating_sub(left);
+        Usage { fuel, memory_bytes: self.store.data().memory_bytes, ..Usage::default() }
     }
 }
 
 impl Guest {
     fn new(limits: &Arc<Limits>) -> Self {
         let limits = Arc::clone(limits);
-        Self { limits, memory_bytes: 0, log_lines: 0, last_words: None, fault: None }
+        let (memory_bytes, log_lines) = (0, 0);
+        let (last_words, fault, progress) = (None, None, None);
+        Self { limits, memory_bytes, log_lines, last_words, fault, progress }
+    }
+
+    fn log_level(&self) -> i32 {
+        let debug = tracing::enabled!(target: "steadfast::policy", tracing::Level::DEBUG);
+        match self.progress {
+            Some(_) => Level::Phase as i32,
+            None if debug => Level::Debug as i32,
+            None => Level::Info as i32,
+        }
     }
 
     fn too_much(&mut self, what: &str, desired: usize, most: usize) -> wasmtime::Error {
@@ -229,6 +311,10 @@ impl Guest {
         let line = String::from_utf8_lossy(line);
         if level <= 0 {
             self.last_words = Some(line.into_owned());
+        } else if level >= Level::Phase as i32 {
+            if let Some((begin, phases)) = self.progress.as_mut().filter(|it| it.1.len() < PHASES) {
+                phases.push((line.into_owned(), begin.elapsed()));
+            }
         } else if self.log_lines < self.limits.log_lines {
             self.log_lines += 1;
             tracing::info!(target: "steadfast::policy", level, %line, "policy says");
@@ -288,10 +374,6 @@ fn log(mut caller: Caller<'_, Guest>, level: i32, at: u32, len: u32) -> wasmtime
     Ok(())
 }
 
-fn log_level() -> i32 {
-    if tracing::enabled!(target: "steadfast::policy", tracing::Level::DEBUG) { 4 } else { 3 }
-}
-
 fn imports(module: &Module) -> Result<(), Failure> {
     let known =
         |module: &str, name: &str| module == IMPORTS && ["log", "log_level"].contains(&name);
@@ -327,25 +409,35 @@ fn exports(module: &Module, kinds: &[Kind]) -> Result<(), Failure> {
     }
 }
 
-fn decode<V: DeserializeOwned>(stage: Stage, bytes: &[u8]) -> Result<V, Failure> {
+fn initialised(bytes: &[u8]) -> Result<(), Failure> {
     match serde_json::from_slice(bytes) {
-        Ok(Envelope::Ok(value)) => Ok(value),
-        Ok(Envelope::Err(error)) => {
-            let reason = format!("the policy refuses: {}: {}", error.code, error.message);
-            let remedy = match stage {
-                Stage::Init => {
-                    "correct the .json beside the .wasm: its manifest lists the parameters"
-                }
-                _ => "see the policy's documentation",
-            };
-            Err(Failure::new(stage, Class::GuestError, reason, remedy))
-        }
-        Err(error) => {
-            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
-            let reason = format!("its result is not a verdict: {error}; it begins with {shown:?}");
-            Err(Failure::new(stage, Class::BadOutput, reason, REBUILD))
-        }
+        Ok(Envelope::Ok(())) => Ok(()),
+        Ok(Envelope::Err(error)) => Err(refuses(Stage::Init, &error)),
+        Err(error) => Err(no_result(Stage::Init, bytes, &error.to_string())),
     }
+}
+
+fn read<Q: Wire>(question: &Q, bytes: &[u8]) -> Result<Q::Verdict, Failure> {
+    match abi::read_answer(question, bytes) {
+        Ok(Ok(verdict)) => Ok(verdict),
+        Ok(Err(error)) => Err(refuses(Stage::Call, &error)),
+        Err(error) => Err(no_result(Stage::Call, bytes, &error)),
+    }
+}
+
+fn refuses(stage: Stage, error: &GuestError) -> Failure {
+    let reason = format!("the policy refuses: {}: {}", error.code, error.message);
+    let remedy = match stage {
+        Stage::Init => "correct the .json beside the .wasm: its manifest lists the parameters",
+        _ => "see the policy's documentation",
+    };
+    Failure::new(stage, Class::GuestError, reason, remedy)
+}
+
+fn no_result(stage: Stage, bytes: &[u8], error: &str) -> Failure {
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+    let reason = format!("its result is not a verdict: {error}; it begins with {shown:?}");
+    Failure::new(stage, Class::BadOutput, reason, REBUILD)
 }
 
 /// Why a call ended early. What the host's side noted comes first: the trap is only its consequence.

@@ -13,7 +13,7 @@ use steadfast_sdk::wire::{
 
 use super::generation::{Generation, hex};
 use super::kind::Question;
-use super::load::{Progress, Source, encode};
+use super::load::{Progress, Source};
 use super::sandbox::Sandbox;
 use super::seats::{Book, Rung};
 use super::status::StageTime;
@@ -236,10 +236,8 @@ impl PolicyStore {
         generation: &Generation,
     ) -> Result<(Q::Verdict, u64), Failure> {
         let begin = Instant::now();
-        let input = encode(question)?;
         let Generation { program, parameters, .. } = generation;
-        let (verdict, usage) = self.sandbox.call(program, Q::KIND, parameters, &input)?;
-        question.check(&verdict)?;
+        let (verdict, usage) = self.sandbox.ask(program, parameters, question)?;
         generation.tally(Q::KIND).succeeded(&usage, begin.elapsed());
         Ok((verdict, usage.fuel))
     }
