@@ -13,6 +13,7 @@ mod node;
 mod policy;
 mod status;
 mod storage;
+mod telemetry;
 mod vm;
 
 use args::{Cli, Command, ConfigCommand, PolicyCommand, StorageCommand};

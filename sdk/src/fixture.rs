@@ -247,8 +247,11 @@ impl Fixture {
         for vm in self.vms.iter().filter(|vm| self.stands.get(&vm.id) == Some(&node.id)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
-            let available = node.memory_available_mib.as_mut();
-            available.into_iter().for_each(|mib| *mib = mib.saturating_sub(vm.memory_mib));
+            // What is 0 is not known, and stays so.
+            if node.real_memory_free_mib > 0 {
+                let left = node.real_memory_free_mib.saturating_sub(vm.memory_mib);
+                node.real_memory_free_mib = left.max(1);
+            }
         }
         node
     }

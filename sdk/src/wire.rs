@@ -27,10 +27,8 @@ pub struct NodeFacts {
     pub memory_mib: u64,
     /// Memory that no VM is configured to use, in MiB.
     pub memory_free_mib: u64,
-    /// Memory that is really free, whatever VMs are configured with, in MiB (source: the kernel's estimate `MemAvailable`). `None`:
-    /// not measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_available_mib: Option<u64>,
+    /// Memory that nothing really uses now, in MiB, in steps of 64 (source: MemAvailable of /proc/meminfo); 0: not known.
+    pub real_memory_free_mib: u64,
     /// CPUs of the node (source: libvirt).
     pub vcpus: u32,
     /// Virtual CPUs that VMs on it are configured with.

@@ -1,6 +1,7 @@
 //! The file as people write it. Raw first, resolved once.
 
 use super::limits::RawLimits;
+use super::proactive::{RawProactive, RawTelemetry};
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use crate::pages::Place;
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub(super) struct File {
     cluster: Cluster,
     timing: TimingOverrides,
     limits: RawLimits,
+    proactive: RawProactive,
+    telemetry: RawTelemetry,
     node: Node,
     storage: Storage,
     libvirt: Libvirt,
@@ -172,7 +175,9 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         file.fence.into_iter().filter_map(|raw| resolve_fence(raw, problems)).collect();
     check_fence(&fence, problems);
     let quorum = resolve_quorum(&file.verification, problems);
-    let limits = file.limits.resolve(problems);
+    let mut limits = file.limits.resolve(problems);
+    limits.proactive = file.proactive.resolve(problems);
+    let telemetry = file.telemetry.resolve(problems);
     let migrate_uri = resolve_migrate_uri(file.libvirt.migrate_uri, problems);
     let name = file.cluster.name.filter(|name| !name.is_empty());
     let place = resolve_place(file.storage.directory, file.storage.device, problems);
@@ -202,6 +207,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         never_paused: file.run.never_paused,
         realtime: file.run.realtime.unwrap_or(true),
         fence,
+        telemetry,
     })
 }
 

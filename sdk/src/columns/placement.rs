@@ -32,7 +32,7 @@ mod tag {
     pub const NODE_RISK: u8 = 22;
     pub const NODE_CORDONED: u8 = 23;
     pub const NODE_LABELS: u8 = 24;
-    pub const NODE_MEMORY_AVAILABLE: u8 = 25;
+    pub const NODE_REAL_MEMORY_FREE: u8 = 25;
     pub const VM_ID: u8 = 40;
     pub const VM_NAME: u8 = 41;
     pub const VM_MEMORY: u8 = 42;
@@ -79,10 +79,7 @@ fn nodes_to_columns<'a>(writer: &mut Writer<'a>, nodes: &'a [NodeFacts]) {
     });
     writer.numbers(tag::NODE_MEMORY, rows.clone().map(|node| node.memory_mib));
     writer.numbers(tag::NODE_MEMORY_FREE, rows.clone().map(|node| node.memory_free_mib));
-    // Nothing known is 0, and no node has all of 64 bits.
-    let available =
-        |node: &NodeFacts| node.memory_available_mib.map_or(0, |it| it.saturating_add(1));
-    writer.numbers(tag::NODE_MEMORY_AVAILABLE, rows.clone().map(available));
+    writer.numbers(tag::NODE_REAL_MEMORY_FREE, rows.clone().map(|node| node.real_memory_free_mib));
     writer.numbers(tag::NODE_CPUS, rows.clone().map(|node| node.vcpus.into()));
     writer.numbers(tag::NODE_CPUS_USED, rows.clone().map(|node| node.vcpus_used.into()));
     writer.numbers(tag::NODE_LOAD, rows.clone().map(|node| node.load_permille.into()));
@@ -208,8 +205,8 @@ fn nodes_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<NodeF
     }
     sections.numbers(tag::NODE_MEMORY, rows, |node, mib| node.memory_mib = mib)?;
     sections.numbers(tag::NODE_MEMORY_FREE, rows, |node, mib| node.memory_free_mib = mib)?;
-    sections.numbers(tag::NODE_MEMORY_AVAILABLE, rows, |node, mib| {
-        node.memory_available_mib = mib.checked_sub(1);
+    sections.numbers(tag::NODE_REAL_MEMORY_FREE, rows, |node, mib| {
+        node.real_memory_free_mib = mib;
     })?;
     sections.numbers(tag::NODE_CPUS, rows, |node, cpus| node.vcpus = fit(cpus, u32::MAX))?;
     sections.numbers(tag::NODE_CPUS_USED, rows, |node, cpus| {
