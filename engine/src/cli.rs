@@ -14,6 +14,7 @@ mod policy;
 mod policy_file;
 mod status;
 mod storage;
+mod telemetry;
 mod vm;
 
 use args::{Cli, Command, ConfigCommand, PolicyCommand, StorageCommand};

@@ -4,12 +4,12 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use crate::score;
 use crate::situation::Situation;
 use crate::wire::{
     NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
     RankedNode, RankedVm, Reading, RiskQuestion, RiskVerdict, Score, VmFacts,
 };
+use crate::{order, score};
 
 /// So many best candidates of a VM carry the terms of their score; the others only the value. A whole
 /// verdict with at most [`EXPLAIN_ALL`] pairs carries them all.
@@ -39,11 +39,10 @@ pub trait Placement {
     /// account for the VMs that this verdict has placed before.
     fn score(&self, vm: &VmFacts, node: &NodeFacts, situation: &Situation<'_>) -> Option<Score>;
 
-    /// The order of starts. Unless implemented: by priority, highest first, then by id.
+    /// The order of starts. Unless implemented: by priority, and each behind those that it starts after
+    /// ([`order::by_priority`](crate::order::by_priority)).
     fn order<'q>(&self, question: &'q PlacementQuestion) -> Vec<&'q VmFacts> {
-        let mut vms: Vec<&VmFacts> = question.vms.iter().collect();
-        vms.sort_by_key(|vm| (Reverse(vm.priority), &vm.id));
-        vms
+        order::by_priority(question)
     }
 
     /// The whole question: each VM in order takes its best node, and the next sees it there.
