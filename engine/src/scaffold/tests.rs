@@ -53,11 +53,13 @@ fn a_new_policy_of_all_kinds_builds_offline_keeps_the_laws_and_is_a_module_that_
     let mut build = Command::new(root().join("policies/build"));
     build.env("CARGO_NET_OFFLINE", "true").env("CARGO_TARGET_DIR", &target);
     run(build.arg("--crate").arg(&crate_folder).arg(modules.join("my-policy.wasm")));
-    let store = crate::policy::PolicyStore::start(modules, <_>::default(), |_| ()).unwrap();
+    let store =
+        crate::policy::PolicyStore::start(modules, crate::policy::Settings::default(), |_| ())
+            .unwrap();
     assert!(store.wait_for_scan(1, std::time::Duration::from_secs(60)));
     for kind in Kind::ALL {
         let status = store.status();
-        let ours = status.iter().find(|it| it.kind == Some(kind) && it.name == "my-policy");
+        let ours = status.all().find(|it| it.kind == Some(kind) && it.name == "my-policy");
         assert!(ours.is_some_and(|ours| ours.deciding), "{kind}: {status:#?}");
     }
 }
