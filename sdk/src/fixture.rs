@@ -156,7 +156,7 @@ impl Fixture {
         let resident = |vm: &VmFacts| {
             let node = *self.stands.get(&vm.id)?;
             let (labels, affinity) = (vm.labels.clone(), vm.affinity.clone());
-            Some(Resident { vm: vm.id.clone(), node, labels, affinity, others: 0 })
+            Some(Resident { vm: vm.id.clone(), node, labels, affinity, alike: Vec::new() })
         };
         let homeless = self.vms.iter().filter(|vm| !self.stands.contains_key(&vm.id));
         let mut question = PlacementQuestion {

@@ -66,6 +66,7 @@ pub mod manifest;
 pub mod math;
 mod name;
 pub mod params;
+mod rank;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod residents;
 #[cfg(not(target_arch = "wasm32"))]

@@ -8,8 +8,8 @@ use alloc::{
 };
 use core::cell::Cell;
 
-use crate::wire::{Affinity, NodeFacts, PlacementQuestion, VmFacts};
-use crate::words::{Words, same};
+use crate::wire::{Affinity, NodeFacts, PlacementQuestion, Resident, VmFacts};
+use crate::words::Words;
 
 /// The cluster as it will be once the VMs placed so far have started.
 ///
@@ -53,8 +53,7 @@ impl<'q> Situation<'q> {
         let mut new =
             Self { question, nodes, places, labels, together, apart, sharing, placed, focus };
         for resident in &question.residents {
-            let place = new.places.of_id(resident.node);
-            new.count_in(&resident.labels, &resident.affinity, place, resident.count());
+            new.count_residents(resident);
         }
         new
     }
@@ -89,12 +88,29 @@ impl<'q> Situation<'q> {
     /// How many VMs that share the VM's own value of the label `key` stand on the node; 0 if it has no
     /// such label.
     #[must_use]
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the ends of a literal are computed by the compiler")]
     pub fn peers(&self, vm: &VmFacts, key: &str, node: u32) -> u32 {
-        match self.focus_on(vm) {
-            Some(focus) => focus.label(key).map_or(0, |label| self.on(&self.labels, label, node)),
-            None => vm.labels.get(key).map_or(0, |value| self.count(key, value, node)),
-        }
+        let (head, tail) = ends(key);
+        self.peers_by(vm, key, head, tail, node)
+    }
+
+    fn peers_by(&self, vm: &VmFacts, key: &str, head: u64, tail: u64, node: u32) -> u32 {
+        let Some(focus) = self.focus_on(vm) else { return self.peers_of_any(vm, key, node) };
+        let is_it = |label: &&Label<'_>| {
+            let alike = label.key.len() == key.len() && label.head == head && label.tail == tail;
+            // Up to sixteen bytes there is nothing between the ends.
+            alike && (key.len() <= 16 || label.key == key)
+        };
+        let Some(label) = focus.labels.iter().find(is_it) else { return 0 };
+        let place = self.places.of_id(node);
+        let count = place.and_then(|it| self.labels.counts.get(label.counts_from.wrapping_add(it)));
+        count.copied().unwrap_or(0)
+    }
+
+    #[cold]
+    fn peers_of_any(&self, vm: &VmFacts, key: &str, node: u32) -> u32 {
+        vm.labels.get(key).map_or(0, |value| self.count(key, value, node))
     }
 
     /// How many VMs that share the VM's own value of the label `key` stand on nodes that share the
@@ -114,6 +130,9 @@ impl<'q> Situation<'q> {
     #[must_use]
     #[inline]
     pub fn adversaries(&self, vm: &VmFacts, node: u32) -> u32 {
+        if vm.affinity.apart.is_empty() {
+            return 0;
+        }
         let on = |word: &String| {
             let word = self.apart.words.find((word, ""));
             word.map_or(0, |word| self.on(&self.apart, word, node))
@@ -125,6 +144,9 @@ impl<'q> Situation<'q> {
     #[must_use]
     #[inline]
     pub fn is_away_from_its_own(&self, vm: &VmFacts, node: u32) -> bool {
+        if vm.affinity.together.is_empty() {
+            return false;
+        }
         let away = |word: &String| {
             let word = self.together.words.find((word, ""));
             word.is_some_and(|word| {
@@ -151,7 +173,7 @@ impl<'q> Situation<'q> {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
         }
-        self.count_in(&vm.labels, &vm.affinity, place, 1);
+        self.count_in(&vm.labels, &vm.affinity, place);
         if !vm.affinity.together.is_empty() {
             self.placed.insert(&vm.id);
         }
@@ -163,8 +185,9 @@ impl<'q> Situation<'q> {
         let mut labels = self.focus.take().map_or_else(Vec::new, |focus| focus.labels);
         labels.clear();
         labels.extend(vm.labels.iter().filter_map(|(key, value)| {
-            let label = self.labels.words.find((key, value))?;
-            Some((key.as_str(), label))
+            let counts_from = self.labels.words.find((key, value))? * self.labels.width;
+            let (head, tail) = ends(key);
+            Some(Label { key, head, tail, counts_from })
         }));
         self.focus = Some(Focus { vm, labels, load: self.load_together(vm) });
     }
@@ -173,6 +196,11 @@ impl<'q> Situation<'q> {
     #[inline]
     pub(crate) fn look_at(&self, place: usize) {
         self.places.here.set(place);
+    }
+
+    /// Where the node of this id stands in [`Situation::nodes`].
+    pub(crate) fn place_of(&self, id: u32) -> Option<usize> {
+        self.places.of_id(id).filter(|place| *place < self.nodes.len())
     }
 
     #[inline]
@@ -194,16 +222,27 @@ impl<'q> Situation<'q> {
         })
     }
 
+    fn count_residents(&mut self, row: &Resident) {
+        for (key, value) in &row.labels {
+            self.labels.count_all((key, value), row, &self.places);
+        }
+        for word in &row.affinity.together {
+            self.together.count_all((word, ""), row, &self.places);
+        }
+        for word in &row.affinity.apart {
+            self.apart.count_all((word, ""), row, &self.places);
+        }
+    }
+
     fn count_in(
         &mut self,
         labels: &BTreeMap<String, String>,
         affinity: &Affinity,
         place: Option<usize>,
-        many: u32,
     ) {
-        labels.iter().for_each(|(key, value)| self.labels.count((key, value), place, many));
-        affinity.together.iter().for_each(|word| self.together.count((word, ""), place, many));
-        affinity.apart.iter().for_each(|word| self.apart.count((word, ""), place, many));
+        labels.iter().for_each(|(key, value)| self.labels.count((key, value), place));
+        affinity.together.iter().for_each(|word| self.together.count((word, ""), place));
+        affinity.apart.iter().for_each(|word| self.apart.count((word, ""), place));
     }
 
     #[inline]
@@ -216,15 +255,28 @@ impl<'q> Situation<'q> {
 #[derive(Debug)]
 struct Focus<'q> {
     vm: &'q VmFacts,
-    /// Keys of its labels, with the numbers of the labels.
-    labels: Vec<(&'q str, usize)>,
+    labels: Vec<Label<'q>>,
     load: (u64, u32),
 }
 
-impl Focus<'_> {
-    #[inline]
-    fn label(&self, key: &str) -> Option<usize> {
-        self.labels.iter().find(|(own, _)| same(own, key)).map(|(_, label)| *label)
+/// One of its labels.
+#[derive(Debug)]
+struct Label<'q> {
+    key: &'q str,
+    head: u64,
+    tail: u64,
+    /// Where its counts begin.
+    counts_from: usize,
+}
+
+/// A key's first eight bytes and its last eight: all there is to most keys, compared in two instructions.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "those of a literal are computed by the compiler")]
+fn ends(key: &str) -> (u64, u64) {
+    let key = key.as_bytes();
+    match (key.first_chunk(), key.last_chunk()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => (key.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
     }
 }
 
@@ -248,8 +300,12 @@ impl Places {
         };
         let known = sort(&ids);
         let is_known = |id: &u32| known.binary_search_by_key(id, |(id, _)| *id).is_ok();
-        let mut others: Vec<u32> =
-            question.residents.iter().map(|it| it.node).filter(|id| !is_known(id)).collect();
+        let residents = question.residents.iter();
+        let mut others: Vec<u32> = residents
+            .flat_map(Resident::standing)
+            .map(|(node, _)| node)
+            .filter(|id| !is_known(id))
+            .collect();
         others.sort_unstable();
         others.dedup();
         ids.extend(others);
@@ -296,8 +352,17 @@ impl<'q> Index<'q> {
         &self.counts[from..from + self.width]
     }
 
-    fn count(&mut self, pair: (&str, &str), place: Option<usize>, many: u32) {
+    fn count_all(&mut self, pair: (&str, &str), row: &Resident, places: &Places) {
         let Some(word) = self.words.find(pair) else { return };
+        row.standing().for_each(|(node, many)| self.add_to(word, places.of_id(node), many));
+    }
+
+    fn count(&mut self, pair: (&str, &str), place: Option<usize>) {
+        let Some(word) = self.words.find(pair) else { return };
+        self.add_to(word, place, 1);
+    }
+
+    fn add_to(&mut self, word: usize, place: Option<usize>, many: u32) {
         self.sums[word] = self.sums[word].saturating_add(many);
         let Some(place) = place else { return };
         let count = &mut self.counts[word * self.width + place];

@@ -51,21 +51,28 @@ impl Placement for PlacementDefault {
         let fit = Fit::of(now.load_of(vm), node);
         let steps = vm.affinity.preference(&node.name).min(100);
         let way = if self.pack { -1 } else { 1 };
-        let score = Score::new()
-            .term("free memory", points(fit.memory_free, 4 * way))
-            .term("free CPUs", points(fit.cpus_free, 2 * way))
-            .term("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden))
-            .term("preferred node", points(steps.into(), self.preference))
-            .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
-            .term("cordoned", lost(node.cordoned, self.cordoned))
-            .term("keep apart", -points(now.peers(vm, KEEP_APART, node.id).into(), self.keep_apart))
-            .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
-            .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
-            .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
-            .term("same group", -points(now.peers(vm, GROUP, node.id).into(), self.group))
-            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
-            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point));
+        let near = now.peers(vm, KEEP_APART, node.id);
+        let alike = now.peers(vm, GROUP, node.id);
+        let mut score = Score::new();
+        score.add("free memory", points(fit.memory_free, 4 * way));
+        score.add("free CPUs", points(fit.cpus_free, 2 * way));
+        score.add("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden));
+        score.add("preferred node", points(steps.into(), self.preference));
+        score.add("memory does not fit", lost(fit.lacks_memory, self.too_small));
+        score.add("keep apart", -points(near.into(), self.keep_apart));
+        score.add("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom));
+        score
+            .add("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit));
+        score.add("same group", -points(alike.into(), self.group));
         Some(score)
+    }
+
+    fn node_score(&self, node: &NodeFacts) -> Score {
+        Score::new()
+            .term("cordoned", lost(node.cordoned, self.cordoned))
+            .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
+            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
+            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point))
     }
 }
 
@@ -93,13 +100,14 @@ impl Fit {
 
 /// The host refuses it there, whatever we say.
 fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
-    !vm.affinity.allows(&node.name)
-        || now.adversaries(vm, node.id) > 0
-        || now.is_away_from_its_own(vm, node.id)
+    !vm.affinity.is_empty()
+        && (!vm.affinity.allows(&node.name)
+            || now.adversaries(vm, node.id) > 0
+            || now.is_away_from_its_own(vm, node.id))
 }
 
 fn lost(holds: bool, each: i64) -> i64 {
-    -points(holds.into(), each)
+    if holds { -points(1, each) } else { 0 }
 }
 
 /// The verdict of this policy with its default parameters: the engine's built-in twin.
