@@ -6,6 +6,7 @@
 
 mod file;
 mod limits;
+mod policies;
 mod proactive;
 mod timing;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
+pub use policies::Policies;
 pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
@@ -52,8 +54,8 @@ pub struct Config {
     pub verification: Vec<IpAddr>,
     /// How many of them must answer.
     pub verification_quorum: usize,
-    /// Drop folder of policies.
-    pub policies: PathBuf,
+    /// Policies.
+    pub policies: Policies,
     /// The API's unix socket.
     pub socket: PathBuf,
     /// Runtime folder, on tmpfs.

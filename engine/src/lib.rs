@@ -33,6 +33,7 @@ pub mod realtime;
 pub mod record;
 pub mod reset;
 mod ring;
+pub mod scaffold;
 pub mod systemd;
 pub mod telemetry;
 mod threads;

@@ -10,7 +10,7 @@ use steadfast_sdk::generate::Generate;
 use steadfast_sdk::laws;
 use steadfast_tests::modules;
 
-const THREADS: u64 = 2;
+const THREADS: u8 = 2;
 
 fn differ<Q, A>(clusters: usize, ask: A, native: fn(&Q) -> Q::Verdict)
 where
@@ -25,12 +25,12 @@ where
         let (wasm, twin) = (json(&verdict), json(&native(question)));
         if wasm == twin { Ok(verdict) } else { Err(format!("module {wasm}, built in {twin}")) }
     };
-    let many = clusters / usize::try_from(THREADS).unwrap();
+    let many = clusters / usize::from(THREADS);
     let one = &one;
     std::thread::scope(|scope| {
         for seed in 0..THREADS {
             scope.spawn(move || {
-                for question in laws::questions::<Q>(seed, many) {
+                for question in laws::questions::<Q>(seed.into(), many) {
                     if let Err(broken) = laws::check(&question, one) {
                         panic!("{} {broken}\nasked: {}", Q::KIND, json(&question));
                     }
@@ -51,7 +51,7 @@ fn store() -> (std::path::PathBuf, Arc<PolicyStore>) {
     let folder = modules::folder(&["node-priority", "placement", "risk"]);
     // Fuel ends what goes on for too long; a busy machine must not.
     let limits = Limits { wall_ms: 60_000, ..Limits::default() };
-    let store = PolicyStore::start(folder.clone(), limits, |_| ()).unwrap();
+    let store = PolicyStore::start(folder.clone(), limits, |_| ()).expect("a sandbox");
     assert!(store.wait_for_scan(1, Duration::from_secs(60)));
     (folder, store)
 }
@@ -63,5 +63,5 @@ fn modules_and_their_built_in_twins_answer_the_same_and_keep_the_laws() {
     differ(10_000, |asked| store.ask_node_priority(asked), steadfast_policy_node_priority::builtin);
     differ(10_000, |asked| store.ask_risk(asked), steadfast_policy_risk::builtin);
     differ(5_000, |asked| store.ask_placement(asked), steadfast_policy_placement::builtin);
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(folder).expect("nobody else removes it");
 }

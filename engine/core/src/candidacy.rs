@@ -54,7 +54,8 @@ impl Machine {
         let now = self.out.now;
         let id = self.out.id();
         let question = self.priority_question();
-        self.out.push(Action::AskPriority { id, question: Box::new(question.clone()) });
+        let (policy, asked) = (self.policies.active, Box::new(question.clone()));
+        self.out.push(Action::AskPriority { id, policy, question: asked });
         let deadline = now + self.config.timing.policy_deadline;
         self.priority_asked = Some(PriorityAsked { id, deadline, question });
     }

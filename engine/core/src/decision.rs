@@ -72,6 +72,8 @@ pub enum Kind {
     Risk,
     /// HA was switched off or on for everybody, or is about to be.
     Disarm,
+    /// The nodes agreed on another node-priority policy.
+    Policy,
     /// Something that our reasoning calls impossible, or that needs a person.
     Alarm,
 }

@@ -3,7 +3,7 @@
 use crate::action::{QuestionId, ReadId, WriteId};
 use crate::guest::GuestScan;
 use crate::ids::{Digest, NodeId, Stamp, VmId};
-use crate::message::{Change, Message};
+use crate::message::{Change, Message, PolicyDigests};
 use crate::page::{Pages, StorageError};
 use crate::proactive::Assessed;
 use crate::time::Instant;
@@ -129,11 +129,8 @@ pub enum Event {
     FactsMeasured(Box<NodeFacts>),
     /// The risk policy said how likely this node is to fail.
     RiskAssessed(Box<Assessed>),
-    /// The node-priority policy on this node changed.
-    PolicyActivated {
-        /// Its digest.
-        digest: Digest,
-    },
+    /// The host of policies holds these ready.
+    PoliciesStaged(PolicyDigests),
     /// A node-priority policy answered.
     PriorityAnswered {
         /// Which question.

@@ -50,7 +50,8 @@ impl Machine {
             bounds: self.beats.bounds(&ledger, now),
             guests: self.guest_reports(),
             facts: self.own_facts(),
-            policy: self.policy,
+            policy: self.policies.active,
+            policies: self.policies.staged,
             risk: self.own_risk_report(),
         }
     }

@@ -62,6 +62,7 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod policy;
 pub mod proactive;
 mod promised;
 mod question;

@@ -23,7 +23,7 @@ use crate::eviction::Fencing;
 use crate::guest::Guests;
 use crate::heartbeat::Heartbeat;
 use crate::host_shutdown::HostStops;
-use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
+use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
@@ -31,6 +31,7 @@ use crate::message::{Body, Committed, Message, StartOrder};
 use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
+use crate::policy::Policies;
 use crate::proactive::{OwnRisk, Proactive};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
@@ -98,7 +99,7 @@ pub struct Machine {
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
     pub(crate) facts: NodeFacts,
-    pub(crate) policy: Digest,
+    pub(crate) policies: Policies,
     pub(crate) verification: Option<bool>,
     /// The question about this node's priority, while it is out.
     pub(crate) priority_asked: Option<PriorityAsked>,
@@ -154,7 +155,7 @@ impl Machine {
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
-            policy: Digest::default(),
+            policies: Policies::default(),
             verification: None,
             priority_asked: None,
             priority_record: None,
@@ -225,8 +226,8 @@ impl Machine {
             }
             Event::VerificationChecked { reachable } => self.verification = Some(reachable),
             Event::FactsMeasured(facts) => self.facts = *facts,
+            Event::PoliciesStaged(digests) => self.policies.staged = digests,
             Event::RiskAssessed(risk) => self.own_risk.on_assessed(*risk, now),
-            Event::PolicyActivated { digest } => self.policy = digest,
             Event::PriorityAnswered { id, verdict, decider } => {
                 if let Some(asked) = self.priority_asked.take_if(|asked| asked.id == id) {
                     self.on_priority(asked.question, verdict, decider);
@@ -256,6 +257,7 @@ impl Machine {
         self.begin_cycle_if_due();
         self.beat_if_due();
         self.assess();
+        self.agree_on_policy();
         self.elect();
         self.lead();
         self.start_ordered();

@@ -105,6 +105,9 @@ pub struct Beat {
     pub facts: NodeFacts,
     /// Digest of its active node-priority policy.
     pub policy: Digest,
+    /// What its host of policies holds ready.
+    #[serde(default)]
+    pub policies: PolicyDigests,
     /// What its risk policy says of it, while that is not stale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<RiskReport>,
@@ -123,6 +126,19 @@ pub struct RiskReport {
     pub decider: String,
     /// Age of the answer.
     pub age: Millis,
+}
+
+/// Which generation of each kind of policy a node would use: SHA-256 of module, parameters and limits. All zero: it has none
+/// loaded yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyDigests {
+    /// Node priority: staged. It counts once every live voter holds the same (`policy.rs`).
+    pub node_priority: Digest,
+    /// Placement: only the leader's counts.
+    pub placement: Digest,
+    /// Risk: each node's own counts.
+    pub risk: Digest,
 }
 
 /// "The newest beat that I heard of this node."

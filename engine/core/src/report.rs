@@ -151,7 +151,16 @@ impl Machine {
             } else {
                 heard.map(|heard| heard.beat.facts.clone()).unwrap_or_default()
             },
-            policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
+            policy: if own {
+                self.policies.active
+            } else {
+                heard.map(|heard| heard.beat.policy).unwrap_or_default()
+            },
+            policies: if own {
+                self.policies.staged
+            } else {
+                heard.map(|heard| heard.beat.policies).unwrap_or_default()
+            },
             eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
             last_words: if own {
                 self.last_words()

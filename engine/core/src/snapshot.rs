@@ -2,7 +2,7 @@
 
 use crate::ids::{Ballot, BootId, Digest, Incarnation, NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Disarm, Hold, Maintenance};
-use crate::message::RiskReport;
+use crate::message::{PolicyDigests, RiskReport};
 use crate::proactive::{Level, Mode};
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
@@ -198,8 +198,11 @@ pub struct NodeView {
     pub verification: Option<bool>,
     /// What policies are told of it.
     pub facts: NodeFacts,
-    /// Digest of its node-priority policy.
+    /// Digest of its active node-priority policy.
     pub policy: Digest,
+    /// What its host of policies holds ready.
+    #[serde(default)]
+    pub policies: PolicyDigests,
     /// Eviction in force: stamp, reason, proof.
     pub eviction: Option<String>,
     /// Its lease is over, or was when it wrote its page, while HA VMs may execute there: what it says of it.

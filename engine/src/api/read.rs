@@ -1,7 +1,7 @@
 //! Routes that only look.
 
 use super::errors::Refusal;
-use super::wire::StatusReport;
+use super::wire::{BeatReport, StatusReport};
 use crate::clock::Clock;
 use crate::config::{assumed, bounds};
 use crate::driver::Agent;
@@ -21,6 +21,11 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
         wall_ms: Clock.wall_ms(),
         bounds: bounds(&live.timing, &assumed(&agent.config)),
         warnings: agent.warnings(),
+        beats: BeatReport {
+            interval_ms: live.timing.beat.0,
+            longest_gap_ms: live.gaps.ever().0,
+            longest_gap_lately_ms: live.gaps.lately().0,
+        },
         snapshot: Snapshot::clone(&snapshot),
     }))
 }
@@ -39,12 +44,6 @@ pub(super) async fn vm(State(agent): Shared, Path(name): Path<String>) -> Answer
 
 pub(super) async fn election(State(agent): Shared) -> Answer<ElectionView> {
     Ok(Json(agent.snapshot().await?.election.clone()))
-}
-
-pub(super) async fn policies(State(agent): Shared) -> Answer<serde_json::Value> {
-    let status = agent.live()?.policies.status();
-    let value = serde_json::to_value(status);
-    value.map(Json).map_err(|error| Refusal::unavailable(error.to_string(), "report it"))
 }
 
 /// A VM by name or UUID.

@@ -22,9 +22,22 @@ pub struct StatusReport {
     pub bounds: Vec<Bound>,
     /// What a person should put right on this node.
     pub warnings: Vec<String>,
+    /// How late this node's beats were.
+    pub beats: BeatReport,
     /// The state, from this node's point of view.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+}
+
+/// How late beats were: whether anything kept the lease path waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatReport {
+    /// Time between two beats, as configured.
+    pub interval_ms: u64,
+    /// The longest time between two beats since the agent started; corosync's absence counts too.
+    pub longest_gap_ms: u64,
+    /// The same within the last half minute, or a little longer.
+    pub longest_gap_lately_ms: u64,
 }
 
 impl StatusReport {
@@ -40,9 +53,12 @@ impl StatusReport {
             bounds: Vec<Bound>,
             #[serde(default)]
             warnings: Vec<String>,
+            #[serde(default)]
+            beats: BeatReport,
         }
-        let Head { version, wall_ms, bounds, warnings } = serde_json::from_slice(bytes)?;
-        Ok(Self { version, wall_ms, bounds, warnings, snapshot: serde_json::from_slice(bytes)? })
+        let Head { version, wall_ms, bounds, warnings, beats } = serde_json::from_slice(bytes)?;
+        let snapshot = serde_json::from_slice(bytes)?;
+        Ok(Self { version, wall_ms, bounds, warnings, beats, snapshot })
     }
 }
 
@@ -141,6 +157,28 @@ impl DecisionReport {
             policy: None,
         }
     }
+}
+
+/// `POST /v1/policies/{kind}/evaluate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// The question, as the policy would get it.
+    pub question: serde_json::Value,
+    /// A policy of the folder, by its name or its file's; without it whoever decides.
+    #[serde(default)]
+    pub policy: Option<String>,
+}
+
+/// `POST` and `DELETE /v1/policies/{kind}/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The kind.
+    pub kind: crate::policy::Kind,
+    /// What decided until now; `None`: the rollback was taken back.
+    pub from: Option<String>,
+    /// What this node would use now.
+    pub decides: String,
 }
 
 /// `GET /v1/explain/{name}`: of a VM, a node, or a decision.

@@ -1,6 +1,6 @@
 //! The agent as its API sees it: waiting for something, or live.
 
-use super::{Inbox, Requests};
+use super::{BeatGaps, Inbox, Requests};
 use crate::api::Refusal;
 use crate::config::Config;
 use crate::decisions::Decisions;
@@ -50,6 +50,8 @@ pub struct Live {
     pub read_back: Option<ReadBack>,
     /// The way to the machine.
     pub inbox: Arc<Inbox>,
+    /// How late beats were.
+    pub gaps: Arc<BeatGaps>,
     /// Operators' requests under way.
     pub requests: Arc<Requests>,
     /// The last decisions.

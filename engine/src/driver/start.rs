@@ -7,7 +7,7 @@
 use super::agent::{Agent, Live};
 use super::hands::Hands;
 use super::questions::{self, Questions};
-use super::{Driver, Inbox, Requests, adapters};
+use super::{BeatGaps, Driver, Inbox, Requests, adapters};
 use crate::Sink;
 use crate::clock::Clock;
 use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
@@ -249,12 +249,13 @@ fn assemble(
     let named = telemetry::Named { id: me.node, name: name.into(), labels };
     telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
     let hub = watch_equipment(config, inbox, &policies, events)?;
-    let requests = Arc::new(Requests::default());
+    let (requests, gaps) = (Arc::new(Requests::default()), Arc::new(BeatGaps::default()));
     agent.begin(Arc::new(Live {
         timing: parts.timing.clone(),
         read_back: hands.watchdog.as_ref().map(Watchdog::read_back),
         inbox: Arc::clone(inbox),
         requests: Arc::clone(&requests),
+        gaps: Arc::clone(&gaps),
         decisions,
         policies,
         hypervisor,
@@ -268,7 +269,19 @@ fn assemble(
     let wake_at = first.wake_at.0;
     let inbox = Arc::clone(inbox);
     let (decisions, releasing) = (taken, false.into());
-    let driver = Driver { machine, hands, inbox, journal, requests, decisions, wake_at, releasing };
+    let pulse = <_>::default();
+    let driver = Driver {
+        machine,
+        hands,
+        inbox,
+        journal,
+        requests,
+        decisions,
+        pulse,
+        gaps,
+        wake_at,
+        releasing,
+    };
     Ok((driver, first, now))
 }
 

@@ -419,8 +419,9 @@ impl Cluster {
                 self.last_words.push((node, reason));
                 self.kill(node);
             }
-            Action::AskPriority { id, question } => {
-                let (verdict, decider) = (node_priority(&question), Decider::default());
+            Action::AskPriority { id, policy, question } => {
+                let decider = Decider { digest: policy, ..Decider::default() };
+                let verdict = node_priority(&question);
                 self.later(node, OTHER, Event::PriorityAnswered { id, verdict, decider });
             }
             Action::AskPlacement { id, question } => {
@@ -431,7 +432,7 @@ impl Cluster {
                 self.last_words.push((node, decision.text));
             }
             Action::Record(decision)
-                if matches!(decision.kind, Kind::Election | Kind::Enrolment)
+                if matches!(decision.kind, Kind::Election | Kind::Enrolment | Kind::Policy)
                     || decision.rule == "PROACTIVE" =>
             {
                 self.told.push((node, decision.text));
