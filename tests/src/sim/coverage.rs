@@ -125,7 +125,7 @@ every!(REASONS: EvictionReason [
 every!(DECISIONS: Kind [
     Suspected, Status, Election, Elected, Deposed, Evicted, FenceOrdered, Fenced, Proved, Admitted,
     Decided, Waiting, StartOrdered, StartRefused, StartFailed, VmRunning, VmExited, VmStopped, Lease,
-    Reset, LastWords, Enrolment, Membership, Wish, VmFailed, Migration, Maintenance, Risk, Disarm,
+    Reset, LastWords, Enrolment, Membership, Wish, VmFailed, Migration, Maintenance, Risk, Policy, Disarm,
     Alarm,
 ]);
 

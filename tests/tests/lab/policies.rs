@@ -2,7 +2,6 @@
 
 use super::{ha_guests_on, lab};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
