@@ -206,6 +206,7 @@ fn node(id: u32, memory_free_mib: u64) -> NodeFacts {
         status: if id == 1 { "Leader" } else { "Member" }.into(),
         memory_mib: 1_048_576,
         memory_free_mib,
+        real_memory_free_mib: 0,
         vcpus: 128,
         vcpus_used: 40,
         load_permille: 20_000 + id,

@@ -203,6 +203,7 @@ pub fn watch(settings: &Arc<Settings>, hub: &Arc<Hub>) -> std::io::Result<()> {
             let mut history = History::default();
             loop {
                 let began = Instant::now();
+                hub.begin(name, began);
                 let (root, limit) = (settings.root.as_path(), settings.limit);
                 let scene = Scene { root, settings: &settings, limit, now: began };
                 hub.take(name, measure(&scene, &mut history), began, Instant::now());

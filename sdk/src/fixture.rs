@@ -166,7 +166,7 @@ impl Fixture {
         let resident = |vm: &VmFacts| {
             let node = *self.stands.get(&vm.id)?;
             let (labels, affinity) = (vm.labels.clone(), vm.affinity.clone());
-            Some(Resident { vm: vm.id.clone(), node, labels, affinity, others: 0 })
+            Some(Resident { vm: vm.id.clone(), node, labels, affinity, alike: Vec::new() })
         };
         let mut homeless: Vec<VmFacts> = self.homeless().cloned().collect();
         let asked: BTreeSet<String> = homeless.iter().map(|vm| vm.id.clone()).collect();

@@ -212,9 +212,10 @@ impl Dice {
     }
 
     fn resident(&mut self, vm: String) -> Resident {
-        let others = if self.rarely(4) { self.small(9) } else { 0 };
+        let more = if self.rarely(4) { self.small(4) } else { 0 };
+        let alike = (0..more).map(|_| (self.small(14), self.small(9))).collect();
         let (labels, affinity) = (self.labels(), self.affinity());
-        Resident { vm, node: self.small(14), labels, affinity, others }
+        Resident { vm, node: self.small(14), labels, affinity, alike }
     }
 
     /// So many ids in order, with gaps.

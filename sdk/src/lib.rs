@@ -70,6 +70,7 @@ pub mod math;
 mod name;
 pub mod order;
 pub mod params;
+mod rank;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod residents;
 #[cfg(not(target_arch = "wasm32"))]

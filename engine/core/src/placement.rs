@@ -138,7 +138,9 @@ pub(crate) fn admit(
         admitted: Admitted::default(),
     };
     for resident in &question.residents {
-        admission.standing.add(&resident.affinity, resident.node);
+        for (node, _) in resident.standing() {
+            admission.standing.add(&resident.affinity, node);
+        }
     }
     let asked: BTreeMap<&str, &VmFacts> =
         question.vms.iter().map(|vm| (vm.id.as_str(), vm)).collect();

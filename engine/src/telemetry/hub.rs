@@ -11,6 +11,8 @@ use steadfast_sdk::wire::Reading;
 
 /// Readings kept of one source; a node has not more disks, sensors and links than that.
 pub const MOST_READINGS: usize = 512;
+/// A measurement that takes longer hangs. Tools are killed far earlier.
+const HANGS: Duration = Duration::from_secs(300);
 /// Readings that others may post, all together.
 pub const MOST_POSTED: usize = 256;
 
@@ -92,6 +94,8 @@ pub struct TelemetryReport {
 #[derive(Debug)]
 struct Source {
     state: State,
+    /// A measurement is under way.
+    began: Option<Instant>,
     reason: String,
     ended: Option<Instant>,
     took: Duration,
@@ -120,9 +124,16 @@ impl Hub {
     /// Knows of a source before it is read.
     pub(super) fn expect(&self, name: &'static str, state: State, interval: Duration) {
         let (reason, ended, took) = (String::new(), None, Duration::ZERO);
-        let readings = BTreeMap::new();
-        let source = Source { state, reason, ended, took, interval, readings };
+        let (began, readings) = (None, BTreeMap::new());
+        let source = Source { state, began, reason, ended, took, interval, readings };
         lock(&self.sources).insert(name, source);
+    }
+
+    /// A measurement begins.
+    pub(super) fn begin(&self, name: &'static str, now: Instant) {
+        if let Some(source) = lock(&self.sources).get_mut(name) {
+            source.began = Some(now);
+        }
     }
 
     /// A measurement ended. What could not be read this time keeps its old value, and its age.
@@ -148,6 +159,7 @@ impl Hub {
         for Found { name, value } in readings.into_iter().take(MOST_READINGS) {
             source.readings.insert(name, (value, now));
         }
+        source.began = None;
         (source.ended, source.took) = (Some(now), now.duration_since(began));
     }
 
@@ -225,8 +237,8 @@ impl Hub {
         };
         let report = |(name, source): (&&str, &Source)| SourceReport {
             name: (*name).into(),
-            state: source.state,
-            reason: source.reason.clone(),
+            state: source.hangs(now).map_or(source.state, |_| State::TimedOut),
+            reason: source.hangs(now).unwrap_or_else(|| source.reason.clone()),
             age_ms: source.ended.as_ref().map(age),
             took_ms: millis(source.took),
             interval_ms: millis(source.interval),
@@ -245,6 +257,14 @@ impl Hub {
             Some(PostedReport { source, reason, reading, left_ms: millis(left) })
         };
         lock(&self.posted).iter().filter_map(report).collect()
+    }
+}
+
+impl Source {
+    /// A file of the kernel does not answer, and nothing can be done about it: what is known grows old.
+    fn hangs(&self, now: Instant) -> Option<String> {
+        let length = now.saturating_duration_since(self.began?);
+        (length >= HANGS).then(|| format!("it has not answered for {} s", length.as_secs()))
     }
 }
 
@@ -276,6 +296,17 @@ mod tests {
         assert_eq!(told, [(5, 0), (2, 60_000)]);
         hub.take("smart", Measured { readings: vec![], trouble: None }, begin, later);
         assert!(hub.sources(later)[0].readings.is_empty(), "a disk that is gone is gone");
+    }
+
+    #[test]
+    fn a_source_that_does_not_answer_is_seen_to_hang() {
+        let (hub, begin) = (Hub::default(), Instant::now());
+        hub.expect("heat", State::Waiting, Duration::from_secs(30));
+        hub.begin("heat", begin);
+        assert_eq!(hub.sources(begin)[0].state, State::Waiting);
+        let source = &hub.sources(begin + HANGS)[0];
+        assert_eq!(source.state, State::TimedOut);
+        assert_eq!(source.reason, "it has not answered for 300 s");
     }
 
     #[test]

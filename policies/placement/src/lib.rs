@@ -83,54 +83,54 @@ const NEAR: &str = "near";
 
 impl Placement for PlacementDefault {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
+        let score = self.pair_score(vm, node, now);
+        score.map(|score| score.plus(self.node_score(node)))
+    }
+
+    fn pair_score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let fit = Fit::of(now.load_of(vm), node);
         let steps = vm.affinity.preference(&node.name).min(100);
         let way = if self.pack { -1 } else { 1 };
-        let score = Score::new()
-            .term("free memory", points(fit.memory_free, 4 * way))
-            .term("free CPUs", points(fit.cpus_free, 2 * way))
-            .term("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden))
-            .term("preferred node", points(steps.into(), self.preference))
-            .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
-            .term("memory really used", lost(fit.lacks_real_memory, self.really_full))
-            .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
-            .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
-            .term("last node", points((vm.last_node == Some(node.id)).into(), self.last_node));
-        Some(self.node(node, self.company(vm, node, now, score)))
+        let overcommitted = fit.cpus_used > self.overcommit_permille;
+        let was_here = vm.last_node == Some(node.id);
+        let mut score = Score::new();
+        score.add("free memory", points(fit.memory_free, 4 * way));
+        score.add("free CPUs", points(fit.cpus_free, 2 * way));
+        score.add("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden));
+        score.add("preferred node", points(steps.into(), self.preference));
+        score.add("memory does not fit", lost(fit.lacks_memory, self.too_small));
+        score.add("memory really used", lost(fit.lacks_real_memory, self.really_full));
+        score.add("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom));
+        score.add("CPU overcommit", lost(overcommitted, self.overcommit));
+        score.add("last node", -lost(was_here, self.last_node));
+        if !vm.labels.is_empty() {
+            self.meet(vm, node, now, &mut score);
+        }
+        Some(score)
+    }
+
+    fn node_score(&self, node: &NodeFacts) -> Score {
+        let load = node.load_per_cpu_permille().min(2000);
+        Score::new()
+            .term("cordoned", lost(node.cordoned, self.cordoned))
+            .term("status", lost(!node.is_well(), self.unhealthy))
+            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
+            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point))
+            .term("load", -points(mib(load), self.load_permille))
     }
 }
 
 impl PlacementDefault {
     /// Whom the VM would meet there.
-    fn company(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>, score: Score) -> Score {
-        if vm.labels.is_empty() {
-            return score;
-        }
-        let here = |key| now.peers(vm, key, node.id);
-        let around = |key| now.peers_in_domain(vm, key, node, &self.domain);
-        score
-            .term("keep apart", -each(here(KEEP_APART), self.keep_apart))
-            .term("same group", -each(here(GROUP), self.group))
-            .term("keep apart in its domain", -each(around(KEEP_APART), self.same_domain))
-            .term("group in its domain", -each(around(GROUP), self.same_domain))
-            .term("near its own", points((here(NEAR) > 0).into(), self.near))
+    fn meet(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>, score: &mut Score) {
+        let here = |key| i64::from(now.peers(vm, key, node.id));
+        let around = |key| i64::from(now.peers_in_domain(vm, key, node, &self.domain));
+        score.add("keep apart", -points(here(KEEP_APART), self.keep_apart));
+        score.add("same group", -points(here(GROUP), self.group));
+        score.add("keep apart in its domain", -points(around(KEEP_APART), self.same_domain));
+        score.add("group in its domain", -points(around(GROUP), self.same_domain));
+        score.add("near its own", -lost(here(NEAR) > 0, self.near));
     }
-
-    /// What counts for every VM.
-    fn node(&self, node: &NodeFacts, score: Score) -> Score {
-        let load = node.load_per_cpu_permille().min(2000);
-        score
-            .term("cordoned", lost(node.cordoned, self.cordoned))
-            .term("status", lost(!node.is_well(), self.unhealthy))
-            .term("flaps", -each(node.flaps.min(10), self.flap))
-            .term("proactive risk", -each(node.risk.min(1000).into(), self.risk_point))
-            .term("load", -points(mib(load), self.load_permille))
-    }
-}
-
-/// Mostly there are none.
-fn each(many: u32, each: i64) -> i64 {
-    if many == 0 { 0 } else { points(many.into(), each) }
 }
 
 /// How a node would look with the VM on it, in thousandths of the node.
@@ -159,9 +159,10 @@ impl Fit {
 
 /// The host refuses it there, whatever we say.
 fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
-    !vm.affinity.allows(&node.name)
-        || now.adversaries(vm, node.id) > 0
-        || now.is_away_from_its_own(vm, node.id)
+    !vm.affinity.is_empty()
+        && (!vm.affinity.allows(&node.name)
+            || now.adversaries(vm, node.id) > 0
+            || now.is_away_from_its_own(vm, node.id))
 }
 
 /// The verdict of this policy with its default parameters: the engine's built-in twin.

@@ -236,3 +236,16 @@ fn a_vm_starts_behind_those_that_it_starts_after() {
     let cluster = cluster.change("shop", |vm| vm.priority = 900).starts_after("shop", "database");
     assert_eq!(cluster.order::<PlacementDefault>(), ["database", "shop", "mail"]);
 }
+
+#[test]
+fn a_score_is_that_of_the_pair_and_that_of_the_node_together() {
+    let policy = PlacementDefault::default();
+    for asked in steadfast_sdk::laws::questions::<PlacementQuestion>(8, 100) {
+        let now = Situation::new(&asked);
+        for (vm, node) in asked.vms.iter().flat_map(|vm| asked.nodes.iter().map(move |it| (vm, it)))
+        {
+            let pair = policy.pair_score(vm, node, &now).unwrap();
+            assert_eq!(policy.score(vm, node, &now), Some(pair.plus(policy.node_score(node))));
+        }
+    }
+}

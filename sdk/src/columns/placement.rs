@@ -46,7 +46,7 @@ mod tag {
     pub const RESIDENT_NODE: u8 = 61;
     pub const RESIDENT_LABELS: u8 = 62;
     pub const RESIDENT_AFFINITY: u8 = 63;
-    pub const RESIDENT_OTHERS: u8 = 64;
+    pub const RESIDENT_ALIKE: u8 = 64;
     pub const RANKED_VM: u8 = 80;
     pub const RANKED_COUNT: u8 = 81;
     pub const RANKED_NODE: u8 = 82;
@@ -112,7 +112,15 @@ fn residents_to_columns<'a>(writer: &mut Writer<'a>, residents: &'a [Resident]) 
     labels_to_columns(writer, tag::RESIDENT_LABELS, rows.clone().map(|resident| &resident.labels));
     let affinities = rows.clone().map(|resident| &resident.affinity);
     affinities_to_columns(writer, tag::RESIDENT_AFFINITY, affinities);
-    writer.numbers(tag::RESIDENT_OTHERS, rows.map(|resident| resident.others.into()));
+    writer.section(tag::RESIDENT_ALIKE, |writer| {
+        for resident in rows {
+            writer.number(resident.alike.len() as u64);
+            for (node, many) in &resident.alike {
+                writer.number((*node).into());
+                writer.number((*many).into());
+            }
+        }
+    });
 }
 
 /// Only the rows that have some: the row's number, how many, then each.
@@ -264,7 +272,14 @@ fn residents_of_columns(
     sections.numbers(tag::RESIDENT_NODE, rows, |it, node| it.node = fit(node, u32::MAX))?;
     labels_of_columns(sections, tag::RESIDENT_LABELS, words, rows, |it| &mut it.labels)?;
     affinities_of_columns(sections, tag::RESIDENT_AFFINITY, words, rows, |it| &mut it.affinity)?;
-    sections.numbers(tag::RESIDENT_OTHERS, rows, |it, others| it.others = fit(others, u32::MAX))?;
+    if let Some(mut reader) = sections.reader(tag::RESIDENT_ALIKE) {
+        for resident in rows {
+            resident.alike = (0..reader.count()?)
+                .map(|_| Ok((fit(reader.number()?, u32::MAX), fit(reader.number()?, u32::MAX))))
+                .collect::<Result<_, _>>()?;
+        }
+        reader.end()?;
+    }
     Ok(residents)
 }
 
@@ -328,46 +343,62 @@ pub(crate) fn verdict_to_columns(
         return None;
     }
     let places = places(question);
-    let ranked = || verdict.vms.iter().flat_map(|vm| &vm.nodes);
-    let pairs = ranked().count();
-    let mut writer = Writer::with_capacity(pairs * 7 + verdict.vms.len() * 32 + 512);
-    let mut known = true;
-    writer.section(tag::RANKED_VM, |writer| {
-        writer.number(verdict.vms.len() as u64);
-        for vm in &verdict.vms {
-            let at = vms.find((&vm.vm, ""));
-            known &= at.is_some();
-            writer.number(at.unwrap_or(0) as u64);
+    let pairs = verdict.vms.iter().map(|vm| vm.nodes.len()).sum();
+    let [mut ranked, mut counts, mut nodes, mut scores, mut term_counts, mut terms] =
+        [verdict.vms.len() * 2, verdict.vms.len(), pairs, pairs * 4, pairs, verdict.vms.len() * 32]
+            .map(Writer::part);
+    ranked.number(verdict.vms.len() as u64);
+    for vm in &verdict.vms {
+        ranked.number(vms.find((&vm.vm, ""))? as u64);
+        counts.number(vm.nodes.len() as u64);
+        for RankedNode { node, score } in &vm.nodes {
+            nodes.number(place(&places, *node)?);
+            scores.signed(score.value);
+            term_counts.number(score.terms.len() as u64);
+            for term in &score.terms {
+                terms.word(&term.name);
+                terms.signed(term.value);
+            }
         }
-    });
-    let counts = verdict.vms.iter().map(|vm| vm.nodes.len() as u64);
-    writer.numbers(tag::RANKED_COUNT, counts);
-    writer.section(tag::RANKED_NODE, |writer| {
-        for candidate in ranked() {
-            let at = places.binary_search_by_key(&candidate.node, |(id, _)| *id);
-            known &= at.is_ok();
-            writer.number(at.map_or(0, |at| places[at].1) as u64);
-        }
-    });
-    writer.section(tag::RANKED_SCORE, |writer| {
-        ranked().for_each(|candidate| writer.signed(candidate.score.value));
-    });
-    writer.numbers(tag::TERM_COUNT, ranked().map(|it| it.score.terms.len() as u64));
-    writer.section(tag::TERMS, |writer| {
-        for term in ranked().flat_map(|candidate| &candidate.score.terms) {
-            writer.word(&term.name);
-            writer.signed(term.value);
-        }
-    });
-    known.then(|| writer.finish())
+    }
+    let mut writer = Writer::with_capacity(pairs * 8 + terms.bytes.len() + 1024);
+    writer.payload(tag::RANKED_VM, &ranked.bytes);
+    writer.payload(tag::RANKED_COUNT, &counts.bytes);
+    writer.payload(tag::RANKED_NODE, &nodes.bytes);
+    writer.payload(tag::RANKED_SCORE, &scores.bytes);
+    writer.payload(tag::TERM_COUNT, &term_counts.bytes);
+    writer.payload(tag::TERMS, &terms.bytes);
+    writer.words = terms.words;
+    Some(writer.finish())
 }
 
-/// Nodes by id, with their places in the question.
-fn places(question: &PlacementQuestion) -> Vec<(u32, usize)> {
-    let nodes = question.nodes.iter().enumerate();
-    let mut places: Vec<(u32, usize)> = nodes.map(|(at, node)| (node.id, at)).collect();
-    places.sort_unstable();
-    places
+/// The places of nodes in the question, by id.
+enum Places {
+    /// Ids are small, as they mostly are: places plus one by id.
+    Direct(Vec<u32>),
+    Sorted(Vec<(u32, u32)>),
+}
+
+fn places(question: &PlacementQuestion) -> Places {
+    let nodes = || question.nodes.iter().zip(0_u32..);
+    let largest = nodes().map(|(node, _)| node.id).max().unwrap_or(0);
+    if largest < 4096 {
+        let mut direct = vec![0; largest as usize + 1];
+        nodes().for_each(|(node, place)| direct[node.id as usize] = place + 1);
+        return Places::Direct(direct);
+    }
+    let mut sorted: Vec<(u32, u32)> = nodes().map(|(node, place)| (node.id, place)).collect();
+    sorted.sort_unstable();
+    Places::Sorted(sorted)
+}
+
+#[inline]
+fn place(places: &Places, node: u32) -> Option<u64> {
+    let place = match places {
+        Places::Direct(direct) => direct.get(node as usize)?.checked_sub(1)?,
+        Places::Sorted(sorted) => sorted[sorted.binary_search_by_key(&node, |(id, _)| *id).ok()?].1,
+    };
+    Some(place.into())
 }
 
 pub(crate) fn verdict_of_columns(
