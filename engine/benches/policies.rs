@@ -114,7 +114,7 @@ fn reloads(times: u64) {
         folder.replace("policy.wasm", bytes);
         generation += 1;
         let active = || {
-            store.status().iter().any(|status| status.deciding && status.generation == generation)
+            store.status().all().any(|status| status.deciding && status.generation == generation)
         };
         while !active() {
             assert!(begin.elapsed() < Duration::from_secs(60), "{:#?}", store.status());

@@ -5,7 +5,9 @@ mod cluster;
 mod doctor;
 mod errors;
 mod events;
+mod explain;
 mod nodes;
+mod policies;
 mod read;
 mod vms;
 pub mod wire;
@@ -66,8 +68,15 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/vms/{name}/relocate", post(vms::relocate))
         .route("/v1/election", get(read::election))
         .route("/v1/doctor", get(doctor::doctor))
-        .route("/v1/policies", get(read::policies))
-        .route("/v1/decisions", get(read::decisions))
+        .route("/v1/policies", get(policies::all))
+        .route("/v1/policies/{kind}", get(policies::one))
+        .route(
+            "/v1/policies/{kind}/rollback",
+            post(policies::roll_back).delete(policies::undo_roll_back),
+        )
+        .route("/v1/policies/{kind}/evaluate", post(policies::evaluate))
+        .route("/v1/decisions", get(explain::decisions))
+        .route("/v1/explain/{name}", get(explain::explain))
         .route("/v1/events", get(events::stream))
         .fallback(errors::no_such_route)
         .with_state(agent)

@@ -11,6 +11,7 @@ mod format;
 mod hook;
 mod node;
 mod policy;
+mod policy_file;
 mod status;
 mod storage;
 mod vm;
@@ -49,6 +50,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Storage(StorageCommand::Init(init)) => storage::init(init),
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
+        Command::Policy(PolicyCommand::Inspect(file)) => policy_file::inspect(file, cli.json),
+        Command::Policy(PolicyCommand::Check(file)) => policy_file::check(file, cli.json),
+        Command::Policy(PolicyCommand::New(new)) => policy::create(new),
         command => runtime.block_on(ask(&client, command, cli.json)),
     }
 }
@@ -60,7 +64,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<(), Failu
         Command::Node(command) => node::run(client, command, json).await,
         Command::Disarm { limit, reason } => cluster::disarm(client, *limit, reason, json).await,
         Command::Arm => cluster::arm(client, json).await,
-        Command::Policy(PolicyCommand::List) => policy::list(client, json).await,
+        Command::Policy(command) => policy::run(client, command, json).await,
         Command::Doctor { config } => doctor::print(client, config, json).await,
         Command::Explain { name } => explain::print(client, name, json).await,
         Command::Events { follow } => events::print(client, *follow, json).await,

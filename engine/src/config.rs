@@ -6,6 +6,7 @@
 
 mod file;
 mod limits;
+mod policies;
 mod timing;
 
 use crate::pages::Place;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use steadfast_core::config::{Limits, Timing};
 use steadfast_core::time::Millis;
 
+pub use policies::Policies;
 pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
@@ -50,8 +52,8 @@ pub struct Config {
     pub verification: Vec<IpAddr>,
     /// How many of them must answer.
     pub verification_quorum: usize,
-    /// Drop folder of policies.
-    pub policies: PathBuf,
+    /// Policies.
+    pub policies: Policies,
     /// The API's unix socket.
     pub socket: PathBuf,
     /// Runtime folder, on tmpfs.

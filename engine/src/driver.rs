@@ -6,7 +6,7 @@
 
 mod adapters;
 mod agent;
-pub mod decisions;
+mod beats;
 mod hands;
 mod inbox;
 pub mod logging;
@@ -17,11 +17,12 @@ mod start;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::decisions::Taken;
 use crate::journal::Journal;
 use crate::realtime;
 use crate::systemd;
 use anyhow::Context;
-use decisions::Taken;
+use beats::Pulse;
 use hands::Hands;
 use inbox::Input;
 use start::Failure;
@@ -33,12 +34,14 @@ use steadfast_core::action::Action;
 use steadfast_core::decision::Kind;
 use steadfast_core::event::Event;
 use steadfast_core::machine::Machine;
+use steadfast_core::message::Body;
 use steadfast_core::step::Step;
 use steadfast_core::time::{Instant, Millis};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 pub use agent::{Agent, Live, Phase};
+pub use beats::BeatGaps;
 pub use inbox::Inbox;
 pub use requests::Requests;
 
@@ -55,6 +58,8 @@ struct Driver {
     journal: Option<Journal>,
     requests: Arc<Requests>,
     decisions: Sender<Taken>,
+    pulse: Pulse,
+    gaps: Arc<BeatGaps>,
     wake_at: Instant,
     /// The last action was to close the watchdog.
     releasing: Cell<bool>,
@@ -110,6 +115,9 @@ impl Driver {
     fn done(&mut self, now: Instant, event: Event, step: Step) {
         self.wake_at = step.wake_at.0.max(now + SHORTEST_SLEEP);
         for action in &step.actions {
+            if is_beat(action) {
+                self.pulse.beat(Clock.now(), &self.gaps);
+            }
             self.act(action);
         }
         if let Some(journal) = &self.journal {
@@ -135,6 +143,10 @@ impl Driver {
             }
         }
     }
+}
+
+fn is_beat(action: &Action) -> bool {
+    matches!(action, Action::Send(message) if matches!(message.body, Body::Beat(_)))
 }
 
 /// Threads of the runtime that serves the API.

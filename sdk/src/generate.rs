@@ -39,21 +39,28 @@ pub trait Generate: Question {
 const STATUSES: [&str; 6] = ["Leader", "Member", "Member", "Suspect", "Storage isolation", ""];
 const LABELS: [&str; 5] = ["group", "keep-apart", "rack", "licence", "zone"];
 const ODD_WORDS: [&str; 5] = ["", "\"quoted\" \\ back", "Zürich \u{1f980}", "two\nlines", "\u{1}"];
-const READINGS: [&str; 24] = [
+const READINGS: [&str; 32] = [
+    "bond.bond0.failed_links",
+    "clock.offset_ms",
     "clock.unsynchronised",
     "edac.mc0.correctable_per_hour",
     "edac.mc0.uncorrectable",
     "external.dcim.risk",
     "fan.fan2.failed",
     "kernel.hardware_errors",
+    "kernel.io_errors",
     "link.eth0.errors_per_minute",
     "link.eth0.flaps_per_hour",
     "md.md0.missing",
     "multipath.mpatha.failed_paths",
+    "multipath.mpatha.paths_left",
     "power_supply.psu1.failed",
+    "power_supply.psu1.no_input",
     "psi.cpu.some_avg60_permille",
     "psi.io.full_avg60_permille",
     "psi.memory.full_avg60_permille",
+    "sensor.p1v5.critical",
+    "smart.sda.cable_errors_per_hour",
     "smart.sda.failing",
     "smart.sda.media_errors",
     "smart.sda.pending",
@@ -61,6 +68,7 @@ const READINGS: [&str; 24] = [
     "smart.sda.uncorrectable",
     "smart.sdb.reallocated",
     "smart.sdb.wear_percent",
+    "smart.sdc.spare_percent",
     "temperature.cpu0.below_critical_c",
     "unheard.of",
     "unheard.of.too",
@@ -334,7 +342,7 @@ impl Generate for RiskQuestion {
         Self { now_ms, seed, node, telemetry: dice.telemetry() }
     }
 
-    /// A node with so many disks: `vms` of them.
+    /// A node with a disk for each VM, 500 at most.
     fn largest(nodes: u32, vms: u32) -> Self {
         let of_disk = |disk| {
             let reading = move |what: &str, value| Reading {
@@ -344,7 +352,7 @@ impl Generate for RiskQuestion {
             };
             [reading("pending", 1), reading("reallocated", i64::from(disk))]
         };
-        let telemetry = (0..vms).flat_map(of_disk).collect();
+        let telemetry = (0..vms.min(500)).flat_map(of_disk).collect();
         Self { now_ms: 1, seed: 1, node: healthy(nodes), telemetry }
     }
 

@@ -29,6 +29,7 @@
 //!
 //! - [`wire`]: what is asked and answered.
 //! - [`kinds`]: the traits, one a kind of policy. [`situation`]: what a placement looks at.
+//! - [`facts`] and [`math`]: words and arithmetic for scores. [`log`]: lines for the operator.
 //! - [`params`]: typed parameters. [`manifest`]: what the macro writes into the module.
 //! - [`abi`]: bytes in, bytes out, the same natively and in the sandbox.
 //!
@@ -49,6 +50,7 @@ pub mod abi;
 pub mod check;
 pub mod columns;
 mod export;
+pub mod facts;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod fixture;
 #[cfg(not(target_arch = "wasm32"))]
@@ -82,8 +84,9 @@ pub use serde_json;
 /// Everything that a policy needs.
 pub mod prelude {
     pub use crate::kinds::{NodePriority, Placement, Risk};
-    pub use crate::math::{mib, permille, points};
+    pub use crate::math::{lost, mib, permille, points, ramp};
     pub use crate::situation::Situation;
     pub use crate::wire::*;
     pub use crate::{export_policy, laws, parameters};
+    pub use crate::{log_debug, log_error, log_info, log_warn};
 }

@@ -26,30 +26,36 @@ pub fn write(level: Level, line: &str) {
     let _ = (level, line);
 }
 
-/// Whether the host wants lines of this level.
+/// Whether the host wants lines of this level. Natively it wants all, so that a test tries the words too.
 #[must_use]
 pub fn wants(level: Level) -> bool {
     #[cfg(target_arch = "wasm32")]
     return level as i32 <= crate::guest::level();
     #[cfg(not(target_arch = "wasm32"))]
-    return level <= Level::Panic;
+    return level <= Level::Debug;
 }
 
-/// Writes a formatted line at the level [`Level::Info`].
+/// Writes a formatted line at the level [`Level::Error`]. Nothing is formatted that the host does not want.
 #[macro_export]
-macro_rules! info {
-    ($($part:tt)+) => { $crate::__log!(Info, $($part)+) };
+macro_rules! log_error {
+    ($($part:tt)+) => { $crate::__log!(Error, $($part)+) };
 }
 
 /// Writes a formatted line at the level [`Level::Warn`].
 #[macro_export]
-macro_rules! warn {
+macro_rules! log_warn {
     ($($part:tt)+) => { $crate::__log!(Warn, $($part)+) };
+}
+
+/// Writes a formatted line at the level [`Level::Info`].
+#[macro_export]
+macro_rules! log_info {
+    ($($part:tt)+) => { $crate::__log!(Info, $($part)+) };
 }
 
 /// Writes a formatted line at the level [`Level::Debug`].
 #[macro_export]
-macro_rules! debug {
+macro_rules! log_debug {
     ($($part:tt)+) => { $crate::__log!(Debug, $($part)+) };
 }
 
@@ -58,15 +64,28 @@ macro_rules! debug {
 macro_rules! __log {
     ($level:ident, $($part:tt)+) => {
         if $crate::log::wants($crate::log::Level::$level) {
-            $crate::log::write($crate::log::Level::$level, &$crate::__format!($($part)+));
+            $crate::log::write($crate::log::Level::$level, &$crate::log::__format!($($part)+));
         }
     };
 }
 
 #[doc(hidden)]
 pub use alloc::format as __format;
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __format {
-    ($($part:tt)+) => { $crate::log::__format!($($part)+) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_formatted_natively_too_so_that_its_words_are_tried() {
+        let mut formatted = 0;
+        let mut count = || {
+            formatted += 1;
+            formatted
+        };
+        log_info!("{} of {}", count(), count());
+        log_debug!("{}", count());
+        assert_eq!(formatted, 3);
+        assert!(wants(Level::Error) && wants(Level::Warn));
+    }
 }

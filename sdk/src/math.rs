@@ -62,3 +62,15 @@ pub fn points(units: i64, each: i64) -> i64 {
     }
     units.clamp(-1_000_000, 1_000_000).wrapping_mul(each.clamp(-1_000_000_000, 1_000_000_000))
 }
+
+/// The points of a reason that takes points off where it holds.
+///
+/// ```
+/// assert_eq!(steadfast_sdk::math::lost(true, 50), -50);
+/// assert_eq!(steadfast_sdk::math::lost(false, 50), 0);
+/// ```
+#[must_use]
+#[inline]
+pub fn lost(holds: bool, each: i64) -> i64 {
+    if holds { -points(1, each) } else { 0 }
+}

@@ -13,6 +13,8 @@ mod hook;
 mod nodes;
 #[path = "lab/operators.rs"]
 mod operators;
+#[path = "lab/policies.rs"]
+mod policies;
 #[path = "lab/realtime.rs"]
 mod realtime;
 

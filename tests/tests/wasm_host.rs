@@ -1,8 +1,6 @@
 //! The stories again, with the shipped policies as Wasm modules in the agent's own host: whoever decides by a module decides as the
 //! policy that is built into the agent, story by story.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +9,7 @@ use steadfast_engine::policy::{Answer, DeciderKind, Limits, PolicyStore};
 use steadfast_sdk::wire::{
     NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
 };
+use steadfast_tests::modules;
 use steadfast_tests::scenario::{files, runner::tell};
 use steadfast_tests::sim::policy::Mood;
 
@@ -39,24 +38,9 @@ fn counted<V>(answer: Answer<V>, calls: &AtomicUsize) -> V {
     answer.verdict
 }
 
-/// A folder with the shipped modules, as `policies/build` builds them.
-fn folder() -> PathBuf {
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in a workspace");
-    let built = Command::new(root.join("policies/build")).output().expect("policies/build starts");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let folder = std::env::temp_dir().join(format!("steadfast-wasm-host-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
-    for name in ["node-priority.wasm", "placement.wasm"] {
-        std::fs::copy(root.join("policies/out").join(name), folder.join(name))
-            .expect("a module that was built");
-    }
-    folder
-}
-
 #[test]
 fn every_story_goes_the_same_way_whether_wasm_modules_or_the_built_in_policies_decide() {
-    let folder = folder();
+    let folder = modules::folder(&["node-priority", "placement"]);
     // Fuel ends what goes on for too long; a busy machine must not.
     let limits = Limits { wall_ms: 60_000, ..Limits::default() };
     let store = PolicyStore::start(folder.clone(), limits, |_| ()).unwrap();

@@ -1,6 +1,6 @@
 (module
   (@custom "steadfast:manifest"
-    "{\"abi\":1,\"name\":\"{{NAME}}\",\"version\":\"1.0.0\",\"kinds\":[\"placement\"]}")
+    "{\"abi\":1,\"name\":\"{{NAME}}\",\"version\":\"1.0.0\",\"kinds\":[{{KINDS}}]}")
   {{FIXTURE}}
   (memory (export "memory") 16)
   (global $next (mut i32) (i32.const 4096))
@@ -11,7 +11,7 @@
     (global.set $next (i32.add (global.get $next) (local.get $len))))
   (func (export "steadfast_init") (param i32 i32) (result i64)
     (call $result (i32.const 0) (i32.const 11)))
-  (func (export "steadfast_placement") (param $ptr i32) (param $len i32) (result i64)
+  (func {{EXPORTS}} (param $ptr i32) (param $len i32) (result i64)
     (call $answer (local.get $ptr) (local.get $len)))
   (func $result (param $at i32) (param $len i32) (result i64)
     (i64.or

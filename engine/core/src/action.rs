@@ -146,6 +146,8 @@ pub enum Action {
     AskPriority {
         /// Names the question.
         id: QuestionId,
+        /// The generation that the nodes have agreed on; all zero: none yet. Without it the built-in policy answers.
+        policy: Digest,
         /// The question.
         question: Box<NodePriorityQuestion>,
     },

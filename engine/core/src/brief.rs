@@ -57,7 +57,7 @@ fn is_plain(entry: &VmEntry) -> bool {
 }
 
 fn empties(node: &NodeEntry) -> bool {
-    node.wants_empty()
+    node.wants_empty() || node.hold.is_some()
 }
 
 /// Whether anything has changed since a leader found nothing to do for any VM.

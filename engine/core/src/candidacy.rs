@@ -2,7 +2,7 @@
 //! (PROTOCOL section 6). The rounds themselves are `election.rs`.
 
 use crate::action::Action;
-use crate::decision::Kind;
+use crate::decision::{Asked, Kind, PolicyRecord};
 use crate::event::Decider;
 use crate::ids::NodeId;
 use crate::ledger::Ledger;
@@ -11,8 +11,17 @@ use crate::machine::Machine;
 use crate::message::ElectionBallot;
 use crate::outbox::Note;
 use crate::time::{Instant, Millis};
-use alloc::boxed::Box;
-use steadfast_sdk::wire::{NodePriorityQuestion, Score};
+use alloc::{boxed::Box, vec::Vec};
+use steadfast_sdk::wire::{NodePriorityQuestion, NodePriorityVerdict};
+
+/// A question about this node's priority that is out.
+#[derive(Debug)]
+pub(crate) struct PriorityAsked {
+    pub id: u64,
+    /// From then on the built-in priority counts.
+    pub deadline: Instant,
+    pub question: NodePriorityQuestion,
+}
 
 /// What is wrong with the known leader.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +54,10 @@ impl Machine {
         let now = self.out.now;
         let id = self.out.id();
         let question = self.priority_question();
-        self.out.push(Action::AskPriority { id, question: Box::new(question) });
-        self.priority_asked = Some((id, now + self.config.timing.policy_deadline));
+        let (policy, asked) = (self.policies.active, Box::new(question.clone()));
+        self.out.push(Action::AskPriority { id, policy, question: asked });
+        let deadline = now + self.config.timing.policy_deadline;
+        self.priority_asked = Some(PriorityAsked { id, deadline, question });
     }
 
     /// Every node computes the winner from the same ballots, and says why it is the one.
@@ -60,6 +71,11 @@ impl Machine {
         for (node, ballot) in &self.election.ballots {
             note = note.fact(&ledger.name(*node), ballot.summary(builtin));
         }
+        // How this node came to its own ballot.
+        if let Some(record) = self.priority_record.take() {
+            let reasons = record.reasons_for_node(self.out.next_record());
+            note = note.reasons(reasons).policy(Some(record));
+        }
         self.out.record(note);
     }
 
@@ -72,27 +88,34 @@ impl Machine {
     /// A policy that is late loses its say, not the election.
     pub(crate) fn answer_priority_if_late(&mut self) {
         let now = self.out.now;
-        let late = |deadline: Instant| now >= deadline && !mutant!(PolicyAwaited);
-        if self.priority_asked.take_if(|(_, deadline)| late(*deadline)).is_some() {
-            let verdict = (self.config.builtin.node_priority)(&self.priority_question());
+        let is_late = |asked: &mut PriorityAsked| now >= asked.deadline && !mutant!(PolicyAwaited);
+        if let Some(PriorityAsked { question, .. }) = self.priority_asked.take_if(is_late) {
+            let verdict = (self.config.builtin.node_priority)(&question);
             let (name, kind) = ("built-in".into(), "built_in".into());
-            self.on_priority(verdict.score, Decider { name, kind, ..Decider::default() });
+            self.on_priority(question, verdict, Decider { name, kind, ..Decider::default() });
         }
     }
 
-    pub(crate) fn on_priority(&mut self, priority: Score, decider: Decider) {
-        let builtin = (self.config.builtin.node_priority)(&self.priority_question()).score.value;
+    pub(crate) fn on_priority(
+        &mut self,
+        question: NodePriorityQuestion,
+        verdict: NodePriorityVerdict,
+        decider: Decider,
+    ) {
+        let builtin = (self.config.builtin.node_priority)(&question).score.value;
+        let (priority, asked) = (verdict.score.clone(), Asked::NodePriority { question, verdict });
         let age = self.heartbeat.age(self.out.now);
         let ballot = ElectionBallot {
             round: 0,
             priority,
-            decider: decider.name,
+            decider: decider.name.clone(),
             policy: decider.digest,
             builtin,
             eligible: self.is_eligible(),
             storage_ok: age.is_some_and(|age| age < self.config.timing.lease),
             term: self.register.highest.term.max(self.election.highest_term),
         };
+        self.priority_record = Some(PolicyRecord { decider, asked, corrections: Vec::new() });
         self.election.on_priority(ballot, &mut self.out);
     }
 

@@ -3,6 +3,7 @@
 use crate::host_shutdown::HostShutdown;
 use crate::ids::{Identity, NodeId};
 use crate::ledger::Ledger;
+use crate::proactive::Settings;
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeSet, string::String};
 use serde::{Deserialize, Serialize};
@@ -163,6 +164,8 @@ pub struct Limits {
     pub host_shutdown: HostShutdown,
     /// VMs that wait for their host are started elsewhere after this.
     pub host_freeze: Millis,
+    /// Nodes whose equipment announces a failure.
+    pub proactive: Settings,
 }
 
 impl Default for Limits {
@@ -179,6 +182,7 @@ impl Default for Limits {
             budget_window: Millis(600_000),
             host_shutdown: HostShutdown::default(),
             host_freeze: Millis(600_000),
+            proactive: Settings::default(),
         }
     }
 }

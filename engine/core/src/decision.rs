@@ -5,7 +5,10 @@ use crate::ids::{NodeId, Stamp, VmId};
 use crate::time::Instant;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
-use steadfast_sdk::wire::{PlacementQuestion, PlacementVerdict};
+use steadfast_sdk::wire::{
+    NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedNode,
+    RiskQuestion, RiskVerdict,
+};
 
 /// What kind of thing a record tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +68,12 @@ pub enum Kind {
     Migration,
     /// A node is to be emptied, is empty, or is used again.
     Maintenance,
+    /// A node's equipment announces a failure, or does not any more: what proactive HA does, or would do.
+    Risk,
     /// HA was switched off or on for everybody, or is about to be.
     Disarm,
+    /// The nodes agreed on another node-priority policy.
+    Policy,
     /// Something that our reasoning calls impossible, or that needs a person.
     Alarm,
 }
@@ -94,19 +101,87 @@ pub struct Decision {
     pub rule: &'static str,
     /// The facts it rests on.
     pub facts: Vec<(String, String)>,
-    /// For placements: who decided, on what, and how.
-    pub placement: Option<PlacementRecord>,
+    /// Where a policy had a say: who it was, and what it said of this VM or node.
+    pub reasons: Option<Reasons>,
+    /// What that policy was asked, in the first of the records that rest on the question.
+    pub policy: Option<PolicyRecord>,
 }
 
-/// A placement that can be re-executed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlacementRecord {
+/// What a policy said of one VM or node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reasons {
     /// Who decided.
     pub decider: Decider,
-    /// The question, to the byte.
-    pub question: PlacementQuestion,
-    /// The verdict as the policy gave it.
-    pub verdict: PlacementVerdict,
+    /// Candidates, best first, with the terms of their scores.
+    pub candidates: Vec<RankedNode>,
     /// What the host did not follow, and why.
     pub corrections: Vec<String>,
+    /// The record of this incarnation that holds the whole question.
+    pub record: u64,
+}
+
+/// A question to a policy and its verdict: they can be re-executed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// Who decided.
+    pub decider: Decider,
+    /// On what, and how.
+    pub asked: Asked,
+    /// What the host did not follow, and why.
+    pub corrections: Vec<String>,
+}
+
+/// A question, to the byte, and the verdict as the policy gave it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// How well would this node lead?
+    NodePriority {
+        /// The question.
+        question: NodePriorityQuestion,
+        /// The verdict.
+        verdict: NodePriorityVerdict,
+    },
+    /// In which order do these VMs start, and where?
+    Placement {
+        /// The question.
+        question: PlacementQuestion,
+        /// The verdict.
+        verdict: PlacementVerdict,
+    },
+    /// How likely is this node to fail soon?
+    Risk {
+        /// The question.
+        question: RiskQuestion,
+        /// The verdict.
+        verdict: RiskVerdict,
+    },
+}
+
+impl PolicyRecord {
+    /// What it says of one VM, told in the record with this number.
+    #[must_use]
+    pub fn reasons_for(&self, vm: &VmId, record: u64) -> Reasons {
+        let ranked = match &self.asked {
+            Asked::Placement { verdict, .. } => verdict.vms.iter().find(|ranked| ranked.vm == vm.0),
+            _ => None,
+        };
+        self.reasons(ranked.map(|ranked| ranked.nodes.clone()).unwrap_or_default(), record)
+    }
+
+    /// The same for the node that the question was about.
+    #[must_use]
+    pub fn reasons_for_node(&self, record: u64) -> Reasons {
+        let (node, score) = match &self.asked {
+            Asked::NodePriority { question, verdict } => (question.node.id, verdict.score.clone()),
+            Asked::Risk { question, verdict } => (question.node.id, verdict.score.clone()),
+            Asked::Placement { .. } => return self.reasons(Vec::new(), record),
+        };
+        self.reasons([RankedNode { node, score }].into(), record)
+    }
+
+    fn reasons(&self, candidates: Vec<RankedNode>, record: u64) -> Reasons {
+        let (decider, corrections) = (self.decider.clone(), self.corrections.clone());
+        Reasons { decider, candidates, corrections, record }
+    }
 }

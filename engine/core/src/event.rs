@@ -3,8 +3,9 @@
 use crate::action::{QuestionId, ReadId, WriteId};
 use crate::guest::GuestScan;
 use crate::ids::{Digest, NodeId, Stamp, VmId};
-use crate::message::{Change, Message};
+use crate::message::{Change, Message, PolicyDigests};
 use crate::page::{Pages, StorageError};
+use crate::proactive::Assessed;
 use crate::time::Instant;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -126,11 +127,10 @@ pub enum Event {
     },
     /// What policies shall be told of this node (source: libvirt, /proc).
     FactsMeasured(Box<NodeFacts>),
-    /// The node-priority policy on this node changed.
-    PolicyActivated {
-        /// Its digest.
-        digest: Digest,
-    },
+    /// The risk policy said how likely this node is to fail.
+    RiskAssessed(Box<Assessed>),
+    /// The host of policies holds these ready.
+    PoliciesStaged(PolicyDigests),
     /// A node-priority policy answered.
     PriorityAnswered {
         /// Which question.

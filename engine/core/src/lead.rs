@@ -50,8 +50,14 @@ impl Machine {
             bounds: self.beats.bounds(&ledger, now),
             guests: self.guest_reports(),
             facts: self.own_facts(),
-            policy: self.policy,
+            policy: self.policies.active,
+            policies: self.policies.staged,
+            risk: self.own_risk_report(),
         }
+    }
+
+    pub(crate) fn own_risk_report(&self) -> Option<crate::message::RiskReport> {
+        self.own_risk.report(self.config.limits.proactive.stale, self.out.now)
     }
 
     /// Only an admitted node has a lease to speak of.
@@ -71,6 +77,7 @@ impl Machine {
             flaps: self.view.flaps.of(self.me(), &self.config, now),
             storage_latency_ms: self.heartbeat.latency().0,
             network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
+            risk: self.own_risk_report().map_or(0, |report| report.score),
             ..self.facts.clone()
         }
     }
@@ -120,6 +127,7 @@ impl Machine {
         self.budgets.clear();
         self.orders.clear();
         self.migrations.clear();
+        self.proactive.clear();
         self.host.clear();
         self.enrolment.on_deposed();
         self.notes.clear();
@@ -135,6 +143,7 @@ impl Machine {
         self.budgets.clear();
         self.orders.clear();
         self.migrations.clear();
+        self.proactive.clear();
         self.host.clear();
         self.open_cases();
         self.out.send(Body::Leading { term: ballot.term });
@@ -190,6 +199,7 @@ impl Machine {
             return;
         }
         self.rest.look(&ledger, &facts_of!(self, &ledger));
+        self.proactive.read(&facts_of!(self, &ledger), &mut self.out);
         if !ledger.is_off() {
             if facts_of!(self, &ledger).beating_may_act() {
                 self.order_fences(&ledger);
@@ -275,6 +285,10 @@ impl Machine {
                 self.rest.plans_nothing(self.brief.read(ledger, self.config.me.node));
             }
         }
+        if !next.is_off() {
+            changed |= self.keep_holds(&mut next, stamp, ledger, &mut notes);
+        }
+        let facts = facts_of!(self, ledger);
         let requested = self.enrolment.has_work();
         if requested {
             let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
@@ -293,6 +307,28 @@ impl Machine {
             self.read_slots();
             self.heartbeat.hurry(self.out.now, Millis(0));
         }
+    }
+
+    /// Proactive HA, see `proactive.rs`.
+    fn keep_holds(
+        &mut self,
+        next: &mut Ledger,
+        stamp: Stamp,
+        ledger: &Ledger,
+        notes: &mut Vec<Note>,
+    ) -> bool {
+        let own_good = self.lease.may_start(&self.config, self.out.now).is_ok();
+        let own = self.own_facts();
+        let facts = facts_of!(self, ledger);
+        let good = || recovery::candidates(&facts, &own, own_good);
+        let changed = self.proactive.keep(next, stamp, good, &facts, notes);
+        // What is no change of the ledger is told at once.
+        if !changed {
+            notes
+                .extract_if(.., |note| note.is_of(Kind::Risk))
+                .for_each(|note| self.out.record(note));
+        }
+        changed
     }
 
     fn return_home(&self, next: &mut Ledger, stamp: Stamp) -> bool {
@@ -326,6 +362,11 @@ impl Machine {
         let own = self.own_facts();
         let nodes = recovery::candidates(&facts, &own, own_good);
         let takers = nodes.into_iter().filter(|n| !maintenance::is_emptied(ledger, NodeId(n.id)));
+        // A node at risk comes last.
+        let takers = takers.map(|facts| {
+            let cordoned = facts.cordoned || ledger.is_held(NodeId(facts.id));
+            NodeFacts { cordoned, ..facts }
+        });
         self.recovery.ask_if_due(movers, takers.collect(), &facts, &mut self.out);
         false
     }

@@ -2,6 +2,7 @@
 //! (`register.rs`), and only the leader commits.
 
 use crate::ids::{BootId, Digest, Identity, NodeId, Stamp, VmId};
+use crate::proactive::Level;
 use crate::time::Millis;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -76,14 +77,30 @@ pub struct NodeEntry {
     /// Its host is being shut down or rebooted, or is down because of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<HostStop>,
+    /// Its equipment announces a failure: what proactive HA does about it. No operator's wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+/// A node at risk is used less, or emptied in advance; see `proactive.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The commit that began it, or changed its level.
+    pub since: Stamp,
+    /// What is done.
+    pub level: Level,
+    /// The node's risk then, 0 to 1000.
+    pub score: u16,
+    /// The score's reasons, for people.
+    pub reason: String,
 }
 
 impl NodeEntry {
     /// A node that was never admitted.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let (maintenance, leaving, stopping) = (None, false, None);
-        Self { name: name.into(), standing: Standing::New, maintenance, leaving, stopping }
+        let (maintenance, leaving, stopping, hold) = (None, false, None, None);
+        Self { name: name.into(), standing: Standing::New, maintenance, leaving, stopping, hold }
     }
 
     /// No VM is placed there, and it does not lead: in maintenance, on its way out, or its host goes down. Its VMs are to move

@@ -62,6 +62,8 @@ mod outbox;
 pub mod page;
 mod placement;
 mod plan;
+mod policy;
+pub mod proactive;
 mod promised;
 mod question;
 mod quorum;

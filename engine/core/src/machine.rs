@@ -11,8 +11,9 @@ use crate::beats::Beats;
 use crate::brake::Brake;
 use crate::brief::{Brief, Rest};
 use crate::budget::Budgets;
+use crate::candidacy::PriorityAsked;
 use crate::config::Config;
-use crate::decision::Kind;
+use crate::decision::{Kind, PolicyRecord};
 use crate::departure::Departures;
 use crate::disarm::Disarming;
 use crate::election::{Ask, Election};
@@ -22,7 +23,7 @@ use crate::eviction::Fencing;
 use crate::guest::Guests;
 use crate::heartbeat::Heartbeat;
 use crate::host_shutdown::HostStops;
-use crate::ids::{Digest, Identity, NodeId, Stamp, VmId};
+use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::liveness::{Liveness, facts_of};
@@ -30,6 +31,8 @@ use crate::message::{Body, Committed, Message, StartOrder};
 use crate::migration::Migrations;
 use crate::orders::Orders;
 use crate::outbox::{Note, Outbox};
+use crate::policy::Policies;
+use crate::proactive::{OwnRisk, Proactive};
 use crate::quorum::Witness;
 use crate::recovery::Recovery;
 use crate::register::{Outcome, Register, Wanted};
@@ -85,6 +88,9 @@ pub struct Machine {
     pub(crate) arrivals: Arrivals,
     /// Migrations that this node watches as a leader.
     pub(crate) migrations: Migrations,
+    /// Risk of this node, and as a leader of all.
+    pub(crate) own_risk: OwnRisk,
+    pub(crate) proactive: Proactive,
     /// The first ledger that this incarnation read with proof: what began before is not its own.
     pub(crate) born: Option<Stamp>,
     /// What is to be told when the change under way is committed.
@@ -93,10 +99,12 @@ pub struct Machine {
     pub(crate) refused: BTreeMap<VmId, String>,
     /// What policies are told of this node.
     pub(crate) facts: NodeFacts,
-    pub(crate) policy: Digest,
+    pub(crate) policies: Policies,
     pub(crate) verification: Option<bool>,
-    /// The question about this node's priority, while it is out, and its deadline.
-    pub(crate) priority_asked: Option<(u64, Instant)>,
+    /// The question about this node's priority, while it is out.
+    pub(crate) priority_asked: Option<PriorityAsked>,
+    /// How it was answered last, until an election's winner is told.
+    pub(crate) priority_record: Option<PolicyRecord>,
     /// HA guests found without any basis: since when.
     pub(crate) unleased_since: Option<Instant>,
     pub(crate) none_left: Option<Stamp>,
@@ -141,13 +149,16 @@ impl Machine {
             departures: Departures::default(),
             arrivals: Arrivals::default(),
             migrations: Migrations::default(),
+            own_risk: OwnRisk::default(),
+            proactive: Proactive::default(),
             born: None,
             notes: Vec::new(),
             refused: BTreeMap::new(),
             facts: NodeFacts { id: me.node.0, name: config.name.clone(), ..NodeFacts::default() },
-            policy: Digest::default(),
+            policies: Policies::default(),
             verification: None,
             priority_asked: None,
+            priority_record: None,
             unleased_since: None,
             none_left: None,
             wanted: None,
@@ -215,10 +226,11 @@ impl Machine {
             }
             Event::VerificationChecked { reachable } => self.verification = Some(reachable),
             Event::FactsMeasured(facts) => self.facts = *facts,
-            Event::PolicyActivated { digest } => self.policy = digest,
+            Event::PoliciesStaged(digests) => self.policies.staged = digests,
+            Event::RiskAssessed(risk) => self.own_risk.on_assessed(*risk, now),
             Event::PriorityAnswered { id, verdict, decider } => {
-                if self.priority_asked.take_if(|(asked, _)| *asked == id).is_some() {
-                    self.on_priority(verdict.score, decider);
+                if let Some(asked) = self.priority_asked.take_if(|asked| asked.id == id) {
+                    self.on_priority(asked.question, verdict, decider);
                 }
             }
             Event::PlacementAnswered { id, verdict, decider } => {
@@ -245,6 +257,7 @@ impl Machine {
         self.begin_cycle_if_due();
         self.beat_if_due();
         self.assess();
+        self.agree_on_policy();
         self.elect();
         self.lead();
         self.start_ordered();
@@ -270,7 +283,7 @@ impl Machine {
         let guarded = !good && self.guests.may_execute();
         consider(guarded.then_some(now + Millis(100)), "guests to be stopped");
         consider(self.election.wake_at(&self.config, now), "election");
-        consider(self.priority_asked.map(|(_, deadline)| deadline), "priority due");
+        consider(self.priority_asked.as_ref().map(|asked| asked.deadline), "priority due");
         let leads = self.register.leading().is_some();
         consider(self.recovery.wake_at().filter(|_| leads), "placement due");
         consider(self.enrolment.wake_at(now), "request");

@@ -18,6 +18,7 @@ use crate::machine::Machine;
 use crate::migration::{self, Migrations, begin, under_way};
 use crate::misplaced::misplaced;
 use crate::outbox::Note;
+use crate::proactive::endangered;
 use crate::question::admits;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use steadfast_sdk::wire::NodeFacts;
@@ -28,13 +29,20 @@ pub(crate) fn movers<'a>(facts: &Facts<'a>, migrations: &Migrations) -> Vec<&'a 
     if under_way(facts.ledger) >= limit || facts.ledger.disarm.is_some() {
         return Vec::new();
     }
-    let misplaced = misplaced(facts);
+    let misplaced = ill_placed(facts);
     let movable = |entry: &&VmEntry| {
         is_to_move(entry, &misplaced, facts)
             && (!migrations.rests(&entry.spec.id, facts.now)
                 || may_restart(entry, facts, migrations))
     };
     facts.ledger.vms.values().filter(movable).collect()
+}
+
+/// VMs that are to move although nobody wants their nodes empty, and why.
+fn ill_placed<'a>(facts: &Facts<'a>) -> BTreeMap<&'a VmId, String> {
+    let mut found = misplaced(facts);
+    found.extend(endangered(facts));
+    found
 }
 
 fn is_to_move(entry: &VmEntry, misplaced: &BTreeMap<&VmId, String>, facts: &Facts<'_>) -> bool {
@@ -84,16 +92,20 @@ pub(crate) fn set_off(
 ) -> bool {
     let limit = facts.config.limits.parallel_migrations.max(1);
     let free = under_way(next) < limit && next.disarm.is_none();
-    let misplaced = misplaced(facts);
+    let misplaced = ill_placed(facts);
     let to_move = |entry: &&VmEntry| is_to_move(entry, &misplaced, facts) && entry.owner != to;
     let Some(entry) = facts.ledger.vms.get(vm).filter(to_move) else { return false };
+    // Both may have come to be at risk since the place was chosen.
+    if next.drain_of(entry.owner).is_some() && next.is_held(to) {
+        return false;
+    }
     let node = next.nodes.get(&entry.owner).cloned();
     let restart = may_restart(entry, facts, migrations);
     let Some(entry) = next.vms.get_mut(vm).filter(|_| free) else { return false };
     let Some(node) = node.filter(|_| entry.migration.is_none() && entry.leave.is_none()) else {
         return false;
     };
-    if node.lends_its_vms() {
+    if node.lends_its_vms() || facts.ledger.drain_of(entry.owner).is_some() {
         entry.home.get_or_insert(entry.owner);
     }
     let reason = match misplaced.get(vm).filter(|_| !node.wants_empty()) {
@@ -124,7 +136,7 @@ pub(crate) fn return_home(
     let groups = Groups::wanted(facts.ledger);
     for entry in next.vms.values_mut() {
         let Some(home) = entry.home else { continue };
-        let usable = nodes.get(&home).is_some_and(|node| !node.wants_empty());
+        let usable = nodes.get(&home).is_some_and(|n| !n.wants_empty() && n.hold.is_none());
         let stays = entry.migration.is_none() && entry.leave.is_none();
         let arrived = home == entry.owner && usable && stays;
         if !nodes.contains_key(&home) || arrived || has_settled_elsewhere(entry, home, &groups) {

@@ -5,7 +5,7 @@ use crate::ids::{BootId, Digest, Identity, Incarnation, NodeId, Stamp, VmId};
 use crate::time::Millis;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
-use steadfast_sdk::wire::{NodeFacts, Score};
+use steadfast_sdk::wire::{NodeFacts, Score, Term};
 
 /// Version of the message format; a message of a higher major is ignored and reported.
 pub const MESSAGE_FORMAT: u16 = 1;
@@ -105,6 +105,40 @@ pub struct Beat {
     pub facts: NodeFacts,
     /// Digest of its active node-priority policy.
     pub policy: Digest,
+    /// What its host of policies holds ready.
+    #[serde(default)]
+    pub policies: PolicyDigests,
+    /// What its risk policy says of it, while that is not stale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskReport>,
+}
+
+/// What a node's risk policy says of it, as the node tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiskReport {
+    /// Counts the policy's answers in this incarnation, from 1.
+    pub number: u64,
+    /// 0 (healthy) to 1000 (failing).
+    pub score: u16,
+    /// Its weightiest reasons, the weightiest first.
+    pub terms: Vec<Term>,
+    /// Who decided: name and version of the policy.
+    pub decider: String,
+    /// Age of the answer.
+    pub age: Millis,
+}
+
+/// Which generation of each kind of policy a node would use: SHA-256 of module, parameters and limits. All zero: it has none
+/// loaded yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyDigests {
+    /// Node priority: staged. It counts once every live voter holds the same (`policy.rs`).
+    pub node_priority: Digest,
+    /// Placement: only the leader's counts.
+    pub placement: Digest,
+    /// Risk: each node's own counts.
+    pub risk: Digest,
 }
 
 /// "The newest beat that I heard of this node."

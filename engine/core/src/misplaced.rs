@@ -142,7 +142,8 @@ fn preferred(group: &Group<'_>, seat: Option<NodeId>, facts: &Facts<'_>) -> Opti
 }
 
 fn is_usable(node: NodeId, facts: &Facts<'_>) -> bool {
-    let wanted = facts.ledger.nodes.get(&node).is_some_and(|node| !node.wants_empty());
+    let wanted =
+        facts.ledger.nodes.get(&node).is_some_and(|n| !n.wants_empty() && n.hold.is_none());
     let armed = facts.word_of(node).is_some_and(|heard| heard.beat.armed);
     wanted && armed && facts.ledger.admission(node).is_some()
 }

@@ -1,7 +1,7 @@
 //! What a step says: actions in order, and records that explain them.
 
 use crate::action::Action;
-use crate::decision::{Decision, Kind, PlacementRecord};
+use crate::decision::{Decision, Kind, PolicyRecord, Reasons};
 use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::message::{Body, MESSAGE_FORMAT, Message};
 use crate::time::Instant;
@@ -30,17 +30,23 @@ pub(crate) struct Note {
     node: Option<NodeId>,
     vm: Option<VmId>,
     facts: Vec<(String, String)>,
-    placement: Option<PlacementRecord>,
+    reasons: Option<Reasons>,
+    policy: Option<PolicyRecord>,
 }
 
 impl Note {
     pub fn new(kind: Kind, rule: &'static str, text: String) -> Self {
-        Self { kind, rule, text, node: None, vm: None, facts: Vec::new(), placement: None }
+        let (node, vm, facts, reasons, policy) = (None, None, Vec::new(), None, None);
+        Self { kind, rule, text, node, vm, facts, reasons, policy }
     }
 
     pub fn node(mut self, node: NodeId) -> Self {
         self.node = Some(node);
         self
+    }
+
+    pub fn is_of(&self, kind: Kind) -> bool {
+        self.kind == kind
     }
 
     pub fn vm(mut self, vm: &VmId) -> Self {
@@ -53,8 +59,15 @@ impl Note {
         self
     }
 
-    pub fn placement(mut self, placement: PlacementRecord) -> Self {
-        self.placement = Some(placement);
+    /// What a policy said of the subject of this note.
+    pub fn reasons(mut self, reasons: Reasons) -> Self {
+        self.reasons = Some(reasons);
+        self
+    }
+
+    /// What that policy was asked.
+    pub fn policy(mut self, policy: Option<PolicyRecord>) -> Self {
+        self.policy = policy;
         self
     }
 }
@@ -63,6 +76,11 @@ impl Outbox {
     pub fn new(me: Identity, now: Instant) -> Self {
         let context = (0, Stamp::default());
         Self { now, actions: Vec::new(), context, me, records: 0, ids: 0 }
+    }
+
+    /// The number that the next record will have.
+    pub fn next_record(&self) -> u64 {
+        self.records + 1
     }
 
     /// A number that this incarnation has not used.
@@ -93,7 +111,8 @@ impl Outbox {
             text: note.text,
             rule: note.rule,
             facts: note.facts,
-            placement: note.placement,
+            reasons: note.reasons,
+            policy: note.policy,
         };
         self.push(Action::Record(Box::new(decision)));
     }

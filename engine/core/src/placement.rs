@@ -226,8 +226,12 @@ impl<'a> Admission<'a> {
     fn first_fit(&mut self, group: &[&VmFacts], ranked: &RankedVm) -> Result<u32, String> {
         let mut reasons = Vec::new();
         let listed = |node: u32| ranked.nodes.iter().any(|candidate| candidate.node == node);
-        let candidates: Vec<u32> = ranked.nodes.iter().map(|candidate| candidate.node).collect();
-        for node in candidates.into_iter().chain(self.left_out(ranked)) {
+        let mut candidates: Vec<u32> =
+            ranked.nodes.iter().map(|candidate| candidate.node).collect();
+        candidates.extend(self.left_out(ranked));
+        // Whatever the verdict says, a cordoned node comes last; better there than nowhere.
+        candidates.sort_by_key(|node| self.rooms.get(node).is_some_and(|room| room.facts.cordoned));
+        for node in candidates {
             let Some(room) = self.rooms.get(&node) else {
                 self.correct(alloc::format!("{}: unknown node {node}", group[0].name));
                 continue;

@@ -2,7 +2,7 @@
 //! side; the owner's side is in `duty.rs`.
 
 use crate::action::{Action, QuestionId};
-use crate::decision::{Kind, PlacementRecord};
+use crate::decision::{Asked, Kind, PolicyRecord};
 use crate::event::Decider;
 use crate::guest::GuestState;
 use crate::ids::{NodeId, Stamp, VmId};
@@ -43,9 +43,9 @@ pub(crate) struct Recovery {
     /// Places decided, not committed yet.
     pub decided: Vec<Assignment>,
     /// The record of that decision, until it is put into a commit.
-    record: Option<PlacementRecord>,
+    record: Option<PolicyRecord>,
     /// What the commit under way places, and the record of why.
-    placing: Option<(PlacementRecord, BTreeSet<VmId>)>,
+    placing: Option<(PolicyRecord, BTreeSet<VmId>)>,
     /// VMs that wait, and why.
     pub waiting: BTreeMap<VmId, String>,
     asked: Option<(Instant, BTreeSet<VmId>, BTreeSet<u32>)>,
@@ -271,8 +271,8 @@ impl Recovery {
             admit(question, &verdict, &fallback, &excluded);
         self.decided = assignments;
         self.wait(waiting, facts, out);
-        let question = question.clone();
-        self.record = Some(PlacementRecord { decider, question, verdict, corrections });
+        let asked = Asked::Placement { question: question.clone(), verdict };
+        self.record = Some(PolicyRecord { decider, asked, corrections });
     }
 
     /// Where each VM is not to go.
@@ -294,6 +294,12 @@ impl Recovery {
                 }
             }
             nodes.extend(with_copies(entry, facts));
+            // From one node at risk to another is no way to safety. An orphan has no choice.
+            if facts.ledger.drain_of(entry.owner).is_some()
+                && !is_orphan(facts.ledger, entry, facts)
+            {
+                nodes.extend(facts.ledger.holds().map(|(node, _)| node));
+            }
             if !nodes.is_empty() {
                 excluded.insert(vm.clone(), nodes);
             }
@@ -396,6 +402,9 @@ impl Recovery {
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
         self.promises.on_committed(before, after, out.now);
         let placing = self.placing.take();
+        // The question may be large: only the first record holds it.
+        let (mut whole, first) =
+            (placing.as_ref().map(|(record, _)| record.clone()), out.next_record());
         for (vm, entry) in &after.vms {
             let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
             if !moved {
@@ -409,7 +418,7 @@ impl Recovery {
             let (name, node) = (&entry.spec.name, after.name(entry.owner));
             let text = alloc::format!("{name} goes to {node}, decided by {}", record.decider.name);
             let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
-            out.record(note.placement(record.clone()));
+            out.record(note.reasons(record.reasons_for(vm, first)).policy(whole.take()));
         }
         self.asked = None;
     }

@@ -8,13 +8,19 @@ use crate::ledger::{Eviction, Ledger, VmEntry};
 use crate::liveness::{facts_of, reason_words};
 use crate::machine::Machine;
 use crate::maintenance::is_emptied;
+use crate::message::RiskReport;
 use crate::plan::proof_words;
+use crate::proactive::{self, Level, Mode};
 use crate::snapshot::{
-    BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, Snapshot, Status, VmView,
+    BallotView, ElectionView, LeaseView, LedgerView, NodeName, NodeView, RiskView, Snapshot,
+    Status, VmView,
 };
 use crate::start_order::held_by;
 use crate::time::{Instant, Millis};
-use alloc::string::{String, ToString};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 
 /// What a node says of itself that the ledger does not name.
 const NOT_CONFIGURED: &str =
@@ -145,7 +151,16 @@ impl Machine {
             } else {
                 heard.map(|heard| heard.beat.facts.clone()).unwrap_or_default()
             },
-            policy: heard.map(|heard| heard.beat.policy).unwrap_or_default(),
+            policy: if own {
+                self.policies.active
+            } else {
+                heard.map(|heard| heard.beat.policy).unwrap_or_default()
+            },
+            policies: if own {
+                self.policies.staged
+            } else {
+                heard.map(|heard| heard.beat.policies).unwrap_or_default()
+            },
             eviction: ledger.eviction(node).map(|e| self.eviction_text(node, e, ledger)),
             last_words: if own {
                 self.last_words()
@@ -154,7 +169,41 @@ impl Machine {
             },
             maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
             leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
+            risk: self.risk_view(node, ledger, now),
         }
+    }
+
+    /// Nothing, where nobody says anything of it.
+    fn risk_view(&self, node: NodeId, ledger: &Ledger, now: Instant) -> Option<RiskView> {
+        let settings = &self.config.limits.proactive;
+        let told = if node == self.me() {
+            self.own_risk_report()
+        } else {
+            let heard = self.beats.heard(node).filter(|heard| !heard.stale);
+            let aged = |heard: &Heard| {
+                let report = heard.beat.risk.clone()?;
+                Some(RiskReport { age: report.age + now.since(heard.received), ..report })
+            };
+            heard.and_then(aged).filter(|report| report.age < settings.stale)
+        };
+        let hold = ledger.nodes.get(&node).and_then(|entry| entry.hold.clone());
+        if told.is_none() && hold.is_none() {
+            return None;
+        }
+        let leads = self.register.leading().is_some();
+        let alone = told.as_ref().map_or(Level::Calm, |report| settings.level_of(report.score));
+        let level = self.proactive.level(node).filter(|_| leads).unwrap_or(alone);
+        let words = self.proactive.words(node).filter(|_| leads);
+        let done = hold.as_ref().map(|hold| {
+            alloc::format!(
+                "it {} (risk {}: {})",
+                proactive::words(hold.level, Mode::Drain),
+                hold.score,
+                hold.reason
+            )
+        });
+        let text = [done, words].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        Some(RiskView { report: told, hold, level, mode: settings.mode, text })
     }
 
     /// A node that the ledger does not name is not assessed.
@@ -255,7 +304,8 @@ impl Machine {
 
     /// Why a VM that runs is still on a node that is to be emptied. What it waits for only the leader knows.
     fn why_it_stays(&self, entry: &VmEntry, ledger: &Ledger) -> String {
-        if !is_emptied(ledger, entry.owner) || entry.migration.is_some() {
+        let leaves = is_emptied(ledger, entry.owner) || ledger.drain_of(entry.owner).is_some();
+        if !leaves || entry.migration.is_some() {
             return String::new();
         }
         let (vm, owner) = (&entry.spec.id, ledger.name(entry.owner));

@@ -1,7 +1,9 @@
 //! What people and the API see: the state of one machine at one instant, as values.
 
 use crate::ids::{Ballot, BootId, Digest, Incarnation, NodeId, Stamp, VmId};
-use crate::ledger::{Desired, Disarm, Maintenance};
+use crate::ledger::{Desired, Disarm, Hold, Maintenance};
+use crate::message::{PolicyDigests, RiskReport};
+use crate::proactive::{Level, Mode};
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -196,8 +198,11 @@ pub struct NodeView {
     pub verification: Option<bool>,
     /// What policies are told of it.
     pub facts: NodeFacts,
-    /// Digest of its node-priority policy.
+    /// Digest of its active node-priority policy.
     pub policy: Digest,
+    /// What its host of policies holds ready.
+    #[serde(default)]
+    pub policies: PolicyDigests,
     /// Eviction in force: stamp, reason, proof.
     pub eviction: Option<String>,
     /// Its lease is over, or was when it wrote its page, while HA VMs may execute there: what it says of it.
@@ -209,6 +214,24 @@ pub struct NodeView {
     /// An operator wants it out of the cluster.
     #[serde(default)]
     pub leaving: bool,
+    /// What its risk policy says of it, and what proactive HA makes of that.
+    #[serde(default)]
+    pub risk: Option<RiskView>,
+}
+
+/// A node's risk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiskView {
+    /// 0 (healthy) to 1000 (failing), by the node's own policy; `None`: it says nothing, or what it said is stale.
+    pub report: Option<RiskReport>,
+    /// What is done now.
+    pub hold: Option<Hold>,
+    /// What it calls for: by the leader's hysteresis, or elsewhere by the newest reading alone.
+    pub level: Level,
+    /// How far proactive HA goes on the node that tells.
+    pub mode: Mode,
+    /// In words: what is done, or would be, and what speaks against it.
+    pub text: String,
 }
 
 /// One HA VM.

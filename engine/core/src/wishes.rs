@@ -186,6 +186,7 @@ impl Desk<'_> {
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
         may_move(next)?;
+        not_drained(next, to)?;
         let target = next.name(to);
         let limit = self.facts.config.limits.parallel_migrations.max(1);
         let under_way = migration::under_way(next);
@@ -227,6 +228,7 @@ impl Desk<'_> {
         notes: &mut Vec<Note>,
     ) -> Result<bool, String> {
         may_move(next)?;
+        not_drained(next, to)?;
         let target = next.name(to);
         let emptied = maintenance::is_emptied(next, to);
         let entry = under_ha(next, vm)?;
@@ -325,6 +327,17 @@ fn may_move(next: &Ledger) -> Result<(), String> {
         }
         Some(_) => Err("HA is off; arm it first, or move the VM by hand".into()),
     }
+}
+
+/// A VM that comes to a node at risk would leave it again at once.
+fn not_drained(next: &Ledger, node: NodeId) -> Result<(), String> {
+    let Some(hold) = next.drain_of(node) else { return Ok(()) };
+    Err(alloc::format!(
+        "proactive HA drains {}: its risk is {}: {}; repair it, or set [proactive] mode",
+        next.name(node),
+        hold.score,
+        hold.reason
+    ))
 }
 
 fn under_ha<'a>(next: &'a mut Ledger, vm: &VmId) -> Result<&'a mut VmEntry, String> {

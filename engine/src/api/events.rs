@@ -24,8 +24,8 @@ pub(super) async fn stream(
 fn event(received: Result<Arc<DecisionReport>, BroadcastStreamRecvError>) -> Event {
     match received {
         Ok(report) => {
-            // The question of a placement may be megabytes; `/v1/decisions` has it.
-            let brief = DecisionReport { placement: None, ..DecisionReport::clone(&report) };
+            // A question may be megabytes; `/v1/decisions` has it.
+            let brief = report.without_question();
             let event = Event::default().id(brief.number.to_string());
             event.json_data(&brief).unwrap_or_else(|_| Event::default().comment("unprintable"))
         }

@@ -1,13 +1,12 @@
 //! Routes that only look.
 
 use super::errors::Refusal;
-use super::wire::{DecisionReport, StatusReport};
+use super::wire::{BeatReport, StatusReport};
 use crate::clock::Clock;
 use crate::config::{assumed, bounds};
 use crate::driver::Agent;
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use serde::Deserialize;
+use axum::extract::{Path, State};
 use std::sync::Arc;
 use steadfast_core::snapshot::{ElectionView, NodeView, Snapshot, VmView};
 
@@ -22,6 +21,11 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
         wall_ms: Clock.wall_ms(),
         bounds: bounds(&live.timing, &assumed(&agent.config)),
         warnings: agent.warnings(),
+        beats: BeatReport {
+            interval_ms: live.timing.beat.0,
+            longest_gap_ms: live.gaps.ever().0,
+            longest_gap_lately_ms: live.gaps.lately().0,
+        },
         snapshot: Snapshot::clone(&snapshot),
     }))
 }
@@ -42,12 +46,6 @@ pub(super) async fn election(State(agent): Shared) -> Answer<ElectionView> {
     Ok(Json(agent.snapshot().await?.election.clone()))
 }
 
-pub(super) async fn policies(State(agent): Shared) -> Answer<serde_json::Value> {
-    let status = agent.live()?.policies.status();
-    let value = serde_json::to_value(status);
-    value.map(Json).map_err(|error| Refusal::unavailable(error.to_string(), "report it"))
-}
-
 /// A VM by name or UUID.
 pub(super) fn find_vm<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a VmView, Refusal> {
     let found = snapshot.vms.iter().find(|vm| vm.name == name || vm.id.0 == name);
@@ -65,31 +63,4 @@ pub(super) fn find_node<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a No
         let remedy = format!("the nodes are {}", names.join(", "));
         Refusal::not_found(format!("no node is called {name}"), remedy)
     })
-}
-
-/// Filter of decisions.
-#[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
-    vm: Option<String>,
-    node: Option<String>,
-    limit: Option<usize>,
-}
-
-impl Wanted {
-    fn wants(&self, report: &DecisionReport) -> bool {
-        let is_vm = |name: &str| {
-            report.vm.as_deref() == Some(name)
-                || report.vm_id.as_ref().is_some_and(|id| id.0 == name)
-        };
-        self.vm.as_deref().is_none_or(is_vm)
-            && self.node.as_deref().is_none_or(|name| report.node.as_deref() == Some(name))
-    }
-}
-
-pub(super) async fn decisions(
-    State(agent): Shared,
-    Query(wanted): Query<Wanted>,
-) -> Answer<Vec<Arc<DecisionReport>>> {
-    let limit = wanted.limit.unwrap_or(100);
-    Ok(Json(agent.live()?.decisions.last(limit, |report| wanted.wants(report))))
 }

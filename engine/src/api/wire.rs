@@ -3,11 +3,13 @@
 use crate::config::Bound;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use steadfast_core::decision::{Kind, PlacementRecord};
+use std::sync::Arc;
+use steadfast_core::decision::{Kind, PolicyRecord};
 use steadfast_core::event::Decider;
 use steadfast_core::ids::VmId;
 use steadfast_core::ledger::{OnShutdown, default_budget};
-use steadfast_core::snapshot::Snapshot;
+use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
+use steadfast_sdk::wire::Score;
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize)]
@@ -20,9 +22,22 @@ pub struct StatusReport {
     pub bounds: Vec<Bound>,
     /// What a person should put right on this node.
     pub warnings: Vec<String>,
+    /// How late this node's beats were.
+    pub beats: BeatReport,
     /// The state, from this node's point of view.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+}
+
+/// How late beats were: whether anything kept the lease path waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatReport {
+    /// Time between two beats, as configured.
+    pub interval_ms: u64,
+    /// The longest time between two beats since the agent started; corosync's absence counts too.
+    pub longest_gap_ms: u64,
+    /// The same within the last half minute, or a little longer.
+    pub longest_gap_lately_ms: u64,
 }
 
 impl StatusReport {
@@ -38,15 +53,24 @@ impl StatusReport {
             bounds: Vec<Bound>,
             #[serde(default)]
             warnings: Vec<String>,
+            #[serde(default)]
+            beats: BeatReport,
         }
-        let Head { version, wall_ms, bounds, warnings } = serde_json::from_slice(bytes)?;
-        Ok(Self { version, wall_ms, bounds, warnings, snapshot: serde_json::from_slice(bytes)? })
+        let Head { version, wall_ms, bounds, warnings, beats } = serde_json::from_slice(bytes)?;
+        let snapshot = serde_json::from_slice(bytes)?;
+        Ok(Self { version, wall_ms, bounds, warnings, beats, snapshot })
     }
 }
 
 /// `GET /v1/decisions`, and one item of `GET /v1/events`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DecisionReport {
+    /// Names it among all decisions of the cluster: node, when its agent started, number.
+    #[serde(default)]
+    pub id: String,
+    /// Name of the node that recorded it.
+    #[serde(default)]
+    pub recorded_by: String,
     /// Counts the records of this incarnation.
     pub number: u64,
     /// Own time of the node that recorded it.
@@ -71,35 +95,108 @@ pub struct DecisionReport {
     pub rule: String,
     /// The facts it rests on.
     pub facts: Vec<(String, String)>,
-    /// For placements: who decided.
+    /// Where a policy had a say: who it was, and what it said of this VM or node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decider: Option<DeciderName>,
-    /// For placements: on what, and how. Not in the stream.
+    pub reasons: Option<ReasonsReport>,
+    /// The whole question and verdict, in the first decision that rests on them. Neither in the stream nor on shared storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<PlacementRecord>,
+    pub policy: Option<Arc<PolicyRecord>>,
 }
 
-/// Who decided, in short.
+/// What a policy said of one VM or node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeciderName {
-    /// Policy name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// `active`, `last_good` or `built_in`.
-    pub kind: String,
+pub struct ReasonsReport {
+    /// Who decided.
+    pub decider: Decider,
+    /// Candidates, best first.
+    pub candidates: Vec<CandidateReport>,
+    /// What the host did not follow, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corrections: Vec<String>,
+    /// Id of the decision that holds the whole question.
+    pub record: String,
 }
 
-impl DeciderName {
-    /// The short form of `decider`.
+/// One node that a policy ranked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// Name of the node.
+    pub node: String,
+    /// Its score, with terms.
+    pub score: Score,
+}
+
+impl DecisionReport {
+    /// The same without what may be megabytes.
     #[must_use]
-    pub fn of(decider: &Decider) -> Self {
+    pub fn without_question(&self) -> Self {
+        Self { policy: None, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+impl DecisionReport {
+    /// `web` goes to `n2`.
+    pub(crate) fn sample() -> Self {
         Self {
-            name: decider.name.clone(),
-            version: decider.version.clone(),
-            kind: decider.kind.clone(),
+            id: "n1-5-1".into(),
+            recorded_by: "n1".into(),
+            number: 1,
+            at_ms: 5,
+            wall_ms: 0,
+            kind: Kind::Decided,
+            node: Some("n2".into()),
+            vm: Some("web".into()),
+            vm_id: Some(VmId("u1".into())),
+            term: 3,
+            stamp: "3.1v9".into(),
+            text: "web goes to n2".into(),
+            rule: "PROTOCOL 5".into(),
+            facts: vec![("proof".into(), "fenced".into())],
+            reasons: None,
+            policy: None,
         }
     }
+}
+
+/// `POST /v1/policies/{kind}/evaluate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// The question, as the policy would get it.
+    pub question: serde_json::Value,
+    /// A policy of the folder, by its name or its file's; without it whoever decides.
+    #[serde(default)]
+    pub policy: Option<String>,
+}
+
+/// `POST` and `DELETE /v1/policies/{kind}/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The kind.
+    pub kind: crate::policy::Kind,
+    /// What decided until now; `None`: the rollback was taken back.
+    pub from: Option<String>,
+    /// What this node would use now.
+    pub decides: String,
+}
+
+/// `GET /v1/explain/{name}`: of a VM, a node, or a decision.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What was asked about.
+    pub name: String,
+    /// It is an HA VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmView>,
+    /// It is a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeView>,
+    /// Decisions about it by any node, oldest first; or the one with this id and the one that holds its question.
+    pub decisions: Vec<DecisionReport>,
+    /// What could not be read, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// `POST /v1/vms`.

@@ -1,7 +1,8 @@
 //! The command line, as people write it.
 
-use super::{format, storage};
+use super::{format, policy, storage};
 use crate::hook::install;
+use crate::policy::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -230,6 +231,63 @@ pub(super) struct Hook {
 pub(super) enum PolicyCommand {
     /// All policies, and which of them decide.
     List,
+    /// One kind of policy: every generation, its stages, limits, calls, and what the nodes hold.
+    Show {
+        /// node_priority, placement or risk.
+        #[arg(value_parser = policy::kind)]
+        kind: Kind,
+    },
+    /// Let the generation before the active one decide on this node, until the folder says something else.
+    Rollback {
+        /// node_priority, placement or risk.
+        #[arg(value_parser = policy::kind)]
+        kind: Kind,
+        /// Take a rollback back.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Ask a policy one question; nothing is decided.
+    Evaluate {
+        /// node_priority, placement or risk.
+        #[arg(value_parser = policy::kind)]
+        kind: Kind,
+        /// The question: a JSON file, or - for standard input.
+        question: PathBuf,
+        /// A policy of the folder, by its name or its file's; without it whoever decides.
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+    },
+    /// What a policy file says of itself. Needs no agent.
+    Inspect(PolicyFile),
+    /// Take a policy file through everything that an agent does before it may decide. Needs no agent; exit code 1: refused.
+    Check(PolicyFile),
+    /// Write a crate to begin a policy with: it builds, and keeps the laws, as it is. Needs no agent.
+    New(NewPolicy),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyFile {
+    /// The .wasm file; a .json of the same name beside it holds its parameters.
+    pub(super) file: PathBuf,
+    /// Configuration whose limits and keys count; without it the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewPolicy {
+    /// Name of the policy: a-z, 0-9 and -, beginning with a letter.
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// What it decides: node_priority, placement or risk; several with commas.
+    #[arg(long = "kind", value_name = "KIND", required = true, value_delimiter = ',', value_parser = policy::kind)]
+    pub(super) kinds: Vec<Kind>,
+    /// The folder `sdk` of a checkout of Steadfast; without it, the crate gets a copy of this program's own SDK.
+    #[arg(long, value_name = "DIR")]
+    pub(super) sdk: Option<PathBuf>,
+    /// Make the crate's folder in this one.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) into: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

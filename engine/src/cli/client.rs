@@ -30,6 +30,8 @@ pub enum Failure {
     Usage(String),
     /// `doctor` found something, and has told it.
     Found(Level),
+    /// The answer is no, and has been told.
+    Told,
     /// The reader of stdout went away.
     Unheard,
     /// Anything else.
@@ -43,7 +45,7 @@ impl Failure {
         match self {
             Self::Unheard => 0,
             Self::Found(level) => level.exit_code(),
-            Self::Refused(_) | Self::Other(_) => 1,
+            Self::Told | Self::Refused(_) | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
         }
@@ -51,7 +53,7 @@ impl Failure {
 
     /// Nothing is left to be said about it.
     pub(super) fn is_told(&self) -> bool {
-        matches!(self, Self::Found(_) | Self::Unheard)
+        matches!(self, Self::Found(_) | Self::Told | Self::Unheard)
     }
 
     pub(super) fn from_output(error: io::Error) -> Self {
@@ -82,6 +84,7 @@ impl fmt::Display for Failure {
             Self::Refused(problem) => write!(f, "{}; {}", problem.detail, problem.remedy),
             Self::Usage(text) => f.write_str(text),
             Self::Found(level) => write!(f, "something is {}", level.word()),
+            Self::Told => f.write_str("it is refused"),
             Self::Unheard => f.write_str("the reader went away"),
             Self::Other(error) => write!(f, "{error:#}"),
         }

@@ -1,49 +1,41 @@
-//! `steadfast explain`: why a VM or a node is where and how it is.
+//! `steadfast explain`: why a VM or a node is where and how it is, or how one decision was taken.
 
 use super::client::{Client, Failure};
-use super::format::{age, encoded, utc};
+use super::format::{age, encoded, table, utc};
 use super::{say, say_json};
-use crate::api::wire::{DecisionReport, StatusReport};
+use crate::api::wire::{DecisionReport, Explanation, ReasonsReport};
 use std::fmt::Write as _;
-use steadfast_core::decision::PlacementRecord;
+use steadfast_core::decision::{Asked, PolicyRecord};
 use steadfast_core::snapshot::{NodeView, VmView};
-use steadfast_sdk::wire::{RankedNode, Score};
-
-/// Decisions that are told.
-const TOLD: usize = 12;
+use steadfast_sdk::wire::{NodeFacts, Score};
 
 pub(super) async fn print(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let report = client.status().await?;
-    let vms = &report.snapshot.vms;
-    let vm = vms.iter().find(|vm| vm.name == name || vm.id.0 == name);
-    let node = report.snapshot.nodes.iter().find(|node| node.name == name);
-    let parameter = match (vm, node) {
-        (None, Some(_)) => "node",
-        _ => "vm",
+    let path = format!("/v1/explain/{}", encoded(name));
+    let explanation: Explanation = client.get(&path).await?;
+    match json {
+        true => say_json(&explanation),
+        false => say(&tell(&explanation)),
+    }
+}
+
+fn tell(explanation: &Explanation) -> String {
+    let Explanation { name, vm, node, decisions, notes } = explanation;
+    let mut text = match (vm, node) {
+        (Some(vm), _) => about_vm(vm),
+        (None, Some(node)) => about_node(node),
+        (None, None) if decisions.iter().any(|report| report.id == *name) => String::new(),
+        (None, None) => format!("{name} is not under high availability any more.\n"),
     };
-    let path = format!("/v1/decisions?{parameter}={}&limit={TOLD}", encoded(name));
-    let decisions: Vec<DecisionReport> = client.get(&path).await?;
-    if json {
-        return say_json(&decisions);
+    text.extend(decisions.iter().map(chapter));
+    if decisions.is_empty() {
+        text.push_str("No decision about it is on record.\n");
     }
-    match (vm, node) {
-        (Some(vm), _) => say(&explain_vm(vm, &decisions)),
-        (None, Some(node)) => say(&explain_node(node, &decisions)),
-        (None, None) if !decisions.is_empty() => say(&explain_gone(name, &decisions)),
-        (None, None) => Err(nothing(name, &report)),
-    }
+    text.extend(notes.iter().map(|note| format!("\nNote: {note}\n")));
+    text
 }
 
-fn nothing(name: &str, report: &StatusReport) -> Failure {
-    let nodes: Vec<&str> = report.snapshot.nodes.iter().map(|node| node.name.as_str()).collect();
-    Failure::Usage(format!(
-        "{name} is neither an HA VM nor a node; nodes are {}; VMs: steadfast vm list",
-        nodes.join(", ")
-    ))
-}
-
-/// A VM: what it does, why, and how that came about.
-fn explain_vm(vm: &VmView, decisions: &[DecisionReport]) -> String {
+/// A VM: what it does, and why.
+fn about_vm(vm: &VmView) -> String {
     let mut text = format!("{} belongs to {} and is {}", vm.name, vm.owner.name, vm.state);
     text.push_str(&because(&vm.reason));
     let _ = writeln!(
@@ -51,11 +43,11 @@ fn explain_vm(vm: &VmView, decisions: &[DecisionReport]) -> String {
         "It has {} MiB of memory, {} virtual CPUs and priority {}.",
         vm.memory_mib, vm.vcpus, vm.priority
     );
-    text + &story(decisions)
+    text
 }
 
-/// A node: its status, its two factors, and how that came about.
-fn explain_node(node: &NodeView, decisions: &[DecisionReport]) -> String {
+/// A node: its status and its two factors.
+fn about_node(node: &NodeView) -> String {
     let mut text = format!("{} has the status {}", node.name, node.status_text);
     text.push_str(&because(&node.reason));
     let _ = writeln!(
@@ -76,39 +68,34 @@ fn explain_node(node: &NodeView, decisions: &[DecisionReport]) -> String {
     if let Some(words) = &node.last_words {
         let _ = writeln!(text, "Its last words: {words}.");
     }
-    text + &story(decisions)
-}
-
-fn explain_gone(name: &str, decisions: &[DecisionReport]) -> String {
-    format!("{name} is not under high availability any more.\n{}", story(decisions))
+    text
 }
 
 fn because(reason: &str) -> String {
     if reason.is_empty() { ".\n".into() } else { format!(": {reason}.\n") }
 }
 
-fn story(decisions: &[DecisionReport]) -> String {
-    if decisions.is_empty() {
-        return "This node's agent has decided nothing about it since it started; the leader's may \
-                have: ask there.\n"
-            .into();
-    }
-    decisions.iter().map(chapter).collect()
-}
-
+/// One decision: when, what, by which rule, on which facts, and what a policy said.
 fn chapter(report: &DecisionReport) -> String {
     let mut text = format!("\n{}  {} [{}]\n", utc(report.wall_ms), report.text, report.rule);
+    if !report.id.is_empty() {
+        let _ = writeln!(text, "    decision {}, recorded by {}", report.id, report.recorded_by);
+    }
     for (name, value) in &report.facts {
         let _ = writeln!(text, "    {name}: {value}");
     }
-    if let Some(record) = &report.placement {
-        text.push_str(&placement(record, report));
+    if let Some(reasons) = &report.reasons {
+        text.push_str(&told(reasons, report));
+    }
+    if let Some(record) = &report.policy {
+        text.push_str(&question(record));
     }
     text
 }
 
-fn placement(record: &PlacementRecord, report: &DecisionReport) -> String {
-    let decider = &record.decider;
+/// Who decided, and the scores of the chosen and the rejected.
+fn told(reasons: &ReasonsReport, report: &DecisionReport) -> String {
+    let decider = &reasons.decider;
     let mut text = format!(
         "    decided by {} {} ({}) in {} us with {} units of fuel, digest {:.8}\n",
         decider.name,
@@ -121,48 +108,80 @@ fn placement(record: &PlacementRecord, report: &DecisionReport) -> String {
     for failure in &decider.failures {
         let _ = writeln!(text, "    not by a better policy: {failure}");
     }
-    let is_told =
-        |vm: &&steadfast_sdk::wire::RankedVm| report.vm_id.as_ref().is_none_or(|id| id.0 == vm.vm);
-    for vm in record.verdict.vms.iter().filter(is_told) {
-        text.push_str(&ranking(record, &vm.nodes));
+    let mut ranking = table(&["CANDIDATE", "SCORE", "BECAUSE OF", ""]);
+    for candidate in &reasons.candidates {
+        let chosen = report.node.as_ref() == Some(&candidate.node);
+        ranking.add_row([
+            candidate.node.clone(),
+            candidate.score.value.to_string(),
+            terms(&candidate.score),
+            if chosen { "chosen" } else { "" }.into(),
+        ]);
     }
-    for correction in &record.corrections {
+    if !reasons.candidates.is_empty() {
+        text.push_str(&indented(&ranking.trim_fmt()));
+    }
+    for correction in &reasons.corrections {
         let _ = writeln!(text, "    not followed: {correction}");
     }
-    text
-}
-
-fn ranking(record: &PlacementRecord, nodes: &[RankedNode]) -> String {
-    let mut text = String::new();
-    for (index, ranked) in nodes.iter().enumerate() {
-        let known = record.question.nodes.iter().find(|node| node.id == ranked.node);
-        let name = known.map_or_else(|| format!("#{}", ranked.node), |node| node.name.clone());
-        let _ = writeln!(text, "    {}. {name}: {}", index + 1, score(&ranked.score));
-    }
-    if nodes.is_empty() {
-        text.push_str("    no candidate\n");
+    if reasons.record != report.id {
+        let _ =
+            writeln!(text, "    asked together with others: steadfast explain {}", reasons.record);
     }
     text
 }
 
-/// `812 = free memory 700 + load 112`.
-fn score(score: &Score) -> String {
-    let terms: Vec<String> =
-        score.terms.iter().map(|term| format!("{} {:+}", term.name, term.value)).collect();
-    match terms.is_empty() {
-        true => score.value.to_string(),
-        false => format!("{} = {}", score.value, terms.join(", ")),
+/// What the policy was asked.
+fn question(record: &PolicyRecord) -> String {
+    let (nodes, rest): (&[NodeFacts], String) = match &record.asked {
+        Asked::NodePriority { question, .. } => {
+            (std::slice::from_ref(&question.node), String::new())
+        }
+        Asked::Risk { question, .. } => {
+            let readings = question.telemetry.len();
+            (std::slice::from_ref(&question.node), format!(" and {readings} readings"))
+        }
+        Asked::Placement { question, .. } => {
+            let (vms, residents) = (question.vms.len(), question.residents.len());
+            (&question.nodes, format!(", {vms} VMs to place and {residents} that stay"))
+        }
+    };
+    let mut facts =
+        table(&["ASKED ABOUT", "STATUS", "MEMORY FREE", "CPUS", "LOAD", "FLAPS", "RISK"]);
+    for node in nodes {
+        facts.add_row([
+            node.name.clone(),
+            node.status.clone(),
+            format!("{} of {} MiB", node.memory_free_mib, node.memory_mib),
+            format!("{} for {} virtual", node.vcpus, node.vcpus_used),
+            format!("{}.{:02}", node.load_permille / 1_000, node.load_permille % 1_000 / 10),
+            node.flaps.to_string(),
+            node.risk.to_string(),
+        ]);
     }
+    let count = nodes.len();
+    format!("    the question: {count} nodes{rest}\n{}", indented(&facts.trim_fmt()))
+}
+
+fn indented(table: &str) -> String {
+    table.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// `free memory +700, load -20`.
+fn terms(score: &Score) -> String {
+    let terms = score.terms.iter().map(|term| format!("{} {:+}", term.name, term.value));
+    terms.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use steadfast_core::decision::Kind;
+    use crate::api::wire::CandidateReport;
+    use std::sync::Arc;
     use steadfast_core::event::Decider;
     use steadfast_core::ids::{NodeId, VmId};
     use steadfast_core::snapshot::NodeName;
-    use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, RankedVm, Term};
+    use steadfast_sdk::wire::{PlacementQuestion, PlacementVerdict, Term};
 
     fn vm() -> VmView {
         VmView {
@@ -181,12 +200,13 @@ mod tests {
         }
     }
 
-    fn record() -> PlacementRecord {
+    fn reasons(record: &str) -> ReasonsReport {
         let term = |name: &'static str, value| Term { name: name.to_string().into(), value };
-        let terms = vec![term("free memory", 700), term("load", -20)];
-        let nodes = vec![RankedNode { node: 2, score: Score { value: 680, terms } }];
-        let node = NodeFacts { id: 2, name: "n2".into(), ..NodeFacts::default() };
-        PlacementRecord {
+        let score = |value, terms| Score { value, terms };
+        let chosen = score(680, vec![term("free memory", 700), term("load", -20)]);
+        let candidate = |node: &str, score| CandidateReport { node: node.into(), score };
+        let other = score(10, vec![term("free memory", 10)]);
+        ReasonsReport {
             decider: Decider {
                 name: "rack-aware".into(),
                 version: "1.2.0".into(),
@@ -194,49 +214,62 @@ mod tests {
                 failures: vec!["active 1.3.0: out of fuel".into()],
                 ..Decider::default()
             },
-            question: PlacementQuestion { nodes: vec![node], ..Default::default() },
-            verdict: PlacementVerdict { vms: vec![RankedVm { vm: "u1".into(), nodes }] },
+            candidates: vec![candidate("n2", chosen), candidate("n1", other)],
             corrections: vec!["n3 is not admitted".into()],
+            record: record.into(),
         }
     }
 
-    fn decided() -> DecisionReport {
-        DecisionReport {
-            number: 1,
-            at_ms: 5,
-            wall_ms: 0,
-            kind: Kind::Decided,
-            node: Some("n2".into()),
-            vm: Some("web".into()),
-            vm_id: Some(VmId("u1".into())),
-            term: 3,
-            stamp: "3.1v9".into(),
-            text: "web goes to n2".into(),
-            rule: "PROTOCOL 5".into(),
-            facts: vec![("proof".into(), "fenced".into())],
-            decider: None,
-            placement: Some(record()),
-        }
+    fn explained(decision: DecisionReport) -> Explanation {
+        let vm = Some(vm());
+        Explanation { name: "web".into(), vm, node: None, decisions: vec![decision], notes: vec![] }
     }
 
     #[test]
-    fn a_vm_is_explained_with_its_placement() {
+    fn a_vm_is_explained_with_the_scores_of_the_chosen_and_the_rejected() {
         let expected = "\
 web belongs to n2 and is starting.
 It has 1024 MiB of memory, 2 virtual CPUs and priority 500.
 
 1970-01-01 00:00:00.000  web goes to n2 [PROTOCOL 5]
+    decision n1-5-1, recorded by n1
     proof: fenced
     decided by rack-aware 1.2.0 (last good) in 0 us with 0 units of fuel, digest 00000000
     not by a better policy: active 1.3.0: out of fuel
-    1. n2: 680 = free memory +700, load -20
+    CANDIDATE  SCORE  BECAUSE OF
+    n2         680    free memory +700, load -20  chosen
+    n1         10     free memory +10
     not followed: n3 is not admitted
+    asked together with others: steadfast explain n1-5-0
 ";
-        assert_eq!(explain_vm(&vm(), &[decided()]), expected);
+        let reasons = Some(reasons("n1-5-0"));
+        let text = tell(&explained(DecisionReport { reasons, ..DecisionReport::sample() }));
+        let trimmed: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed.join("\n") + "\n", expected);
     }
 
     #[test]
-    fn silence_names_the_leader() {
-        assert!(explain_vm(&vm(), &[]).contains("the leader's may have"));
+    fn a_decision_that_holds_its_question_shows_it() {
+        let node = NodeFacts { name: "n2".into(), load_permille: 1_520, ..NodeFacts::default() };
+        let question = PlacementQuestion { nodes: vec![node], ..Default::default() };
+        let asked = Asked::Placement { question, verdict: PlacementVerdict::default() };
+        let (decider, corrections) = (Decider::default(), Vec::new());
+        let policy = Some(Arc::new(PolicyRecord { decider, asked, corrections }));
+        let decision = DecisionReport { policy, ..DecisionReport::sample() };
+        let text = tell(&Explanation { name: "n1-5-1".into(), vm: None, ..explained(decision) });
+        assert!(text.contains("the question: 1 nodes, 0 VMs to place and 0 that stay"), "{text}");
+        assert!(text.contains("1.52"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_said() {
+        let note = "shared storage did not answer".to_string();
+        let silent = Explanation {
+            decisions: vec![],
+            notes: vec![note],
+            ..explained(DecisionReport::sample())
+        };
+        let text = tell(&silent);
+        assert!(text.contains("No decision") && text.contains("Note: shared storage"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The file as people write it. Raw first, resolved once.
 
 use super::limits::RawLimits;
+use super::policies::RawPolicies;
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use crate::pages::Place;
 use serde::Deserialize;
@@ -25,7 +26,7 @@ pub(super) struct File {
     watchdog: Watchdog,
     reset: Reset,
     verification: Verification,
-    policies: Policies,
+    policies: RawPolicies,
     api: Api,
     run: Run,
     fence: Vec<RawFence>,
@@ -76,12 +77,6 @@ struct Reset {
 struct Verification {
     addresses: Vec<IpAddr>,
     quorum: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Policies {
-    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,6 +168,8 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
     check_fence(&fence, problems);
     let quorum = resolve_quorum(&file.verification, problems);
     let limits = file.limits.resolve(problems);
+    let state = file.run.state_directory.unwrap_or_else(|| "/var/lib/steadfast".into());
+    let policies = file.policies.resolve(&state, problems);
     let migrate_uri = resolve_migrate_uri(file.libvirt.migrate_uri, problems);
     let name = file.cluster.name.filter(|name| !name.is_empty());
     let place = resolve_place(file.storage.directory, file.storage.device, problems);
@@ -195,10 +192,10 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         sysrq: file.reset.sysrq.unwrap_or_else(|| "/proc/sysrq-trigger".into()),
         verification: file.verification.addresses,
         verification_quorum: quorum,
-        policies: file.policies.directory.unwrap_or_else(|| "/etc/steadfast/policies".into()),
+        policies,
         socket: file.api.socket.unwrap_or_else(|| run.join("api.sock")),
         run,
-        state: file.run.state_directory.unwrap_or_else(|| "/var/lib/steadfast".into()),
+        state,
         never_paused: file.run.never_paused,
         realtime: file.run.realtime.unwrap_or(true),
         fence,

@@ -50,6 +50,7 @@ impl RawLimits {
             budget_window: millis(self.budget_window_ms, usual.budget_window),
             host_shutdown: self.host_shutdown.unwrap_or(usual.host_shutdown),
             host_freeze: millis(self.host_freeze_ms, usual.host_freeze),
+            proactive: usual.proactive,
         };
         check(&limits, problems);
         limits

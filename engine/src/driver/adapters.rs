@@ -5,17 +5,18 @@ use crate::config::{Config, Fence};
 use crate::fence::{FenceAgents, FenceConfig};
 use crate::libvirt::{Hypervisor, Settings};
 use crate::pages::ClusterFile;
-use crate::policy::{Kind, Limits, PolicyStatus, PolicyStore};
+use crate::policy::{Kind, PolicyStatus, PolicyStore};
 use crate::record::RunRecord;
 use crate::watchdog::Watchdog;
 use crate::{Sink, verify_ip};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use steadfast_core::config::Timing;
 use steadfast_core::event::Event;
 use steadfast_core::ids::{Digest, Incarnation};
+use steadfast_core::message::PolicyDigests;
 
 /// How long one call of libvirt may take.
 const LIBVIRT_DEADLINE: Duration = Duration::from_secs(10);
@@ -35,12 +36,19 @@ pub(super) fn hypervisor(
 }
 
 pub(super) fn policies(config: &Config, events: &Sink) -> Result<Arc<PolicyStore>> {
-    let events = Arc::clone(events);
-    PolicyStore::start(config.policies.clone(), Limits::default(), move |status| {
+    let staged = Mutex::<PolicyDigests>::default();
+    let (events, settings) = (Arc::clone(events), config.policies.settings.clone());
+    PolicyStore::start(config.policies.folder.clone(), settings, move |status| {
         log_policy(status);
-        if status.kind == Some(Kind::NodePriority) && status.deciding {
+        if let (Some(kind), true) = (status.kind, status.deciding) {
+            let mut digests = staged.lock().unwrap_or_else(PoisonError::into_inner);
             let digest = Digest::try_from(status.digest.clone()).unwrap_or_default();
-            events(Event::PolicyActivated { digest });
+            *match kind {
+                Kind::NodePriority => &mut digests.node_priority,
+                Kind::Placement => &mut digests.placement,
+                Kind::Risk => &mut digests.risk,
+            } = digest;
+            events(Event::PoliciesStaged(*digests));
         }
     })
 }

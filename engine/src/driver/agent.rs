@@ -1,9 +1,9 @@
 //! The agent as its API sees it: waiting for something, or live.
 
-use super::decisions::Decisions;
-use super::{Inbox, Requests};
+use super::{BeatGaps, Inbox, Requests};
 use crate::api::Refusal;
 use crate::config::Config;
+use crate::decisions::Decisions;
 use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
@@ -49,6 +49,8 @@ pub struct Live {
     pub read_back: Option<ReadBack>,
     /// The way to the machine.
     pub inbox: Arc<Inbox>,
+    /// How late beats were.
+    pub gaps: Arc<BeatGaps>,
     /// Operators' requests under way.
     pub requests: Arc<Requests>,
     /// The last decisions.

@@ -130,8 +130,8 @@ impl Hands {
 
     fn ask(&self, action: &Action) {
         match action {
-            Action::AskPriority { id, question } => {
-                self.questions.ask(Question::Priority(*id, question.clone()));
+            Action::AskPriority { id, policy, question } => {
+                self.questions.ask(Question::Priority(*id, *policy, question.clone()));
             }
             Action::AskPlacement { id, question } => {
                 self.questions.ask(Question::Placement(*id, question.clone()));

@@ -16,7 +16,8 @@ const QUEUE: usize = 64;
 /// One question.
 #[derive(Debug)]
 pub(super) enum Question {
-    Priority(QuestionId, Box<NodePriorityQuestion>),
+    /// Of the generation of this digest.
+    Priority(QuestionId, Digest, Box<NodePriorityQuestion>),
     Placement(QuestionId, Box<PlacementQuestion>),
 }
 
@@ -43,18 +44,20 @@ impl Questions {
 
 fn answer_all(store: &PolicyStore, questions: &Receiver<Question>, events: &Sink) {
     while let Ok(question) = questions.recv() {
-        events(match question {
-            Question::Priority(id, question) => {
-                let answer = store.ask_node_priority(&question);
-                let decider = decider(answer.decider);
-                Event::PriorityAnswered { id, verdict: answer.verdict, decider }
+        match question {
+            Question::Priority(id, agreed, question) => {
+                store.decide_node_priority(agreed.0, &question, |answer| {
+                    let decider = decider(answer.decider);
+                    events(Event::PriorityAnswered { id, verdict: answer.verdict, decider });
+                });
             }
             Question::Placement(id, question) => {
-                let answer = store.ask_placement(&question);
-                let decider = decider(answer.decider);
-                Event::PlacementAnswered { id, verdict: answer.verdict, decider }
+                store.decide_placement(&question, |answer| {
+                    let decider = decider(answer.decider);
+                    events(Event::PlacementAnswered { id, verdict: answer.verdict, decider });
+                });
             }
-        });
+        }
     }
 }
 

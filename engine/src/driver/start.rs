@@ -5,14 +5,14 @@
 //! machine must have comes first, and what it can do without for a while connects in the background.
 
 use super::agent::{Agent, Live};
-use super::decisions::Decisions;
 use super::hands::Hands;
 use super::questions::Questions;
-use super::{Driver, Inbox, Requests, adapters};
+use super::{BeatGaps, Driver, Inbox, Requests, adapters};
 use crate::Sink;
 use crate::clock::Clock;
 use crate::config::{Bound, Config, Problem, Problems, assumed, bounds};
 use crate::corosync::{self, ClusterFacts};
+use crate::decisions::Decisions;
 use crate::hook;
 use crate::journal::Journal;
 use crate::last_words::LastWords;
@@ -224,7 +224,8 @@ fn assemble(
     let incarnation = parts.record.incarnation();
     let me = Identity { node: parts.me, boot: parts.boot, incarnation };
     let (decisions, taken) =
-        Decisions::start(Arc::clone(inbox)).context("cannot start the recorder's thread")?;
+        Decisions::start(name, Arc::clone(inbox), &config.state, Arc::clone(&parts.pages))
+            .context("cannot start the recorder's threads")?;
     let hypervisor = adapters::hypervisor(config, incarnation, events)?;
     let policies = adapters::policies(config, events)?;
     let hands = Hands {
@@ -244,12 +245,13 @@ fn assemble(
     let labels = config.labels.clone();
     let named = telemetry::Named { id: me.node, name: name.into(), labels };
     telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
-    let requests = Arc::new(Requests::default());
+    let (requests, gaps) = (Arc::new(Requests::default()), Arc::new(BeatGaps::default()));
     agent.begin(Arc::new(Live {
         timing: parts.timing.clone(),
         read_back: hands.watchdog.as_ref().map(Watchdog::read_back),
         inbox: Arc::clone(inbox),
         requests: Arc::clone(&requests),
+        gaps: Arc::clone(&gaps),
         decisions,
         policies,
         hypervisor,
@@ -262,7 +264,19 @@ fn assemble(
     let wake_at = first.wake_at.0;
     let inbox = Arc::clone(inbox);
     let (decisions, releasing) = (taken, false.into());
-    let driver = Driver { machine, hands, inbox, journal, requests, decisions, wake_at, releasing };
+    let pulse = <_>::default();
+    let driver = Driver {
+        machine,
+        hands,
+        inbox,
+        journal,
+        requests,
+        decisions,
+        pulse,
+        gaps,
+        wake_at,
+        releasing,
+    };
     Ok((driver, first, now))
 }
 

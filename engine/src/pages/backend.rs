@@ -87,6 +87,14 @@ impl Layout {
         }
     }
 
+    /// A node's records.
+    pub(super) fn records(&self, node: NodeId) -> Result<Area> {
+        match self {
+            Self::Directory(layout) => Ok(Area::file(layout.records(node))),
+            Self::Device(layout) => layout.records(node),
+        }
+    }
+
     /// Gives `node` a slot, or its name to the slot that it has. Blocks.
     pub(super) fn add_node(&self, node: &StoredNode) -> Result<()> {
         match self {

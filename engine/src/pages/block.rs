@@ -6,6 +6,7 @@
 //! | 1 MiB | pages, 8 KiB a node: two blocks in turn | that node |
 //! | 2 MiB | catalogue indices, 128 KiB a node: two copies in turn | that node |
 //! | 16 MiB | the ledger's bodies, two slots a node | that node |
+//! | then | the last decisions, 1 MiB a node | that node |
 //! | then | catalogue blobs, domain XML by content, 64 KiB each | that node |
 //!
 //! A node's slot is its corosync node id, so ids from 1 to 64 can be used. Every stretch has one writer; what may be
@@ -15,6 +16,7 @@
 use super::cluster::{ClusterFile, FORMAT};
 use super::direct::{Access, AlignedBuffer, Area, DirectFile};
 use super::format::{self, BLOCK, Damage};
+use super::records::RECORDS_BYTES;
 use super::{BODY_SLOTS, page_size};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,9 @@ pub struct Geometry {
     slots: u32,
     /// Size of a body slot in bytes.
     body: u64,
+    /// Bytes a node for its records; 0 on stores of versions that kept none.
+    #[serde(default)]
+    records: u64,
     /// Size of a catalogue blob in bytes, its header included.
     blob: u64,
     /// Catalogue blobs a node.
@@ -71,6 +76,7 @@ impl Geometry {
         block: BLOCK as u64,
         slots: MAX_SLOTS,
         body: 16 * MIB,
+        records: RECORDS_BYTES as u64,
         blob: 64 * KIB,
         blobs: MAX_BLOBS,
     };
@@ -100,6 +106,7 @@ impl Geometry {
                 && (1..=MAX_SLOTS).contains(&self.slots)
                 && self.body.is_multiple_of(block)
                 && (block..=2 * format::MAX_BODY as u64).contains(&self.body)
+                && [0, RECORDS_BYTES as u64].contains(&self.records)
                 && self.blob.is_multiple_of(block)
                 && (block..=16 * MIB).contains(&self.blob)
                 && self.blobs > 0
@@ -128,8 +135,16 @@ impl Geometry {
         BODIES_AT + (slot(node) * u64::from(BODY_SLOTS) + u64::from(which)) * self.body
     }
 
-    fn blobs_at(&self) -> u64 {
+    fn records_at(&self) -> u64 {
         BODIES_AT + u64::from(self.slots) * u64::from(BODY_SLOTS) * self.body
+    }
+
+    fn records(&self, node: NodeId) -> u64 {
+        self.records_at() + slot(node) * self.records
+    }
+
+    fn blobs_at(&self) -> u64 {
+        self.records_at() + u64::from(self.slots) * self.records
     }
 
     fn blob(&self, node: NodeId, number: u64) -> u64 {
@@ -185,6 +200,14 @@ impl Layout {
     /// Its id has no slot.
     pub fn body(&self, node: NodeId, which: u8) -> Result<Area> {
         self.area(node, |geometry, node| geometry.body(node, which), self.geometry.body)
+    }
+
+    /// A node's records.
+    ///
+    /// # Errors
+    /// Its id has no slot.
+    pub fn records(&self, node: NodeId) -> Result<Area> {
+        self.area(node, Geometry::records, self.geometry.records)
     }
 
     fn index(&self, node: NodeId) -> Result<Area> {

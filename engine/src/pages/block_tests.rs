@@ -15,7 +15,7 @@ use steadfast_core::ledger::Ledger;
 use steadfast_core::page::{Page, Pages, StorageError};
 
 /// Enough, and not a whole number of blobs more.
-const SIZE: u64 = (2_320 + 5) * MIB;
+const SIZE: u64 = (2_384 + 5) * MIB;
 
 /// A sparse file in a folder of its own.
 pub(super) struct Disk {
@@ -208,12 +208,12 @@ fn a_device_that_is_too_small_is_refused_with_both_sizes() {
     let disk = Disk::new("small", 100 * MIB);
     let error = disk.init("test", None).unwrap_err().to_string();
     assert!(error.contains("100 MiB (104857600 bytes)"), "{error}");
-    assert!(error.contains("2320 MiB (2432696320 bytes)"), "{error}");
+    assert!(error.contains("2384 MiB (2499805184 bytes)"), "{error}");
     let geometry = |size| Geometry::for_size(Path::new("/dev/x"), size).unwrap();
-    assert_eq!(geometry(2_320 * MIB).blobs, MIN_BLOBS);
+    assert_eq!(geometry(2_384 * MIB).blobs, MIN_BLOBS);
     assert_eq!(geometry(10 * 1_024 * MIB).blobs, MAX_BLOBS);
     assert_eq!(geometry(1 << 50).blobs, MAX_BLOBS);
-    for size in [2_320, 2_324, 3_000, 5_000, 20_000].map(|size| size * MIB) {
+    for size in [2_384, 2_388, 3_000, 5_000, 20_000].map(|size| size * MIB) {
         assert!(geometry(size).end() <= size, "{size}");
         geometry(size).check(Path::new("/dev/x"), size).unwrap();
     }

@@ -5,6 +5,7 @@
 //! pages/<id>.page       two blocks, written by that node only
 //! bodies/<id>.<slot>    the ledger's bodies, slots 0 and 1 of each node
 //! catalogue/<digest>    domain XML by content
+//! records/<id>.records  the last decisions of each node
 //! ```
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +17,7 @@ use steadfast_core::ids::{Digest, NodeId};
 use super::BODY_SLOTS;
 use super::cluster::{ClusterFile, FORMAT, StoredNode};
 use super::format::BLOCK;
+use super::records::RECORDS_BYTES;
 
 /// Paths of a store.
 #[derive(Debug, Clone)]
@@ -46,6 +48,12 @@ impl Layout {
     #[must_use]
     pub fn body(&self, node: NodeId, slot: u8) -> PathBuf {
         self.root.join("bodies").join(format!("{}.{slot}", node.0))
+    }
+
+    /// A node's records.
+    #[must_use]
+    pub fn records(&self, node: NodeId) -> PathBuf {
+        self.root.join("records").join(format!("{}.records", node.0))
     }
 
     /// The folder of domain XML.
@@ -98,7 +106,7 @@ pub fn add_node(layout: &Layout, node: &StoredNode) -> Result<()> {
 }
 
 fn create_files(layout: &Layout, nodes: &[StoredNode]) -> Result<()> {
-    for folder in ["pages", "bodies", "catalogue"] {
+    for folder in ["pages", "bodies", "catalogue", "records"] {
         let path = layout.root.join(folder);
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot make {}", path.display()))?;
@@ -108,6 +116,7 @@ fn create_files(layout: &Layout, nodes: &[StoredNode]) -> Result<()> {
         for slot in 0..BODY_SLOTS {
             create_zeroed(&layout.body(node.id, slot), BLOCK)?;
         }
+        create_zeroed(&layout.records(node.id), RECORDS_BYTES)?;
     }
     ["pages", "bodies", "."].iter().try_for_each(|folder| sync_folder(&layout.root.join(folder)))
 }

@@ -25,11 +25,13 @@ pub mod dir;
 pub mod direct;
 pub mod format;
 mod lock;
+pub mod records;
 mod workers;
 
 pub use backend::Place;
 use backend::{Layout, Shelf};
 pub use cluster::{ClusterFile, StoredNode};
+use records::RecordWriter;
 use workers::{ReadRequest, Reader, WriteRequest, Writer};
 
 /// Slots for bodies a node has.
@@ -49,6 +51,7 @@ pub struct PageStore {
     layout: Layout,
     cluster: ClusterFile,
     catalogue: Shelf,
+    me: NodeId,
     writes: mpsc::Sender<WriteRequest>,
     reads: mpsc::Sender<ReadRequest>,
 }
@@ -150,7 +153,7 @@ impl PageStore {
         spawn("page-writer", Arc::clone(&lock), move || writer.run(&write_queue))?;
         spawn("page-reader", lock, move || reader.run(&read_queue))?;
         let catalogue = Shelf::new(&layout, me, &cluster);
-        Ok(Self { layout, cluster, catalogue, writes, reads })
+        Ok(Self { layout, cluster, catalogue, me, writes, reads })
     }
 
     /// Who has a slot.
@@ -186,6 +189,22 @@ impl PageStore {
     /// Storage fails.
     pub fn add_node(&self, node: &StoredNode) -> Result<()> {
         self.layout.add_node(node)
+    }
+
+    /// What appends this node's decisions. Blocks: for the thread that does it.
+    ///
+    /// # Errors
+    /// Storage fails, or the store was made by a version that kept no decisions.
+    pub fn record_writer(&self) -> Result<RecordWriter> {
+        RecordWriter::open(&self.layout, self.me)
+    }
+
+    /// The last decisions of `node`, oldest first: batches of JSON lines. Blocks: for worker threads.
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub fn read_records(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
+        records::lines(&self.layout, node)
     }
 
     /// Puts domain XML into the catalogue. Idempotent. Blocks: for worker threads.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Classes of failure, never merged: each asks for another remedy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// The file is not what a policy file must be.
@@ -31,7 +31,7 @@ pub enum Class {
 }
 
 /// Stages of loading, in order, and the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Reading the module and its parameters.
@@ -42,6 +42,8 @@ pub enum Stage {
     Digest,
     /// Who may write the files and the folder.
     Permissions,
+    /// Who signed them, where the configuration asks for it.
+    Signature,
     /// The module's structure and its manifest.
     Manifest,
     /// Limits that can be checked without compiling.
@@ -54,7 +56,13 @@ pub enum Stage {
     Init,
     /// Small known questions.
     SelfTest,
-    /// It may decide.
+    /// What every policy keeps to: the same question, permuted or repeated, has the same answer.
+    Laws,
+    /// The largest question that the configured cluster can ask.
+    Rehearsal,
+    /// It may decide as soon as it is its turn.
+    Staged,
+    /// It decides.
     Active,
     /// A question of the cluster.
     Call,
@@ -73,7 +81,7 @@ macro_rules! display_as_serialized {
 display_as_serialized!(Class, Stage);
 
 /// One failure, complete enough to act on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{class} at {stage}: {reason} (remedy: {remedy})")]
 pub struct Failure {
     /// Where.

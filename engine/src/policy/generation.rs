@@ -1,12 +1,16 @@
 //! A generation: one module with its parameters under the limits, and how it has done so far.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use steadfast_sdk::manifest::{DEFAULT_PREFIX, Manifest};
 
+use super::breaker::Breaker;
+use super::rehearsal::Headroom;
 use super::sandbox::{Program, Usage};
+use super::status::{ShadowStatus, StageTime};
 use super::{Failure, Kind, Limits};
 
 /// So many of the last calls are kept for percentiles.
@@ -23,7 +27,17 @@ pub(super) struct Generation {
     pub(super) program: Program,
     pub(super) parameters: Vec<u8>,
     pub(super) digests: Digests,
-    tallies: [Mutex<Tally>; 3],
+    /// Size of the module, in bytes.
+    pub(super) module_bytes: usize,
+    /// Generated questions on which it kept the laws.
+    pub(super) laws_tried: usize,
+    /// What its rehearsals used, one a kind.
+    pub(super) headroom: Vec<Headroom>,
+    /// How long each stage of its loading took.
+    pub(super) stages: Vec<StageTime>,
+    /// Wall-clock time of its loading in milliseconds since 1970, for people.
+    pub(super) loaded_ms: u64,
+    pub(super) tallies: [Mutex<Tally>; 3],
 }
 
 /// What identifies a generation.
@@ -42,10 +56,11 @@ pub(super) struct Digests {
 pub(super) struct Tally {
     pub(super) calls: u64,
     pub(super) failures: u64,
-    pub(super) failures_in_row: u32,
+    pub(super) breaker: Breaker,
     pub(super) last_fuel: u64,
     pub(super) last_memory_bytes: usize,
     pub(super) last_failure: Option<Failure>,
+    pub(super) shadowed: ShadowStatus,
     micros: Vec<u64>,
 }
 
@@ -56,21 +71,14 @@ impl Digests {
         let all = Sha256::new().chain_update(wasm).chain_update(parameters).chain_update(limits);
         Self { wasm, parameters, all: all.finalize().into() }
     }
+
+    /// A number that is the same for the same generation.
+    pub(super) fn seed(&self) -> u64 {
+        self.all.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
 }
 
 impl Generation {
-    pub(super) fn new(
-        file: &str,
-        manifest: Manifest,
-        kinds: Vec<Kind>,
-        program: Program,
-        parameters: Vec<u8>,
-        digests: Digests,
-    ) -> Self {
-        let (number, file, tallies) = (0, file.to_string(), <[Mutex<Tally>; 3]>::default());
-        Self { number, file, manifest, kinds, program, parameters, digests, tallies }
-    }
-
     /// Whether it ships with Steadfast, so that any other policy wins over it.
     pub(super) fn is_default(&self) -> bool {
         self.manifest.name.starts_with(DEFAULT_PREFIX)
@@ -81,7 +89,13 @@ impl Generation {
     }
 
     pub(super) fn is_suspended(&self, kind: Kind, limits: &Limits) -> bool {
-        self.tally(kind).failures_in_row >= limits.failures_in_row
+        self.tally(kind).breaker.is_open(limits, Instant::now())
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} (generation {})", self.manifest.name, self.manifest.version, self.number)
     }
 }
 
@@ -94,14 +108,14 @@ impl Tally {
             None => self.micros.push(micros),
         }
         self.calls += 1;
-        self.failures_in_row = 0;
+        self.breaker.succeeded();
         self.last_fuel = usage.fuel;
         self.last_memory_bytes = usage.memory_bytes;
     }
 
     pub(super) fn failed(&mut self, failure: &Failure) {
         self.failures += 1;
-        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.breaker.failed(Instant::now());
         self.last_failure = Some(failure.clone());
     }
 

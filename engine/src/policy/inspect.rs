@@ -39,18 +39,56 @@ pub(super) fn manifest(module: &[u8]) -> Result<Manifest, Failure> {
 
 /// Checks limits that the bytes alone show.
 pub(super) fn limits(module: &[u8], limits: &Limits) -> Result<(), Failure> {
-    for section in sections(header(module)?, module.len())?.iter().filter(|it| it.id == CODE) {
-        let largest = largest_body(section.content).unwrap_or(u32::MAX);
-        if largest > limits.function_bytes {
-            let reason = format!(
-                "the largest function has {largest} bytes, allowed are {}",
-                limits.function_bytes
-            );
-            let remedy = "split the function, or raise the limit function_bytes";
-            return Err(Failure::new(Stage::Limits, Class::Refused, reason, remedy));
+    let (largest, most) = (largest_function(module)?, limits.function_bytes);
+    if largest <= most {
+        return Ok(());
+    }
+    let reason = format!("the largest function has {largest} bytes, allowed are {most}");
+    let remedy = "split the function, or raise the limit function_bytes";
+    Err(Failure::new(Stage::Limits, Class::Refused, reason, remedy))
+}
+
+/// Size of the largest function's body, in bytes.
+pub(super) fn largest_function(module: &[u8]) -> Result<u32, Failure> {
+    let sections = sections(header(module)?, module.len())?;
+    let code = sections.iter().filter(|section| section.id == CODE);
+    Ok(code.map(|it| largest_body(it.content).unwrap_or(u32::MAX)).max().unwrap_or(0))
+}
+
+/// The sections by name, with their sizes in bytes.
+pub(super) fn section_sizes(module: &[u8]) -> Result<Vec<(String, usize)>, Failure> {
+    let sections = sections(header(module)?, module.len())?;
+    let named = |section: &Section<'_>| (section_name(section), section.content.len());
+    Ok(sections.iter().map(named).collect())
+}
+
+fn section_name(section: &Section<'_>) -> String {
+    const NAMES: [&str; 13] = [
+        "custom",
+        "type",
+        "import",
+        "function",
+        "table",
+        "memory",
+        "global",
+        "export",
+        "start",
+        "element",
+        "code",
+        "data",
+        "data count",
+    ];
+    let custom = |section: &Section<'_>| {
+        let (len, rest) = leb(section.content)?;
+        let name = rest.get(..len as usize)?;
+        Some(format!("custom {:?}", String::from_utf8_lossy(name)))
+    };
+    match section.id {
+        CUSTOM => custom(section).unwrap_or_else(|| "custom".into()),
+        id => {
+            NAMES.get(usize::from(id)).map_or_else(|| format!("section {id}"), ToString::to_string)
         }
     }
-    Ok(())
 }
 
 /// The kinds that a (checked) manifest names.

@@ -1,20 +1,19 @@
 //! The kinds of policy, each with its question, its verdict and its built-in twin.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use steadfast_sdk::abi::Wire;
+use steadfast_sdk::generate::Generate;
 use steadfast_sdk::manifest::Source;
 use steadfast_sdk::wire::{
-    Affinity, NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion,
-    PlacementVerdict, Reading, Resident, RiskQuestion, RiskVerdict, VmFacts,
+    NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedVm,
+    RiskQuestion, RiskVerdict,
 };
 
-use super::{Failure, verdict};
-
 /// What a policy decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// How well a node would lead.
@@ -48,7 +47,9 @@ impl Kind {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -79,103 +80,54 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A question of one kind.
-pub trait Question: Wire {
+/// What a verdict comes to: for each VM the node that it prefers, for a node its score.
+pub type Gist = BTreeMap<String, i64>;
+
+/// A question of one kind, with what the host adds to the SDK's.
+pub trait Question: Generate {
     /// Its kind.
-    const KIND: Kind;
+    const DECIDES: Kind;
     /// The verdict of the agent itself.
     fn builtin(&self) -> Self::Verdict;
-    /// Whether the verdict has the shape that this question allows.
-    fn check(&self, verdict: &Self::Verdict) -> Result<(), Failure>;
-    /// Questions that every policy must answer before it may decide.
-    fn samples() -> Vec<Self>;
+    /// What of the verdict counts, by what it is about: two verdicts with the same gist decide the same.
+    fn gist(&self, verdict: &Self::Verdict) -> Gist;
 }
 
 impl Question for NodePriorityQuestion {
-    const KIND: Kind = Kind::NodePriority;
+    const DECIDES: Kind = Kind::NodePriority;
 
     fn builtin(&self) -> NodePriorityVerdict {
         steadfast_policy_node_priority::builtin(self)
     }
 
-    fn check(&self, verdict: &NodePriorityVerdict) -> Result<(), Failure> {
-        verdict::check(self, verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        vec![Self { now_ms: 1_000, seed: 1, node: sample_node(1) }, Self::default()]
+    fn gist(&self, verdict: &NodePriorityVerdict) -> Gist {
+        [(self.node.name.clone(), verdict.score.value)].into()
     }
 }
 
 impl Question for PlacementQuestion {
-    const KIND: Kind = Kind::Placement;
+    const DECIDES: Kind = Kind::Placement;
 
     fn builtin(&self) -> PlacementVerdict {
         steadfast_policy_placement::builtin(self)
     }
 
-    fn check(&self, verdict: &PlacementVerdict) -> Result<(), Failure> {
-        verdict::check(self, verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        let nodes: Vec<_> = (1..=3).map(sample_node).collect();
-        let vms: Vec<_> = (1..=4).map(sample_vm).collect();
-        let labels = vms[0].labels.clone();
-        let vm = "sample-resident".into();
-        let residents = vec![Resident { vm, node: 1, labels, ..Resident::default() }];
-        let full = Self { now_ms: 1_000, seed: 1, nodes, vms, residents };
-        let nowhere = Self { nodes: Vec::new(), ..full.clone() };
-        vec![full, nowhere, Self::default()]
+    fn gist(&self, verdict: &PlacementVerdict) -> Gist {
+        let first = |ranked: &RankedVm| {
+            ranked.nodes.first().map_or(-1, |candidate| i64::from(candidate.node))
+        };
+        verdict.vms.iter().map(|ranked| (ranked.vm.clone(), first(ranked))).collect()
     }
 }
 
 impl Question for RiskQuestion {
-    const KIND: Kind = Kind::Risk;
+    const DECIDES: Kind = Kind::Risk;
 
     fn builtin(&self) -> RiskVerdict {
         steadfast_policy_risk::builtin(self)
     }
 
-    fn check(&self, verdict: &RiskVerdict) -> Result<(), Failure> {
-        verdict::check(self, verdict)
-    }
-
-    fn samples() -> Vec<Self> {
-        let reading = |name: &str, value| Reading { name: name.into(), value, age_ms: 1_000 };
-        let telemetry = vec![reading("psi.io.full_avg60_permille", 900), reading("unheard.of", -1)];
-        let full = Self { now_ms: 1_000, seed: 1, node: sample_node(1), telemetry };
-        vec![full, Self::default()]
-    }
-}
-
-fn sample_node(id: u32) -> NodeFacts {
-    NodeFacts {
-        id,
-        name: format!("sample-{id}"),
-        status: "Member".into(),
-        memory_mib: 65_536,
-        memory_free_mib: 32_768 / u64::from(id),
-        vcpus: 16,
-        vcpus_used: 8,
-        load_permille: 2_000,
-        storage_latency_ms: 5,
-        network_age_ms: 100,
-        flaps: id - 1,
-        labels: [("rack".to_string(), format!("r{}", id % 2))].into(),
-        ..NodeFacts::default()
-    }
-}
-
-fn sample_vm(number: u16) -> VmFacts {
-    VmFacts {
-        id: format!("00000000-0000-4000-8000-{number:012}"),
-        name: format!("sample-{number}"),
-        memory_mib: 2_048 * u64::from(number),
-        vcpus: 2,
-        priority: 100 * number,
-        labels: [("group".to_string(), "sample".to_string())].into(),
-        last_node: Some(9),
-        affinity: Affinity::default(),
+    fn gist(&self, verdict: &RiskVerdict) -> Gist {
+        [(self.node.name.clone(), verdict.score.value)].into()
     }
 }

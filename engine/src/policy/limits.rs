@@ -31,8 +31,11 @@ pub struct Limits {
     pub log_lines: usize,
     /// Length of a log line, in bytes; the rest is cut.
     pub log_line_bytes: usize,
-    /// So many failures in a row suspend a generation until it is replaced.
+    /// So many failures in a row suspend a generation.
     pub failures_in_row: u32,
+    /// A suspended generation is tried with one question after so many milliseconds; each failure doubles them, up to
+    /// eight times.
+    pub suspended_ms: u64,
 }
 
 impl Default for Limits {
@@ -53,6 +56,7 @@ impl Default for Limits {
             log_lines: 64,
             log_line_bytes: 512,
             failures_in_row: 3,
+            suspended_ms: 600_000,
         }
     }
 }

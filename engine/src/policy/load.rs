@@ -1,116 +1,182 @@
 //! A policy file's way to a generation, stage by stage. Takes long: only on the loading thread.
 
-use std::fs::{File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
-
+use super::files::{self, FileRead};
 use super::generation::{Digests, Generation};
-use super::kind::Question;
-use super::sandbox::{Program, Sandbox};
+use super::rehearsal::Headroom;
+use super::sandbox::Sandbox;
+use super::settings::Settings;
 use super::status::StageTime;
-use super::{Class, Failure, Kind, Limits, Stage, inspect};
+use super::trial::Trial;
+use super::{Class, Failure, Stage, inspect, signature};
 
 /// A policy's files as read, before anything is believed.
 pub(super) struct Source {
-    name: String,
-    wasm: Vec<u8>,
-    parameters: Vec<u8>,
+    wasm: FileRead,
+    parameters: Option<FileRead>,
     digests: Digests,
-    insecure: Option<String>,
+    insecure_folder: Option<String>,
 }
 
 /// How far a file came, and how long each stage took.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) stages: Vec<StageTime>,
 }
 
 impl Progress {
-    fn pass<T>(
+    pub(super) fn pass<T>(
         &mut self,
         stage: Stage,
         work: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let begin = Instant::now();
         let result = work();
-        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.stages.push(StageTime { stage, micros, passed: result.is_ok() });
+        self.stages.push(StageTime { stage, micros: micros(begin), passed: result.is_ok() });
         result.map_err(|failure| failure.at(stage))
     }
 }
 
 impl Source {
-    /// Reads a module and the parameters beside it. Never blocks on what is no regular file.
-    pub(super) fn read(path: &Path, limits: &Limits) -> Result<Self, Failure> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (wasm, about_wasm) = read(path, limits.module_bytes)?;
-        let beside = path.with_extension("json");
-        let (parameters, about_parameters) = match beside.try_exists() {
-            Ok(false) => (Vec::new(), None),
-            _ => read(&beside, limits.parameters_bytes).map(|(json, about)| (json, Some(about)))?,
-        };
-        let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-        let about_folder = std::fs::metadata(&folder).map_err(|it| unreadable(&folder, &it))?;
-        let mut all = vec![(path.to_path_buf(), about_wasm), (folder, about_folder)];
-        all.extend(about_parameters.map(|about| (beside, about)));
-        let digests = Digests::of(&wasm, &parameters, limits);
-        Ok(Self { name, wasm, parameters, digests, insecure: all.iter().find_map(insecurity) })
+    /// Reads a module, the parameters beside it and, where keys are named, their signatures.
+    pub(super) fn read(
+        path: &Path,
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<Self, Failure> {
+        let limits = &settings.limits;
+        let signed = !settings.keys.is_empty();
+        let read = progress.pass(Stage::Read, || {
+            let beside = path.with_extension("json");
+            let wasm = FileRead::open(path, limits.module_bytes, signed)?;
+            let parameters = match beside.try_exists() {
+                Ok(false) => None,
+                _ => Some(FileRead::open(&beside, limits.parameters_bytes, signed)?),
+            };
+            Ok((wasm, parameters, files::insecure_folder(path)?))
+        });
+        let (wasm, parameters, insecure_folder) = read?;
+        progress.pass(Stage::Size, || {
+            wasm.check_size()?;
+            parameters.iter().try_for_each(FileRead::check_size)
+        })?;
+        let json = parameters.as_ref().map_or(&[][..], |it| &it.bytes);
+        let digests =
+            progress.pass(Stage::Digest, || Ok(Digests::of(&wasm.bytes, json, limits)))?;
+        Ok(Self { wasm, parameters, digests, insecure_folder })
     }
 
     /// Differs whenever another attempt at loading could end otherwise.
-    pub(super) fn fingerprint(&self) -> ([u8; 32], bool) {
-        (self.digests.all, self.insecure.is_some())
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let signature = |it: &FileRead| it.signature.clone();
+        Fingerprint {
+            digest: self.digests.all,
+            insecure: self.insecurity().is_some(),
+            signatures: (signature(&self.wasm), self.parameters.as_ref().and_then(signature)),
+        }
     }
 
-    /// Takes the source through all further stages.
-    pub(super) fn load(
-        self,
-        sandbox: &Sandbox,
+    /// What is wrong with who may write the files.
+    pub(super) fn insecurity(&self) -> Option<&str> {
+        let folder = self.insecure_folder.as_deref();
+        folder.or_else(|| self.files().find_map(|file| file.insecure.as_deref()))
+    }
+
+    fn files(&self) -> impl Iterator<Item = &FileRead> {
+        [Some(&self.wasm), self.parameters.as_ref()].into_iter().flatten()
+    }
+
+    pub(super) fn module(&self) -> &[u8] {
+        &self.wasm.bytes
+    }
+
+    pub(super) fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// Who may write it, and who signed it.
+    pub(super) fn trust(
+        &self,
+        settings: &Settings,
         progress: &mut Progress,
-    ) -> Result<Generation, Failure> {
+    ) -> Result<(), Failure> {
         progress.pass(Stage::Permissions, || self.permissions())?;
-        let manifest = progress.pass(Stage::Manifest, || inspect::manifest(&self.wasm))?;
-        let kinds = inspect::kinds(&manifest);
-        progress.pass(Stage::Limits, || inspect::limits(&self.wasm, sandbox.limits()))?;
-        let program = progress.pass(Stage::Compile, || sandbox.compile(&self.wasm, &kinds))?;
-        let program = program.speaking(&manifest);
-        progress.pass(Stage::Init, || sandbox.init(&program, &self.parameters))?;
-        progress.pass(Stage::SelfTest, || self.test(sandbox, &program, &kinds))?;
-        let Self { name, parameters, digests, .. } = self;
-        Ok(Generation::new(&name, manifest, kinds, program, parameters, digests))
+        self.signatures(settings, progress)
     }
 
-    fn permissions(&self) -> Result<(), Failure> {
-        let Some(reason) = &self.insecure else { return Ok(()) };
-        let remedy = "chown root and chmod go-w the file, its .json and the folder";
-        Err(Failure::refused(Stage::Permissions, reason.clone(), remedy))
-    }
-
-    fn test(&self, sandbox: &Sandbox, program: &Program, kinds: &[Kind]) -> Result<(), Failure> {
-        kinds.iter().try_for_each(|kind| match kind {
-            Kind::NodePriority => self.answers::<NodePriorityQuestion>(sandbox, program),
-            Kind::Placement => self.answers::<PlacementQuestion>(sandbox, program),
-            Kind::Risk => self.answers::<RiskQuestion>(sandbox, program),
+    /// Who signed it, where that is asked.
+    pub(super) fn signatures(
+        &self,
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        if settings.keys.is_empty() {
+            return Ok(());
+        }
+        progress.pass(Stage::Signature, || {
+            self.files().try_for_each(|file| {
+                let signature = file.signature.as_deref();
+                signature::check(&settings.keys, &file.name, &file.bytes, signature)
+            })
         })
     }
 
-    /// Whether it answers the samples of a kind with valid verdicts, twice the same.
-    fn answers<Q: Question>(&self, sandbox: &Sandbox, program: &Program) -> Result<(), Failure> {
-        for question in Q::samples() {
-            let ask = || sandbox.ask(program, &self.parameters, &question);
-            let (verdict, _) = ask()?;
-            if encode(&verdict)? != encode(&ask()?.0)? {
-                let reason = format!("it answers the same {} question differently", Q::KIND);
-                let remedy = "draw chance only from the question's seed";
-                return Err(Failure::new(Stage::SelfTest, Class::LawViolation, reason, remedy));
-            }
-        }
-        Ok(())
+    /// Takes what is trusted through all further stages.
+    pub(super) fn load(
+        self,
+        sandbox: &Sandbox,
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<Generation, Failure> {
+        let manifest = progress.pass(Stage::Manifest, || inspect::manifest(&self.wasm.bytes))?;
+        let kinds = inspect::kinds(&manifest);
+        progress.pass(Stage::Limits, || inspect::limits(&self.wasm.bytes, &settings.limits))?;
+        let module = &self.wasm.bytes;
+        let program = progress.pass(Stage::Compile, || sandbox.compile(module, &kinds))?;
+        let program = program.speaking(&manifest);
+        let parameters = self.parameters.map_or_else(Vec::new, |file| file.bytes);
+        let seed = self.digests.seed();
+        let trial = Trial { sandbox, settings, program: &program, parameters: &parameters, seed };
+        progress.pass(Stage::Instantiate, || sandbox.instantiate(&program))?;
+        progress.pass(Stage::Init, || sandbox.init(&program, &parameters))?;
+        let self_test = || kinds.iter().try_for_each(|kind| trial.self_test(*kind));
+        progress.pass(Stage::SelfTest, self_test)?;
+        let laws_tried = progress.pass(Stage::Laws, || trial.laws(&kinds))?;
+        let rehearse = || kinds.iter().map(|kind| trial.rehearse(*kind)).collect();
+        let headroom: Vec<Headroom> = progress.pass(Stage::Rehearsal, rehearse)?;
+        progress.pass(Stage::Staged, || Ok(()))?;
+        Ok(Generation {
+            number: 0,
+            file: self.wasm.name,
+            module_bytes: module.len(),
+            manifest,
+            kinds,
+            program,
+            parameters,
+            digests: self.digests,
+            laws_tried,
+            headroom,
+            stages: progress.stages.clone(),
+            loaded_ms: crate::clock::Clock.wall_ms(),
+            tallies: <_>::default(),
+        })
     }
+
+    fn permissions(&self) -> Result<(), Failure> {
+        let Some(reason) = self.insecurity() else { return Ok(()) };
+        let remedy = "chown root and chmod go-w the file, its .json and the folder";
+        Err(Failure::refused(Stage::Permissions, reason, remedy))
+    }
+}
+
+/// What a file was when it was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    digest: [u8; 32],
+    insecure: bool,
+    signatures: (Option<String>, Option<String>),
 }
 
 /// The bytes of a question or verdict.
@@ -121,42 +187,12 @@ pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Failure>
     })
 }
 
-fn read(path: &Path, most: u64) -> Result<(Vec<u8>, Metadata), Failure> {
-    let open = || -> std::io::Result<(File, Metadata)> {
-        // A pipe must not block us, nor a terminal become ours.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-        let file = File::options().read(true).custom_flags(flags).open(path)?;
-        let about = file.metadata()?;
-        Ok((file, about))
-    };
-    let (file, about) = open().map_err(|error| unreadable(path, &error))?;
-    if !about.is_file() {
-        let reason = format!("{} is no regular file", path.display());
-        return Err(Failure::refused(Stage::Read, reason, "put a file there"));
-    }
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > most {
-        let size = about.len().max(most + 1);
-        let reason = format!("{} has {size} bytes, allowed are {most}", path.display());
-        let remedy = "build with `opt-level = \"s\"`, `lto` and `strip`, or raise the limit";
-        return Err(Failure::refused(Stage::Size, reason, remedy));
-    }
-    Ok((bytes, about))
+/// Microseconds since `begin`.
+pub(super) fn micros(begin: Instant) -> u64 {
+    in_micros(begin.elapsed())
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let reason = format!("cannot read {}: {error}", path.display());
-    Failure::refused(Stage::Read, reason, "make the file readable for the agent")
-}
-
-/// Why others than root (or the agent's own user) could write here.
-fn insecurity((path, about): &(PathBuf, Metadata)) -> Option<String> {
-    let own = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
-    let (owner, mode) = (about.uid(), about.mode() & 0o7777);
-    if owner != 0 && owner != own {
-        return Some(format!("{} belongs to user {owner}, not to root", path.display()));
-    }
-    let others = mode & 0o022 != 0;
-    others.then(|| format!("{} can be written by others (mode {mode:04o})", path.display()))
+/// The duration in microseconds.
+pub(super) fn in_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

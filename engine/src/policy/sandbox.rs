@@ -16,7 +16,7 @@ use wasmtime::{
 use super::kind::Question;
 use super::load::encode;
 use super::ticker::{EPOCH_MS, Ticker};
-use super::{Class, Failure, Kind, Limits, Stage};
+use super::{Class, Failure, Kind, Limits, Stage, verdict};
 
 const REBUILD: &str = "build it with steadfast_sdk::export_policy! for wasm32-unknown-unknown";
 /// So many words on its progress are heard in a call.
@@ -120,6 +120,18 @@ impl Sandbox {
         })
     }
 
+    /// Instantiates the program and does nothing with it.
+    pub(super) fn instantiate(&self, program: &Program) -> Result<(), Failure> {
+        guarded(Stage::Instantiate, || {
+            let _ticking = self.ticker.run();
+            let mut store = Call::store(self, self.limits.fuel_for(0))?;
+            match program.ready.instantiate(&mut store) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(classify(Stage::Instantiate, &mut store, &error)),
+            }
+        })
+    }
+
     /// Instantiates the program, gives it its parameters, and asks nothing.
     pub(super) fn init(&self, program: &Program, parameters: &[u8]) -> Result<Usage, Failure> {
         guarded(Stage::Init, || {
@@ -154,11 +166,11 @@ impl Sandbox {
             let mut call = Call::start(self, program, parameters, input.len())?;
             call.store.data_mut().progress = phases.then(|| (begin, Vec::new()));
             let started = begin.elapsed();
-            let result = call.exchange(Stage::Call, Q::KIND.export(), &input)?;
+            let result = call.exchange(Stage::Call, Q::DECIDES.export(), &input)?;
             let returned = begin.elapsed();
             let verdict = read(question, &call.memory.data(&call.store)[result.clone()])?;
             let decoded = begin.elapsed();
-            question.check(&verdict)?;
+            verdict::check(question, &verdict)?;
             let phases = call.store.data_mut().progress.take().unwrap_or((begin, Vec::new())).1;
             let checked = begin.elapsed();
             let times = Times { encoded, started, phases, returned, decoded, checked };
@@ -201,6 +213,15 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// An empty store under the limits.
+    fn store(sandbox: &Sandbox, fuel: u64) -> Result<Store<Guest>, Failure> {
+        let mut store = Store::new(&sandbox.engine, Guest::new(&sandbox.limits));
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(sandbox.limits.wall_ms / EPOCH_MS + 1);
+        store.set_fuel(fuel).map_err(|error| host(Stage::Instantiate, &error))?;
+        Ok(store)
+    }
+
     /// A fresh instance with its parameters read, and fuel for an input of so many bytes.
     fn start(
         sandbox: &'a Sandbox,
@@ -209,11 +230,8 @@ impl<'a> Call<'a> {
         input_bytes: usize,
     ) -> Result<Self, Failure> {
         let ticking = sandbox.ticker.run();
-        let mut store = Store::new(&sandbox.engine, Guest::new(&sandbox.limits));
         let fuel = sandbox.limits.fuel_for(input_bytes);
-        store.limiter(|guest| guest);
-        store.set_epoch_deadline(sandbox.limits.wall_ms / EPOCH_MS + 1);
-        store.set_fuel(fuel).map_err(|error| host(Stage::Instantiate, &error))?;
+        let mut store = Self::store(sandbox, fuel)?;
         let instance = program.ready.instantiate(&mut store);
         let instance =
             instance.map_err(|error| classify(Stage::Instantiate, &mut store, &error))?;

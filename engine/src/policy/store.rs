@@ -11,14 +11,17 @@ use steadfast_sdk::wire::{
     RiskVerdict,
 };
 
+use super::book::{Book, Rung};
 use super::generation::{Generation, hex};
 use super::kind::Question;
-use super::load::{Progress, Source};
+use super::load::{Progress, Source, encode, micros};
+use super::rollback;
 use super::sandbox::Sandbox;
-use super::seats::{Book, Rung};
-use super::status::StageTime;
+use super::settings::Settings;
+use super::shadow::{Job, Shadows};
+use super::status::PoliciesStatus;
 use super::watch::{self, Message};
-use super::{Failure, Kind, Limits, PolicyStatus, Stage};
+use super::{Failure, Kind, PolicyStatus};
 
 /// A verdict, and who gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,8 +67,10 @@ pub enum DeciderKind {
 /// call from the lease path.
 pub struct PolicyStore {
     folder: PathBuf,
-    sandbox: Sandbox,
+    pub(super) settings: Settings,
+    pub(super) sandbox: Arc<Sandbox>,
     book: Mutex<Book>,
+    shadows: Shadows,
     scans: Mutex<u64>,
     scanned: Condvar,
     wake: Mutex<Sender<Message>>,
@@ -87,21 +92,40 @@ impl PolicyStore {
     /// The sandbox cannot be set up, or no thread can be started.
     pub fn start(
         folder: PathBuf,
-        limits: Limits,
+        settings: impl Into<Settings>,
         on_change: impl Fn(&PolicyStatus) + Send + 'static,
     ) -> anyhow::Result<Arc<Self>> {
         let (wake, woken): (Sender<Message>, Receiver<Message>) = channel();
-        let store = Arc::new(Self {
+        let store = Arc::new(Self::new(folder, settings.into(), wake.clone())?);
+        let (weak, folder) = (Arc::downgrade(&store), store.folder.clone());
+        watch::spawn(weak, folder, (wake, woken), on_change, store.settings.rescan)?;
+        Ok(store)
+    }
+
+    /// A store that nobody wakes.
+    #[cfg(test)]
+    pub(super) fn unwatched(
+        folder: PathBuf,
+        settings: impl Into<Settings>,
+    ) -> anyhow::Result<Arc<Self>> {
+        Self::new(folder, settings.into(), channel().0).map(Arc::new)
+    }
+
+    fn new(folder: PathBuf, settings: Settings, wake: Sender<Message>) -> anyhow::Result<Self> {
+        let sandbox = Arc::new(Sandbox::new(settings.limits.clone())?);
+        let mut book = Book::default();
+        rollback::recall(&settings, &mut book);
+        Ok(Self {
             folder,
-            sandbox: Sandbox::new(limits)?,
-            book: Mutex::default(),
+            shadows: Shadows::start(Arc::clone(&sandbox))?,
+            settings,
+            sandbox,
+            book: Mutex::new(book),
             scans: Mutex::default(),
             scanned: Condvar::new(),
-            wake: Mutex::new(wake.clone()),
+            wake: Mutex::new(wake),
             told: Mutex::default(),
-        });
-        watch::spawn(Arc::downgrade(&store), store.folder.clone(), (wake, woken), on_change)?;
-        Ok(store)
+        })
     }
 
     /// How well would this node lead? Blocks; always answers.
@@ -117,21 +141,57 @@ impl PolicyStore {
         self.ask(question)
     }
 
-    /// How likely is this node to fail soon? Blocks; always answers.
+    /// How likely is this node to fail soon? Blocks; always answers. Shadows are asked too.
     pub fn ask_risk(&self, question: &RiskQuestion) -> Answer<RiskVerdict> {
-        self.ask(question)
+        let answer = self.ask(question);
+        self.tell(question, answer.clone(), drop);
+        answer
+    }
+
+    /// As [`PolicyStore::ask_node_priority`], of the one generation that the nodes have agreed on: any other would only be
+    /// outvoted. Without it, or when it fails, the agent's own answers. Shadows are asked after `tell`.
+    pub fn decide_node_priority(
+        &self,
+        agreed: [u8; 32],
+        question: &NodePriorityQuestion,
+        tell: impl FnOnce(Answer<NodePriorityVerdict>),
+    ) {
+        let rung = self.book().rung_of(Kind::NodePriority, agreed);
+        let missing = rung.is_none() && agreed != Kind::NodePriority.twin_digest();
+        let failures = missing.then(|| {
+            format!(
+                "the nodes have not agreed on a generation that this node holds ({})",
+                hex(&agreed[..4])
+            )
+        });
+        let rungs = rung.into_iter().collect();
+        let answer = self.climb_all(question, rungs, failures.into_iter().collect());
+        self.tell(question, answer, tell);
+    }
+
+    /// As [`PolicyStore::ask_placement`]. Shadows are asked after `tell`.
+    pub fn decide_placement(
+        &self,
+        question: &PlacementQuestion,
+        tell: impl FnOnce(Answer<PlacementVerdict>),
+    ) {
+        self.tell(question, self.ask(question), tell);
     }
 
     /// All policies: the agent's own and those of the folder, by kind and generation.
     #[must_use]
-    pub fn status(&self) -> Vec<PolicyStatus> {
-        self.book().status(self.sandbox.limits())
+    pub fn status(&self) -> PoliciesStatus {
+        let mut status = self.book().status(&self.settings);
+        for kind in &mut status.kinds {
+            kind.differences = self.shadows.differences(kind.kind);
+        }
+        status
     }
 
     /// SHA-256 of who decides the kind: of module, parameters and limits.
     #[must_use]
     pub fn digest(&self, kind: Kind) -> [u8; 32] {
-        self.book().digest(kind, self.sandbox.limits())
+        self.book().digest(kind, &self.settings)
     }
 
     /// Waits until the folder has been scanned that many times since the start, or the time is over;
@@ -140,6 +200,30 @@ impl PolicyStore {
         let done = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.scanned.wait_timeout_while(done, timeout, |done| *done < scans);
         *waited.unwrap_or_else(PoisonError::into_inner).0 >= scans
+    }
+
+    /// Lets the generation before the active one decide, until the folder says something else. The name of the one that
+    /// decided until now; `None`: the agent's own did already.
+    pub fn roll_back(&self, kind: Kind) -> Option<String> {
+        let mut book = self.book();
+        let from = book.seats[kind.seat()].roll_back()?;
+        self.seats_changed(book);
+        Some(from.to_string())
+    }
+
+    /// Takes a rollback back; false: there was none.
+    pub fn undo_roll_back(&self, kind: Kind) -> bool {
+        let mut book = self.book();
+        let undone = book.seats[kind.seat()].forgive(kind, &self.settings.limits);
+        self.seats_changed(book);
+        undone
+    }
+
+    fn seats_changed(&self, mut book: MutexGuard<'_, Book>) {
+        book.assign(&self.settings);
+        rollback::remember(&self.settings, &book);
+        drop(book);
+        self.wake(Message::Publish);
     }
 
     /// Reads the folder, loads what is new in it, and gives the seats anew. On the loading thread.
@@ -152,7 +236,8 @@ impl PolicyStore {
         for (name, entry) in &mut book.files {
             entry.present = files.iter().any(|path| watch::name(path) == *name);
         }
-        book.assign(self.sandbox.limits());
+        book.assign(&self.settings);
+        rollback::remember(&self.settings, &book);
         drop(book);
         *self.scans.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.scanned.notify_all();
@@ -160,7 +245,7 @@ impl PolicyStore {
 
     /// Tells of every policy that changed since the last time.
     pub(super) fn publish(&self, on_change: &impl Fn(&PolicyStatus)) {
-        let now = self.status();
+        let now: Vec<PolicyStatus> = self.status().all().cloned().collect();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |status: &PolicyStatus| told.iter().any(|old| old.news() == status.news());
         now.iter().filter(|status| !known(status)).for_each(on_change);
@@ -169,16 +254,16 @@ impl PolicyStore {
 
     fn load(&self, path: &std::path::Path) {
         let name = watch::name(path);
-        let begin = Instant::now();
-        let read = Source::read(path, self.sandbox.limits());
-        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut progress = Progress::default();
+        let read = Source::read(path, &self.settings, &mut progress);
         let tried = read.as_ref().ok().map(Source::fingerprint);
         if tried.is_some() && self.book().files.get(&name).is_some_and(|it| it.tried == tried) {
             return;
         }
-        let mut progress = Progress::default();
-        progress.stages.push(StageTime { stage: Stage::Read, micros, passed: read.is_ok() });
-        let loaded = read.and_then(|source| source.load(&self.sandbox, &mut progress));
+        let loaded = read.and_then(|source| {
+            source.trust(&self.settings, &mut progress)?;
+            source.load(&self.sandbox, &self.settings, &mut progress)
+        });
         let mut book = self.book();
         let entry = book.files.entry(name).or_default();
         entry.tried = tried;
@@ -192,14 +277,42 @@ impl PolicyStore {
     }
 
     fn ask<Q: Question>(&self, question: &Q) -> Answer<Q::Verdict> {
+        let rungs = self.book().rungs(Q::DECIDES);
+        self.climb_all(question, rungs, Vec::new())
+    }
+
+    /// The first of the rungs that answers, else the agent's own.
+    fn climb_all<Q: Question>(
+        &self,
+        question: &Q,
+        rungs: Vec<Rung>,
+        mut failures: Vec<String>,
+    ) -> Answer<Q::Verdict> {
         let begin = Instant::now();
-        let mut failures = Vec::new();
-        let rungs = self.book().rungs(Q::KIND);
         let answer = rungs.iter().find_map(|rung| self.climb(question, rung, &mut failures));
         let mut answer = answer.unwrap_or_else(|| builtin(question));
-        answer.decider.micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        answer.decider.micros = micros(begin);
         answer.decider.failures = failures;
         answer
+    }
+
+    /// Hands over the answer, then has the shadows asked: nobody waits for them.
+    fn tell<Q: Question>(
+        &self,
+        question: &Q,
+        answer: Answer<Q::Verdict>,
+        tell: impl FnOnce(Answer<Q::Verdict>),
+    ) {
+        let shadows = self.book().shadows(Q::DECIDES, &self.settings);
+        if shadows.is_empty() {
+            return tell(answer);
+        }
+        let decider = format!("{} {}", answer.decider.name, answer.decider.version);
+        let decided = question.gist(&answer.verdict);
+        tell(answer);
+        if let Ok(question) = encode(question) {
+            self.shadows.ask(Job { kind: Q::DECIDES, question, decided, decider, shadows });
+        }
     }
 
     fn climb<Q: Question>(
@@ -209,11 +322,8 @@ impl PolicyStore {
         failures: &mut Vec<String>,
     ) -> Option<Answer<Q::Verdict>> {
         let it = &rung.generation;
-        let who =
-            format!("{} {} (generation {})", it.manifest.name, it.manifest.version, it.number);
-        if it.is_suspended(Q::KIND, self.sandbox.limits()) {
-            let most = self.sandbox.limits().failures_in_row;
-            failures.push(format!("{who}: suspended after {most} failures in a row"));
+        if it.is_suspended(Q::DECIDES, &self.settings.limits) {
+            failures.push(format!("{it}: suspended after too many failures in a row"));
             return None;
         }
         match self.attempt(question, it) {
@@ -222,9 +332,9 @@ impl PolicyStore {
                 Some(Answer { verdict, decider: Decider::of(it, kind, fuel) })
             }
             Err(failure) => {
-                it.tally(Q::KIND).failed(&failure);
-                failures.push(format!("{who}: {failure}"));
-                self.tell_of_failure();
+                it.tally(Q::DECIDES).failed(&failure);
+                failures.push(format!("{it}: {failure}"));
+                self.wake(Message::Publish);
                 None
             }
         }
@@ -238,25 +348,24 @@ impl PolicyStore {
         let begin = Instant::now();
         let Generation { program, parameters, .. } = generation;
         let (verdict, usage) = self.sandbox.ask(program, parameters, question)?;
-        generation.tally(Q::KIND).succeeded(&usage, begin.elapsed());
+        generation.tally(Q::DECIDES).succeeded(&usage, begin.elapsed());
         Ok((verdict, usage.fuel))
     }
 
-    fn tell_of_failure(&self) {
+    fn wake(&self, message: Message) {
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a listener there is nobody to tell.
-        let _ = wake.send(Message::Publish);
+        let _ = wake.send(message);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for PolicyStore {
     fn drop(&mut self) {
-        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = wake.send(Message::Stop);
+        self.wake(Message::Stop);
     }
 }
 
@@ -275,11 +384,11 @@ impl Decider {
 }
 
 fn builtin<Q: Question>(question: &Q) -> Answer<Q::Verdict> {
-    let twin = Q::KIND.twin();
+    let twin = Q::DECIDES.twin();
     let decider = Decider {
         name: twin.name.to_string(),
         version: twin.version.to_string(),
-        digest: hex(&Q::KIND.twin_digest()),
+        digest: hex(&Q::DECIDES.twin_digest()),
         kind: DeciderKind::BuiltIn,
         fuel: 0,
         micros: 0,

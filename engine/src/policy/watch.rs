@@ -15,8 +15,6 @@ use super::{PolicyStatus, PolicyStore};
 const SETTLE: Duration = Duration::from_millis(300);
 /// ...but an always busy one is read after this.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
-/// It is read so often without any event: network file systems and symlinks' targets have none.
-const RESCAN: Duration = Duration::from_secs(30);
 /// Niceness of the loading thread: a compilation must not cost a heartbeat, nor wait for ever on a busy node.
 const NICE: i32 = 5;
 /// Stack of the loading thread: the compiler's recursion.
@@ -39,6 +37,7 @@ pub(super) fn spawn(
     folder: PathBuf,
     (wake, woken): (Sender<Message>, Receiver<Message>),
     on_change: impl Fn(&PolicyStatus) + Send + 'static,
+    every: Duration,
 ) -> std::io::Result<()> {
     let work = move || {
         step_back();
@@ -50,7 +49,7 @@ pub(super) fn spawn(
             holder.publish(&on_change);
             drop(holder);
             let publish = || store.upgrade().iter().for_each(|store| store.publish(&on_change));
-            if wait(&woken, publish) == Next::Stop {
+            if wait(&woken, every, publish) == Next::Stop {
                 return;
             }
         }
@@ -105,7 +104,7 @@ fn address_range(line: &str) -> Option<(usize, usize)> {
 
 /// The loading thread is the first to wait for the CPU, whoever started it.
 #[allow(unsafe_code)]
-fn step_back() {
+pub(super) fn step_back() {
     let ordinary = libc::sched_param { sched_priority: 0 };
     // SAFETY: both calls take the calling thread (0) and plain values; failing, they change nothing.
     unsafe {
@@ -120,9 +119,9 @@ enum Next {
     Stop,
 }
 
-/// Waits until the folder should be read again.
-fn wait(woken: &Receiver<Message>, publish: impl Fn()) -> Next {
-    let rescan = Instant::now() + RESCAN;
+/// Waits until the folder should be read again: after an event, or `every` so often.
+fn wait(woken: &Receiver<Message>, every: Duration, publish: impl Fn()) -> Next {
+    let rescan = Instant::now() + every;
     let mut scan_at = rescan;
     let mut latest = rescan;
     loop {

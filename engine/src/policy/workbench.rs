@@ -9,7 +9,7 @@ use super::generation::Generation;
 use super::kind::Question;
 use super::load::{Progress, Source};
 use super::sandbox::{Sandbox, Times, Usage};
-use super::{Failure, Limits, StageTime};
+use super::{Failure, Settings, StageTime};
 
 /// A policy that has passed every stage of loading, and nothing around it.
 pub struct Workbench {
@@ -50,11 +50,13 @@ impl Workbench {
     ///
     /// # Errors
     /// The sandbox cannot be set up, or the first stage that the file does not pass.
-    pub fn open(path: &Path, limits: Limits) -> anyhow::Result<Self> {
-        let sandbox = Sandbox::new(limits)?;
+    pub fn open(path: &Path, settings: impl Into<Settings>) -> anyhow::Result<Self> {
+        let settings = settings.into();
+        let sandbox = Sandbox::new(settings.limits.clone())?;
         let mut progress = Progress::default();
-        let source = Source::read(path, sandbox.limits())?;
-        let generation = source.load(&sandbox, &mut progress)?;
+        let source = Source::read(path, &settings, &mut progress)?;
+        source.signatures(&settings, &mut progress)?;
+        let generation = source.load(&sandbox, &settings, &mut progress)?;
         Ok(Self { sandbox, generation, stages: progress.stages })
     }
 

@@ -93,6 +93,11 @@ pub fn doctor(lab: &Lab, node: Node) -> Result<Doctor> {
     read(lab, node, "/v1/doctor")
 }
 
+/// What the agent answers, whatever it is.
+pub fn get(lab: &Lab, node: Node, path: &str) -> Result<serde_json::Value> {
+    read(lab, node, path)
+}
+
 fn read<T: DeserializeOwned>(lab: &Lab, node: Node, path: &str) -> Result<T> {
     let mut reply = Reply::request(lab, node, path, Some(Duration::from_secs(2)))?;
     let mut body = Vec::new();

@@ -1,8 +1,21 @@
 //! The default node-priority policy: who should lead?
 //!
-//! A healthy node starts at 100,000 points; every doubt takes points off, the gravest the most. Each term
-//! is bounded, so that one noisy reading never outweighs a graver doubt: a cordoned node leads only if no
-//! other can, an unstable one only after all stable ones, and load decides among equals.
+//! A healthy node starts at 100,000 points; every doubt takes points off, the gravest the most. Each term is bounded, and a graver
+//! doubt outweighs all lesser ones together:
+//!
+//! | doubt | points lost, at most |
+//! |-------|----------------------|
+//! | not in full health (suspect, isolated) | 1,000,000 |
+//! | cordoned by the operator | 500,000 |
+//! | unstable: it left and came back three times within the flap window | 250,000 |
+//! | each flap, at most ten | 10,000 |
+//! | proactive risk, for each of 1000 points | 50 |
+//! | slow storage, for each millisecond of a cycle, at most 2000 | 10 |
+//! | old network evidence, for each millisecond, at most 2000 | 5 |
+//! | load, for each thousandth of a CPU for each CPU, at most 4000 | 1 |
+//!
+//! Free memory adds up to 1,000. So a cordoned node leads only if no other can, an unstable one only after all stable ones, and
+//! load decides among equals.
 use steadfast_sdk::prelude::*;
 
 parameters! {
@@ -12,6 +25,10 @@ parameters! {
         unhealthy: i64 = 1_000_000,
         /// Points lost by a cordoned node.
         cordoned: i64 = 500_000,
+        /// Points lost by an unstable node.
+        unstable: i64 = 250_000,
+        /// Flaps within the flap window from which a node is unstable.
+        unstable_flaps: u32 = 3,
         /// Points lost for each flap (at most ten count).
         flap: i64 = 10_000,
         /// Points lost for each point of proactive risk (at most 1000).
@@ -29,26 +46,23 @@ parameters! {
 
 /// Points of a node about which there is no doubt.
 const HEALTHY: i64 = 100_000;
-/// Statuses in which a node is in full health.
-const GOOD: [&str; 3] = ["", "Leader", "Member"];
 
 impl NodePriority for NodePriorityDefault {
     fn priority(&self, node: &NodeFacts) -> Score {
-        let bad = i64::from(!GOOD.contains(&node.status.as_str()));
-        let load = u64::from(node.load_permille) / u64::from(node.vcpus.max(1));
+        let load = node.load_per_cpu_permille();
+        let unstable = node.flaps >= self.unstable_flaps;
+        let upto = |value: u64, most: u64, each: i64| -points(mib(value.min(most)), each);
         Score::new()
             .term("healthy", HEALTHY)
-            .term("status", -points(bad, self.unhealthy))
-            .term("cordoned", -points(i64::from(node.cordoned), self.cordoned))
-            .term("flaps", -points(i64::from(node.flaps.min(10)), self.flap))
-            .term("proactive risk", -points(i64::from(node.risk.min(1000)), self.risk_point))
-            .term(
-                "storage latency",
-                -points(mib(node.storage_latency_ms.min(2000)), self.storage_ms),
-            )
-            .term("network age", -points(mib(node.network_age_ms.min(2000)), self.network_ms))
-            .term("load", -points(mib(load.min(4000)), self.load_permille))
-            .term("free memory", points(free_permille(node), self.memory_permille))
+            .term("status", lost(!node.is_well(), self.unhealthy))
+            .term("cordoned", lost(node.cordoned, self.cordoned))
+            .term("unstable", lost(unstable, self.unstable))
+            .term("flaps", upto(node.flaps.into(), 10, self.flap))
+            .term("proactive risk", upto(node.risk.into(), 1000, self.risk_point))
+            .term("storage latency", upto(node.storage_latency_ms, 2000, self.storage_ms))
+            .term("network age", upto(node.network_age_ms, 2000, self.network_ms))
+            .term("load", upto(load, 4000, self.load_permille))
+            .term("free memory", points(node.free_memory_permille(), self.memory_permille))
     }
 }
 
@@ -58,65 +72,66 @@ pub fn builtin(question: &NodePriorityQuestion) -> NodePriorityVerdict {
     NodePriorityDefault::default().node_priority(question)
 }
 
-fn free_permille(node: &NodeFacts) -> i64 {
-    permille(node.memory_free_mib, node.memory_mib).min(1000)
-}
-
 export_policy! {
     NodePriorityDefault: NodePriority,
     name = "steadfast.default.node_priority",
-    about = "Healthy, stable, quick and idle nodes lead; cordoned and flapping ones last.",
+    about = "Healthy, stable, quick and idle nodes lead; cordoned and unstable ones last.",
     feature = "module",
 }
+
+laws!(NodePriorityDefault);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use steadfast_sdk::fixture::Fixture;
+    use steadfast_sdk::run::run_with;
 
-    fn node() -> NodeFacts {
-        NodeFacts {
-            id: 1,
-            status: "Member".into(),
-            memory_mib: 1000,
-            vcpus: 4,
-            ..Default::default()
+    fn value(change: impl FnOnce(&mut NodeFacts)) -> i64 {
+        let cluster = Fixture::cluster(2).node("n2", change);
+        cluster.priority_of::<NodePriorityDefault>("n2").value
+    }
+
+    #[test]
+    fn every_doubt_lowers_the_priority_and_a_graver_one_outweighs_all_lesser_together() {
+        type Doubt = fn(&mut NodeFacts);
+        let worst: [Doubt; 8] = [
+            |node| node.memory_free_mib = 0,
+            |node| node.load_permille = u32::MAX,
+            |node| node.network_age_ms = u64::MAX,
+            |node| node.storage_latency_ms = u64::MAX,
+            |node| node.risk = 1000,
+            |node| node.flaps = 3,
+            |node| node.cordoned = true,
+            |node| node.status = "Suspect".into(),
+        ];
+        let mut lowest = value(|_| ());
+        for (at, doubt) in worst.iter().enumerate() {
+            let alone = value(doubt);
+            // From the sixth on they are in classes of their own: whatever else is wrong does not count beside them.
+            assert!(if at >= 5 { alone < lowest } else { alone < value(|_| ()) }, "doubt {at}");
+            lowest = value(|node| worst[..=at].iter().for_each(|doubt| doubt(node)));
         }
     }
 
-    fn value(change: impl Fn(&mut NodeFacts)) -> i64 {
-        let mut node = node();
-        change(&mut node);
-        let question = NodePriorityQuestion { node, ..Default::default() };
-        let score = builtin(&question).score;
-        assert!(score.is_sound(), "{score:?}");
-        score.value
+    #[test]
+    fn a_node_that_flapped_once_leads_before_an_unstable_one() {
+        let once = value(|node| (node.flaps, node.storage_latency_ms) = (1, 2_000));
+        assert!(once > value(|node| node.flaps = 3));
+        assert!(value(|node| node.flaps = 2) < once + 20_000);
     }
 
     #[test]
-    fn every_doubt_lowers_the_priority_and_the_gravest_most() {
-        let well = value(|_| ());
-        let loaded = value(|node| node.load_permille = 4000);
-        let slow = value(|node| node.storage_latency_ms = 800);
-        let flapping = value(|node| node.flaps = 2);
-        let cordoned = value(|node| node.cordoned = true);
-        let isolated = value(|node| node.status = "Storage isolation".into());
-        assert!(well > loaded && loaded > slow && slow > flapping);
-        assert!(flapping > cordoned && cordoned > isolated);
+    fn load_counts_for_each_cpu() {
+        let busy = |vcpus| value(|node| (node.load_permille, node.vcpus) = (8_000, vcpus));
+        assert!(busy(64) > busy(8));
     }
 
     #[test]
-    fn absurd_facts_neither_panic_nor_leave_the_range() {
-        value(|node| {
-            *node = NodeFacts {
-                memory_free_mib: u64::MAX,
-                memory_mib: 1,
-                load_permille: u32::MAX,
-                storage_latency_ms: u64::MAX,
-                network_age_ms: u64::MAX,
-                flaps: u32::MAX,
-                risk: u16::MAX,
-                ..Default::default()
-            }
-        });
+    fn the_parameters_move_the_line_of_instability() {
+        let asked = Fixture::cluster(1).node("n1", |node| node.flaps = 4).node_priority("n1");
+        let terms = |json| run_with::<NodePriorityDefault, _>(json, &asked).score.terms;
+        let unstable = |json| terms(json).iter().any(|term| term.name == "unstable");
+        assert!(unstable("{}") && !unstable(r#"{"unstable_flaps": 5}"#));
     }
 }

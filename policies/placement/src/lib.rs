@@ -39,8 +39,6 @@ parameters! {
     }
 }
 
-/// Statuses in which a node is in full health.
-const GOOD: [&str; 3] = ["", "Leader", "Member"];
 /// VMs with the same value of this label must not share a node unless there is no other.
 const KEEP_APART: &str = "keep-apart";
 /// VMs with the same value of this label rather do not share a node.
@@ -70,7 +68,7 @@ impl Placement for PlacementDefault {
     fn node_score(&self, node: &NodeFacts) -> Score {
         Score::new()
             .term("cordoned", lost(node.cordoned, self.cordoned))
-            .term("status", lost(!GOOD.contains(&node.status.as_str()), self.unhealthy))
+            .term("status", lost(!node.is_well(), self.unhealthy))
             .term("flaps", -points(node.flaps.min(10).into(), self.flap))
             .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point))
     }
@@ -106,10 +104,6 @@ fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
             || now.is_away_from_its_own(vm, node.id))
 }
 
-fn lost(holds: bool, each: i64) -> i64 {
-    if holds { -points(1, each) } else { 0 }
-}
-
 /// The verdict of this policy with its default parameters: the engine's built-in twin.
 #[must_use]
 pub fn builtin(question: &PlacementQuestion) -> PlacementVerdict {
@@ -122,6 +116,8 @@ export_policy! {
     about = "By priority, onto the node with the most room; headroom kept, groups spread.",
     feature = "module",
 }
+
+laws!(PlacementDefault);
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! | `n2 status Full failure` | the leader shows it so |
 //! | `n2 is on`, `off` | its kernel runs, or not |
 //! | `n2 is admitted`, `evicted`, `proved`, `fenced`… | the ledger says so (proved: evicted, and runs nothing; then the proof's name) |
+//! | `n2 is drained`, `avoided`, `trusted` | what proactive HA makes of it, by the ledger |
 //! | `web runs`, `web runs on n2`, `web is down`, `all run` | ground truth, whatever anybody believes |
 //! | `web belongs to n2` | the ledger names it the owner |
 //! | `web was never down`, `web was down for less than 9s` | ground truth since the story began |
@@ -18,6 +19,7 @@ use super::words::{Names, length};
 use crate::sim::clock::Time;
 use crate::sim::node::id;
 use steadfast_core::ledger::Standing;
+use steadfast_core::proactive::Level;
 
 /// Something that is true or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +130,13 @@ impl Condition {
 impl Stage {
     fn has_standing(&self, node: usize, words: &str) -> bool {
         let entry = self.watch.ledger.nodes.get(&id(node));
+        let level = entry.and_then(|entry| Some(entry.hold.as_ref()?.level));
+        match words {
+            "drained" => return level == Some(Level::Drain),
+            "avoided" => return level == Some(Level::Avoid),
+            "trusted" => return level.is_none(),
+            _ => {}
+        }
         match entry.map(|entry| &entry.standing) {
             Some(Standing::Admitted { .. }) => words == "admitted",
             Some(Standing::Evicted(eviction)) => match eviction.proof {

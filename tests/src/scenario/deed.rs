@@ -24,6 +24,8 @@
 //! | `migrations of web fail 2 times` | live ones, the next |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
+//! | `equipment of n2 at 900` | what an honest risk policy says of it, 0 to 1000 |
+//! | `risk policies of n2 lie`, `flicker`, `are silent`, `are honest` | they say 1000; the truth and its contrary; nothing |
 //! | `operator stops web` and the like | see `wish.rs` |
 //! | `heal` | every fault is over, every node is on |
 //!
@@ -32,6 +34,7 @@
 use super::wish::Wish;
 use super::words::{Names, length};
 use crate::sim::clock::{SECOND, Time};
+use crate::sim::risk::Candour;
 use crate::sim::script::{FenceWill, StartWill};
 
 /// Something happens. Nodes are bits, or one index; VMs are indices.
@@ -83,6 +86,10 @@ pub enum Deed {
     StopsHang(u64, bool),
     /// How fence agents of these nodes behave; `None`: like any.
     FenceAgents(u64, Option<FenceWill>),
+    /// Their equipment is so near to its end.
+    Risk(u64, u16),
+    /// How risk policies speak of them.
+    RiskPolicies(u64, Candour),
     /// An operator wants something.
     Operator(Wish),
     /// Everything is well again.
@@ -181,6 +188,21 @@ impl Deed {
             ["migrations", "of", vm, "fail", times, "times"] => {
                 Self::MigrationsFail(names.vm(vm)?, count(times)?)
             }
+            ["equipment", "of", nodes @ .., "at", score] => {
+                Self::Risk(names.mask(nodes)?, count(score)?)
+            }
+            ["risk", "policies", "of", nodes @ .., "are", "silent"] => {
+                Self::RiskPolicies(names.mask(nodes)?, Candour::Silent)
+            }
+            ["risk", "policies", "of", nodes @ .., "are", "honest"] => {
+                Self::RiskPolicies(names.mask(nodes)?, Candour::Honest)
+            }
+            ["risk", "policies", "of", nodes @ .., "lie"] => {
+                Self::RiskPolicies(names.mask(nodes)?, Candour::Lying)
+            }
+            ["risk", "policies", "of", nodes @ .., "flicker"] => {
+                Self::RiskPolicies(names.mask(nodes)?, Candour::Flickering)
+            }
             ["stops", "hang", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, true),
             ["stops", "work", "on", nodes @ ..] => Self::StopsHang(names.mask(nodes)?, false),
             ["fence", "agents", "of", rest @ ..] => fence_agents(rest, names)?,
@@ -210,6 +232,8 @@ impl Deed {
             Self::StopsHang(nodes, hang) => Self::StopsHang(*nodes, !hang),
             Self::Listens(vm, listens) => Self::Listens(*vm, !listens),
             Self::FenceAgents(nodes, Some(_)) => Self::FenceAgents(*nodes, None),
+            Self::Risk(nodes, _) => Self::Risk(*nodes, 0),
+            Self::RiskPolicies(nodes, _) => Self::RiskPolicies(*nodes, Candour::Honest),
             Self::Link(from, to, up) => Self::Link(*from, *to, !up),
             // Their `for` is how long they stay away.
             Self::Agent(..) | Self::Libvirt(..) => self.clone(),

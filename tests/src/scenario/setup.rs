@@ -17,6 +17,7 @@
 //! | `witness on`, `witness off` | on with two nodes |
 //! | `limit max_evictions 1`, or `flaps`, `flap_window`, `parallel_starts`, `budget_window` and the like | see `Limits` |
 //! | `hosts freeze`, `migrate`, `fail over` (what becomes of VMs of a host that is shut down or rebooted) | freeze at a reboot only |
+//! | `proactive drain`, `shadow`, `warn`, `off`, with `important=800` and `max_drained=0` | nobody asks risk policies |
 //! | `reboots take 8s`, `reboots never` (after a reset or a fence agent) | 20 s |
 //! | `begin cold` | when all is well |
 //! | `afterwards nothing` (do not heal everything after the end) | all must come right |
@@ -30,6 +31,7 @@ use crate::sim::rng::Rng;
 use std::collections::BTreeMap;
 use steadfast_core::config::{Builtin, Limits, Timing};
 use steadfast_core::host_shutdown::HostShutdown;
+use steadfast_core::proactive::{Mode, Settings};
 use steadfast_core::time::Millis;
 
 /// What there is.
@@ -63,6 +65,8 @@ pub struct Setup {
     pub memory: BTreeMap<usize, u64>,
     /// Limits of every machine.
     pub limits: Limits,
+    /// Risk policies are asked.
+    pub watched: bool,
     /// A node that went down comes back after this.
     pub reboot: Option<Time>,
     /// The story begins when nodes are switched on.
@@ -88,6 +92,7 @@ impl Default for Setup {
             unknown: 0,
             memory: BTreeMap::new(),
             limits: Limits::default(),
+            watched: false,
             reboot: Some(20 * SECOND),
             cold: false,
             heals: true,
@@ -137,6 +142,7 @@ impl Setup {
             ["hosts", "freeze"] => self.limits.host_shutdown = HostShutdown::Freeze,
             ["hosts", "migrate"] => self.limits.host_shutdown = HostShutdown::Migrate,
             ["hosts", "fail", "over"] => self.limits.host_shutdown = HostShutdown::Failover,
+            ["proactive", mode, rest @ ..] => self.proactive(mode, rest)?,
             ["limit", name, value] => limit(&mut self.limits, name, value)?,
             ["reboots", "take", time] => self.reboot = Some(length(time)?),
             ["reboots", "never"] => self.reboot = None,
@@ -145,6 +151,29 @@ impl Setup {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Risk policies are asked every five seconds; three answers in a row count.
+    fn proactive(&mut self, mode: &str, changes: &[&str]) -> Result<(), String> {
+        let mode = match mode {
+            "off" => Mode::Off,
+            "shadow" => Mode::Shadow,
+            "warn" => Mode::Warn,
+            "drain" => Mode::Drain,
+            _ => return Err(format!("no such mode: {mode}")),
+        };
+        let mut settings = Settings { mode, well_after: Millis(30_000), ..Settings::default() };
+        for change in changes {
+            let number = |key: &str| change.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
+            match (number("important"), number("max_drained")) {
+                (Some(least), _) => settings.important = least,
+                (_, Some(most)) => settings.max_drained = Some(most.into()),
+                _ => return Err(format!("not understood: {change}")),
+            }
+        }
+        self.limits.proactive = settings;
+        self.watched = true;
+        Ok(())
     }
 
     /// The simulator's plan for it: no faults, no chance.

@@ -51,6 +51,7 @@ impl Stage {
         world.script.on = true;
         world.script.reboot = Some(setup.reboot);
         world.script.memory.clone_from(&setup.memory);
+        world.equipment.watched = setup.watched;
         world.plan.heal = Time::MAX / 2;
         for (k, vm) in setup.vms.iter().enumerate() {
             world.vms[k] = VmId(vm.spec.name.clone());
@@ -223,6 +224,12 @@ impl Stage {
                 self.world.script.fences.remove(&n);
                 self.world.script.fences.extend(will.map(|will| (n, will)));
             }),
+            Deed::Risk(nodes, score) => {
+                self.world.equipment.scores.extend(each(*nodes).map(|n| (n, *score)));
+            }
+            Deed::RiskPolicies(nodes, candour) => {
+                self.world.equipment.candour.extend(each(*nodes).map(|n| (n, *candour)));
+            }
             Deed::Operator(wish) => self.operator(wish, text),
             Deed::Heal => self.heal(),
         }

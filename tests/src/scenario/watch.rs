@@ -276,6 +276,7 @@ impl Watch {
             | Kind::Fenced
             | Kind::Lease
             | Kind::Reset
+            | Kind::Risk
             | Kind::Alarm => {
                 self.add(world, node, &decision.text);
             }

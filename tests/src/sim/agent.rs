@@ -362,7 +362,9 @@ impl World {
             Action::UndefineVm { .. } => {}
             Action::AdoptVm { vm } => self.adopt(n, epoch, &vm),
             Action::Fence { victim, eviction } => self.fence(n, epoch, index(victim), eviction),
-            Action::AskPriority { id, question } => self.ask_priority(n, epoch, id, &question),
+            Action::AskPriority { id, policy, question } => {
+                self.ask_priority(n, epoch, (id, policy), &question);
+            }
             Action::AskPlacement { id, question } => self.ask_placement(n, epoch, id, &question),
             Action::Answer(reply) => self.replied(n, &reply),
             Action::CloseWatchdog => self.close_later(n, epoch),

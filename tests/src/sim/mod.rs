@@ -26,6 +26,7 @@ pub mod policy;
 pub mod profiles;
 pub mod queue;
 pub mod report;
+pub mod risk;
 pub mod rng;
 pub mod scenes;
 pub mod script;

@@ -6,10 +6,10 @@ use super::node::id;
 use super::queue::What;
 use super::world::World;
 use steadfast_core::action::QuestionId;
-use steadfast_core::event::Event;
+use steadfast_core::event::{Decider, Event};
 use steadfast_core::ids::Digest;
 use steadfast_core::ledger::VmSpec;
-use steadfast_core::message::{Change, Reply};
+use steadfast_core::message::{Change, PolicyDigests, Reply};
 use steadfast_sdk::wire::{NodeFacts, NodePriorityQuestion, PlacementQuestion};
 
 /// An operator's wish: HA for one VM.
@@ -34,9 +34,10 @@ pub struct Enrolment {
 impl World {
     /// What a fresh agent is told by its adapters.
     pub fn greet(&mut self, n: usize, epoch: u64) {
-        let digest = Digest::of(format!("policy {}", self.nodes[n].policy).as_bytes());
+        let node_priority = Digest::of(format!("policy {}", self.nodes[n].policy).as_bytes());
+        let digests = PolicyDigests { node_priority, ..PolicyDigests::default() };
         let delay = self.rng.range(1, 30) * MS;
-        self.answer(n, epoch, delay, Event::PolicyActivated { digest });
+        self.answer(n, epoch, delay, Event::PoliciesStaged(digests));
         self.remind_of_stop(n, epoch);
         self.measure(n, epoch);
     }
@@ -83,12 +84,19 @@ impl World {
         (0..self.vms.len()).filter(|vm| executing >> vm & 1 == 1).map(memory).sum()
     }
 
-    /// Asks the node-priority policy.
-    pub fn ask_priority(&mut self, n: usize, epoch: u64, id: QuestionId, q: &NodePriorityQuestion) {
+    /// Asks the node-priority policy: the generation that the nodes have agreed on.
+    pub fn ask_priority(
+        &mut self,
+        n: usize,
+        epoch: u64,
+        (id, policy): (QuestionId, Digest),
+        q: &NodePriorityQuestion,
+    ) {
         let (mood, policies) = (self.plan.mood.now(&mut self.rng), self.plan.policies());
         self.cover_debug("moods", mood);
         let Some(delay) = mood.delay(&mut self.rng) else { return };
-        let (verdict, decider) = (mood.priority(q, policies, &mut self.rng), mood.decider());
+        let verdict = mood.priority(q, policies, &mut self.rng);
+        let decider = Decider { digest: policy, ..mood.decider() };
         self.answer(n, epoch, delay, Event::PriorityAnswered { id, verdict, decider });
     }
 
@@ -111,6 +119,7 @@ impl World {
         if self.check.led {
             (0..self.enrolments.len()).for_each(|k| self.ask_for_ha(k));
         }
+        self.ask_about_risk();
         self.look_after();
         self.keep_members();
         self.check_alive();

@@ -5,6 +5,7 @@ use super::clock::{MS, SECOND, Time};
 use super::faults::{Fault, Kind};
 use super::focus::Focus;
 use super::policy::{self, Mood};
+use super::risk::Candour;
 use super::rng::Rng;
 use super::wishes;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,12 @@ pub struct Plan {
     /// What operators want, by time.
     #[serde(default)]
     pub wishes: Vec<(Time, wishes::Wish)>,
+    /// When which node's equipment becomes how bad.
+    #[serde(default)]
+    pub omens: Vec<(Time, usize, u16)>,
+    /// How risk policies speak of it.
+    #[serde(default)]
+    pub candour: Candour,
     /// Directed faults.
     pub aims: Vec<Aim>,
     /// VMs are given up after their first failure.
@@ -152,6 +159,8 @@ impl Plan {
             kinds: Vec::new(),
             faults: Vec::new(),
             wishes: Vec::new(),
+            omens: Vec::new(),
+            candour: Candour::Honest,
             aims: Vec::new(),
             frail: false,
             patient: rng.chance(100),
@@ -173,6 +182,7 @@ impl Plan {
         plan.draw_members();
         plan.draw_wishes();
         plan.draw_host_stops();
+        plan.draw_omens();
         plan
     }
 

@@ -11,6 +11,7 @@ use super::node::{Node, id};
 use super::operator::Enrolment;
 use super::plan::Plan;
 use super::queue::{Queue, What};
+use super::risk::Equipment;
 use super::rng::Rng;
 use super::script::Script;
 use super::storage::Disk;
@@ -77,6 +78,8 @@ pub struct World {
     pub members: Members,
     /// What a story decides, instead of chance.
     pub script: Script,
+    /// What may fail, and what is said of it.
+    pub equipment: Equipment,
     /// What directed faults wait for, as bits.
     pub aims: u32,
     spinning: (Time, u64),
@@ -157,6 +160,7 @@ impl World {
             wishes: Wishes::default(),
             members: Members { unwanted: plan.strangers, ..Members::default() },
             script: Script::default(),
+            equipment: Equipment::default(),
             aims: 0,
             spinning: (0, 0),
             plan,

@@ -68,7 +68,7 @@ pub(crate) struct Cluster {
     pub guests_hang: bool,
     /// Last words, recorded or as the reason of a reset.
     pub last_words: Vec<(u32, String)>,
-    /// What was told about elections and enrolments.
+    /// What was told about elections, enrolments and risk.
     pub told: Vec<(u32, String)>,
     /// Copies that arrived, and wait to be resumed.
     pub paused: BTreeSet<(VmId, u32)>,
@@ -419,8 +419,9 @@ impl Cluster {
                 self.last_words.push((node, reason));
                 self.kill(node);
             }
-            Action::AskPriority { id, question } => {
-                let (verdict, decider) = (node_priority(&question), Decider::default());
+            Action::AskPriority { id, policy, question } => {
+                let decider = Decider { digest: policy, ..Decider::default() };
+                let verdict = node_priority(&question);
                 self.later(node, OTHER, Event::PriorityAnswered { id, verdict, decider });
             }
             Action::AskPlacement { id, question } => {
@@ -431,7 +432,8 @@ impl Cluster {
                 self.last_words.push((node, decision.text));
             }
             Action::Record(decision)
-                if matches!(decision.kind, Kind::Election | Kind::Enrolment) =>
+                if matches!(decision.kind, Kind::Election | Kind::Enrolment | Kind::Policy)
+                    || decision.rule == "PROACTIVE" =>
             {
                 self.told.push((node, decision.text));
             }

@@ -167,6 +167,8 @@ pub(crate) fn beat(number: u64) -> Beat {
         guests: Vec::new(),
         facts: NodeFacts::default(),
         policy: Digest::default(),
+        policies: <_>::default(),
+        risk: None,
     }
 }
 

@@ -169,10 +169,11 @@ fn what_an_owner_said_before_it_left_the_view_is_no_statement_any_more() {
 #[test]
 fn what_a_commit_placed_is_told_even_if_the_next_places_are_decided_before_it_landed() {
     let stage = stage(given_up(OWNED));
-    let record = |name: &str| PlacementRecord {
+    let (question, verdict) = (PlacementQuestion::default(), PlacementVerdict::default());
+    let asked = Asked::Placement { question, verdict };
+    let record = |name: &str| PolicyRecord {
         decider: Decider { name: name.into(), ..Decider::default() },
-        question: PlacementQuestion::default(),
-        verdict: PlacementVerdict::default(),
+        asked: asked.clone(),
         corrections: Vec::new(),
     };
     let decided = [Assignment { vm: vm("db"), node: id(2) }].into();
@@ -183,7 +184,7 @@ fn what_a_commit_placed_is_told_even_if_the_next_places_are_decided_before_it_la
     let mut out = crate::kit::outbox(1, 0);
     recovery.on_committed(&stage.ledger, &next, &mut out);
     let told = out.actions.iter().filter_map(|action| match action {
-        Action::Record(record) => record.placement.as_ref().map(|p| p.decider.name.as_str()),
+        Action::Record(record) => record.policy.as_ref().map(|p| p.decider.name.as_str()),
         _ => None,
     });
     assert_eq!(told.collect::<Vec<_>>(), ["first"]);

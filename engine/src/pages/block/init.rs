@@ -10,6 +10,7 @@ use super::{
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::time::Duration;
+use steadfast_core::ids::NodeId;
 use steadfast_core::page::Page;
 
 /// Zeroes are written in pieces of this many bytes.
@@ -129,6 +130,9 @@ fn write(device: &Path, header: &Header) -> Result<()> {
     let slots = u64::from(geometry.slots);
     zero(&mut file, PAGES_AT, slots * page_size())?;
     zero(&mut file, INDICES_AT, slots * 2 * INDEX_COPY as u64)?;
+    for node in (1..=geometry.slots).map(NodeId) {
+        zero(&mut file, geometry.records(node), geometry.records)?;
+    }
     for body in 0..slots * u64::from(BODY_SLOTS) {
         zero(&mut file, BODIES_AT + body * geometry.body, BLOCK as u64)?;
     }

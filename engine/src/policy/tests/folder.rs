@@ -57,7 +57,7 @@ fn a_file_replaced_by_a_broken_one_keeps_deciding() {
     assert_eq!(store.ask_placement(&question(3, 3)).decider.name, "good");
     folder.drop_file("x.wasm", &module("good"));
     eventually(&store, is("good", State::Active));
-    assert!(!store.status().iter().any(|status| status.state == State::Failed));
+    assert!(!store.status().all().any(|status| status.state == State::Failed));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_custom_policy_wins_over_a_shipped_one_which_returns_when_it_is_deleted() {
     eventually(&store, is("rack-aware", State::Active));
     // Before the custom one, it is also the last good one.
     assert_eq!(deciding(&store, Kind::Placement).name, "rack-aware");
-    assert!(store.status().iter().any(is(shipped, State::LastGood)));
+    assert!(store.status().all().any(is(shipped, State::LastGood)));
     fs::remove_file(folder.0.join("rack-aware.wasm")).unwrap();
     eventually(&store, is(shipped, State::Active));
 }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::policy::{DeciderKind, State};
 
-/// More than the 8 KiB from which the fixture `fails-when-large` traps.
+/// More than the 32 KiB from which the fixture `fails-when-large` traps.
 fn large() -> PlacementQuestion {
-    question(10, 60)
+    question(20, 200)
 }
 
 #[test]
@@ -43,9 +43,12 @@ fn three_failures_in_a_row_suspend_a_generation_until_it_is_replaced() {
     // Not even asked what it could answer.
     let decider = store.ask_placement(&question(1, 1)).decider;
     assert_eq!(decider.kind, DeciderKind::BuiltIn);
-    assert!(decider.failures[0].ends_with("suspended after 3 failures in a row"), "{decider:?}");
+    assert!(
+        decider.failures[0].ends_with("suspended after too many failures in a row"),
+        "{decider:?}"
+    );
     let status = eventually(&store, |status| status.state == State::Suspended);
-    assert_eq!((status.failures, status.failures_in_row, status.deciding), (3, 3, false));
+    assert_eq!((status.failures, status.breaker.failures_in_row, status.deciding), (3, 3, false));
     folder.drop_file("x.wasm", &module("good"));
     eventually(&store, |status| status.name == "good" && status.deciding);
 }

@@ -6,7 +6,7 @@ use steadfast_sdk::wire::{NodePriorityQuestion, Resident, RiskQuestion};
 use super::*;
 use crate::policy::store::{Answer, DeciderKind};
 
-fn resident_kib() -> u64 {
+pub(super) fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -56,7 +56,7 @@ fn measure() {
     let limits = Limits { fuel: 10_000_000_000, wall_ms: 20_000, ..Limits::default() };
     let store = folder.start_with(limits);
     println!("three modules loaded in {:?}", begin.elapsed());
-    for status in store.status().iter().filter(|status| !status.stages.is_empty()) {
+    for status in store.status().all().filter(|status| !status.stages.is_empty()) {
         let stages = status.stages.iter().map(|it| format!("{} {}us", it.stage, it.micros));
         println!("  {}: {}", status.name, stages.collect::<Vec<_>>().join(", "));
     }

@@ -1,9 +1,11 @@
 //! Policies on real files, in a real sandbox.
 
 mod broken;
+mod choice;
 mod folder;
 mod ladder;
 mod measure;
+mod reload;
 mod shipped;
 
 use std::fs;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, VmFacts};
 
-use super::{Kind, Limits, PolicyStatus, PolicyStore};
+use super::{Kind, Largest, Limits, PolicyStatus, PolicyStore, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,11 +46,18 @@ impl Folder {
     }
 
     fn start(&self) -> Arc<PolicyStore> {
-        self.start_with(Limits::default())
+        self.start_with(small())
     }
 
-    fn start_with(&self, limits: Limits) -> Arc<PolicyStore> {
-        let store = PolicyStore::start(self.0.clone(), limits, |_| ()).unwrap();
+    /// A store that reads the folder once, and again only when it is told to.
+    fn unwatched(&self, settings: impl Into<Settings>) -> Arc<PolicyStore> {
+        let store = PolicyStore::unwatched(self.0.clone(), settings).unwrap();
+        store.scan();
+        store
+    }
+
+    fn start_with(&self, settings: impl Into<Settings>) -> Arc<PolicyStore> {
+        let store = PolicyStore::start(self.0.clone(), settings, |_| ()).unwrap();
         assert!(store.wait_for_scan(1, PATIENCE));
         store
     }
@@ -60,16 +69,37 @@ impl Drop for Folder {
     }
 }
 
+/// With a short rehearsal.
+fn small() -> Settings {
+    Settings { largest: Largest { nodes: 3, vms: 4 }, ..Settings::default() }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// A module from `tests/wat`.
+/// A module from `tests/wat` for placement.
 fn module(fixture: &str) -> Vec<u8> {
+    module_for(fixture, Kind::Placement)
+}
+
+/// A module from `tests/wat` for one kind.
+fn module_for(fixture: &str, kind: Kind) -> Vec<u8> {
+    wat::parse_str(text_for(fixture, fixture, &[kind])).unwrap()
+}
+
+/// The text of a module from `tests/wat`, under another name.
+fn text_for(fixture: &str, name: &str, kinds: &[Kind]) -> String {
     let read =
         |name: &str| fs::read_to_string(root().join(format!("tests/wat/{name}.wat"))).unwrap();
-    let skeleton = read("skeleton").replace("{{NAME}}", fixture);
-    wat::parse_str(skeleton.replace("{{FIXTURE}}", &read(fixture))).unwrap()
+    let all = |of: &dyn Fn(&Kind) -> String, between| {
+        kinds.iter().map(of).collect::<Vec<_>>().join(between)
+    };
+    let skeleton = read("skeleton").replace("{{NAME}}", name);
+    let skeleton = skeleton.replace("{{KINDS}}", &all(&|kind| format!("\\\"{kind}\\\""), ","));
+    let export = |kind: &Kind| format!("(export \"{}\")", kind.export());
+    let skeleton = skeleton.replace("{{EXPORTS}}", &all(&export, " "));
+    skeleton.replace("{{FIXTURE}}", &read(fixture))
 }
 
 /// A shipped or example policy as `policies/build` builds it.
@@ -122,7 +152,7 @@ fn eventually(store: &PolicyStore, wanted: impl Fn(&PolicyStatus) -> bool) -> Po
     let begin = Instant::now();
     loop {
         let status = store.status();
-        if let Some(found) = status.iter().find(|status| wanted(status)) {
+        if let Some(found) = status.all().find(|status| wanted(status)) {
             return found.clone();
         }
         assert!(begin.elapsed() < PATIENCE, "nothing of the kind in {status:#?}");
@@ -132,6 +162,6 @@ fn eventually(store: &PolicyStore, wanted: impl Fn(&PolicyStatus) -> bool) -> Po
 
 fn deciding(store: &PolicyStore, kind: Kind) -> PolicyStatus {
     let status = store.status();
-    let found = status.iter().find(|status| status.kind == Some(kind) && status.deciding);
+    let found = status.all().find(|status| status.kind == Some(kind) && status.deciding);
     found.unwrap_or_else(|| panic!("nobody decides {kind}: {status:#?}")).clone()
 }
