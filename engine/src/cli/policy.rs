@@ -30,7 +30,11 @@ pub(super) async fn run(
             let told: Evaluation = client.post(&route(*kind, "/evaluate"), &body).await?;
             if json { say_json(&told) } else { say(&evaluated(&told)) }
         }
-        PolicyCommand::Inspect(_) | PolicyCommand::Check(_) | PolicyCommand::New(_) => Ok(()),
+        PolicyCommand::Inspect(_)
+        | PolicyCommand::Check(_)
+        | PolicyCommand::Run { .. }
+        | PolicyCommand::Bench(_)
+        | PolicyCommand::New(_) => Ok(()),
     }
 }
 

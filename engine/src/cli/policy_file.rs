@@ -29,7 +29,7 @@ pub(super) fn check(file: &PolicyFile, json: bool) -> Result<(), Failure> {
     if check.failure.is_some() { Err(Failure::Told) } else { Ok(()) }
 }
 
-fn settings(file: &PolicyFile) -> Result<Settings, Failure> {
+pub(super) fn settings(file: &PolicyFile) -> Result<Settings, Failure> {
     let Some(path) = &file.config else { return Ok(Settings::default()) };
     let config = Config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?;
     Ok(config.policies.settings)

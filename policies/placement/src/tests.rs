@@ -159,3 +159,14 @@ fn vms_that_must_not_share_a_node_do_not() {
         [("a", 1), ("b", 2)]
     );
 }
+
+#[test]
+fn both_encodings_have_the_same_answer_and_the_one_of_the_twin() {
+    use steadfast_sdk::{laws, run};
+    let policy = PlacementDefault::default();
+    for question in laws::questions::<PlacementQuestion>(11, 500) {
+        let verdict = run::ask(&policy, &question).expect("a verdict in JSON");
+        assert_eq!(run::ask_in_columns(&policy, &question).as_ref(), Ok(&verdict));
+        assert_eq!(verdict, builtin(&question));
+    }
+}
