@@ -15,6 +15,7 @@ mod policy_bench;
 mod policy_file;
 mod status;
 mod storage;
+mod telemetry;
 mod vm;
 
 use args::{Cli, Command, ConfigCommand, PolicyCommand, StorageCommand};

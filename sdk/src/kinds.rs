@@ -2,14 +2,13 @@
 //! whole question that is already there.
 
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
-use crate::rank;
 use crate::situation::Situation;
 use crate::wire::{
     NodeFacts, NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict,
     Reading, RiskQuestion, RiskVerdict, Score, VmFacts,
 };
+use crate::{order, rank};
 
 /// So many best candidates of a VM carry the terms of their score; the others only the value. A whole
 /// verdict with at most [`EXPLAIN_ALL`] pairs carries them all.
@@ -39,18 +38,24 @@ pub trait Placement {
     /// account for the VMs that this verdict has placed before.
     fn score(&self, vm: &VmFacts, node: &NodeFacts, situation: &Situation<'_>) -> Option<Score>;
 
-    /// What is to be added to the score of every VM on this node. Unless implemented: nothing. It is asked once a node, and again when
-    /// a VM was placed there, not for each of thousands of VMs.
+    /// The part of [`Placement::score`] that is the same for every VM on the node. For speed only: it is asked once a node, and again
+    /// when a VM was placed there, not for each of thousands of VMs. Who implements it implements [`Placement::pair_score`] too, and
+    /// [`Placement::score`] as their sum.
     fn node_score(&self, node: &NodeFacts) -> Score {
         let _ = node;
         Score::new()
     }
 
-    /// The order of starts. Unless implemented: by priority, highest first, then by id.
+    /// [`Placement::score`] without [`Placement::node_score`]. Unless implemented: all of it.
+    #[inline]
+    fn pair_score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
+        self.score(vm, node, now)
+    }
+
+    /// The order of starts. Unless implemented: by priority, and each behind those that it starts after
+    /// ([`order::by_priority`](crate::order::by_priority)).
     fn order<'q>(&self, question: &'q PlacementQuestion) -> Vec<&'q VmFacts> {
-        let mut vms: Vec<&VmFacts> = question.vms.iter().collect();
-        vms.sort_by_key(|vm| (Reverse(vm.priority), &vm.id));
-        vms
+        order::by_priority(question)
     }
 
     /// The whole question: each VM in order takes its best node, and the next sees it there.

@@ -99,7 +99,7 @@ impl<'p, P: Placement + ?Sized> Ranking<'p, P> {
     fn full(&self, vm: &VmFacts, place: usize, now: &Situation<'_>) -> Option<Score> {
         let node = &now.nodes()[place];
         now.look_at(place);
-        self.policy.score(vm, node, now).map(|score| score.plus(self.policy.node_score(node)))
+        self.policy.pair_score(vm, node, now).map(|score| score.plus(self.policy.node_score(node)))
     }
 
     /// Fills `best` with the keys of the VM's best candidates, best first. `false`: a score is out of range, and the host shall
@@ -110,7 +110,7 @@ impl<'p, P: Placement + ?Sized> Ranking<'p, P> {
         self.best.reserve(now.nodes().len().min(self.most));
         for (place, node) in now.nodes().iter().enumerate() {
             now.look_at(place);
-            let Some(score) = self.policy.score(vm, node, now) else { continue };
+            let Some(score) = self.policy.pair_score(vm, node, now) else { continue };
             if !score::is_within(score.value, Score::MAX) {
                 return false;
             }

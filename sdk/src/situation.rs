@@ -6,7 +6,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 
 use crate::wire::{Affinity, NodeFacts, PlacementQuestion, Resident, VmFacts};
 use crate::words::Words;
@@ -28,6 +28,7 @@ pub struct Situation<'q> {
     sharing: Vec<Vec<u32>>,
     placed: BTreeSet<&'q str>,
     focus: Option<Focus<'q>>,
+    domains: RefCell<Domains>,
 }
 
 impl<'q> Situation<'q> {
@@ -49,9 +50,19 @@ impl<'q> Situation<'q> {
             }
         }
         let nodes = question.nodes.clone();
-        let (placed, focus) = (BTreeSet::new(), None);
-        let mut new =
-            Self { question, nodes, places, labels, together, apart, sharing, placed, focus };
+        let (placed, focus, domains) = (BTreeSet::new(), None, RefCell::default());
+        let mut new = Self {
+            question,
+            nodes,
+            places,
+            labels,
+            together,
+            apart,
+            sharing,
+            placed,
+            focus,
+            domains,
+        };
         for resident in &question.residents {
             new.count_residents(resident);
         }
@@ -97,12 +108,7 @@ impl<'q> Situation<'q> {
 
     fn peers_by(&self, vm: &VmFacts, key: &str, head: u64, tail: u64, node: u32) -> u32 {
         let Some(focus) = self.focus_on(vm) else { return self.peers_of_any(vm, key, node) };
-        let is_it = |label: &&Label<'_>| {
-            let alike = label.key.len() == key.len() && label.head == head && label.tail == tail;
-            // Up to sixteen bytes there is nothing between the ends.
-            alike && (key.len() <= 16 || label.key == key)
-        };
-        let Some(label) = focus.labels.iter().find(is_it) else { return 0 };
+        let Some(label) = focus.label(key, head, tail) else { return 0 };
         let place = self.places.of_id(node);
         let count = place.and_then(|it| self.labels.counts.get(label.counts_from.wrapping_add(it)));
         count.copied().unwrap_or(0)
@@ -116,7 +122,27 @@ impl<'q> Situation<'q> {
     /// How many VMs that share the VM's own value of the label `key` stand on nodes that share the
     /// node's value of the label `domain` (a rack, a room); 0 if either has no such label.
     #[must_use]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the ends of a literal are computed by the compiler")]
     pub fn peers_in_domain(&self, vm: &VmFacts, key: &str, node: &NodeFacts, domain: &str) -> u32 {
+        let (head, tail) = ends(key);
+        let Some(focus) = self.focus_on(vm) else {
+            return self.count_in_domain(vm, key, node, domain);
+        };
+        match focus.label(key, head, tail) {
+            Some(label) => self.domain_peers(label.counts_from, node.id, domain),
+            None => 0,
+        }
+    }
+
+    fn domain_peers(&self, from: usize, node: u32, domain: &str) -> u32 {
+        let Some(place) = self.places.of_id(node) else { return 0 };
+        let counts = &self.labels.counts[from..from + self.labels.width];
+        self.domains.borrow_mut().peers(&self.nodes, (domain, place), (from, counts))
+    }
+
+    #[cold]
+    fn count_in_domain(&self, vm: &VmFacts, key: &str, node: &NodeFacts, domain: &str) -> u32 {
         let (Some(value), Some(place)) = (vm.labels.get(key), node.labels.get(domain)) else {
             return 0;
         };
@@ -172,16 +198,23 @@ impl<'q> Situation<'q> {
         if let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
+            // What is 0 is not known, and stays so.
+            if node.real_memory_free_mib > 0 {
+                let left = node.real_memory_free_mib.saturating_sub(vm.memory_mib);
+                node.real_memory_free_mib = left.max(1);
+            }
         }
         self.count_in(&vm.labels, &vm.affinity, place);
         if !vm.affinity.together.is_empty() {
             self.placed.insert(&vm.id);
         }
         self.focus = None;
+        self.domains.get_mut().forget();
     }
 
     /// The next questions are about this VM on all nodes: what of the answers does not depend on the node is looked up now.
     pub(crate) fn focus(&mut self, vm: &'q VmFacts) {
+        self.domains.get_mut().forget();
         let mut labels = self.focus.take().map_or_else(Vec::new, |focus| focus.labels);
         labels.clear();
         labels.extend(vm.labels.iter().filter_map(|(key, value)| {
@@ -259,6 +292,17 @@ struct Focus<'q> {
     load: (u64, u32),
 }
 
+impl<'q> Focus<'q> {
+    #[inline]
+    fn label(&self, key: &str, head: u64, tail: u64) -> Option<&Label<'q>> {
+        self.labels.iter().find(|label| {
+            let alike = label.key.len() == key.len() && label.head == head && label.tail == tail;
+            // Up to sixteen bytes there is nothing between the ends.
+            alike && (key.len() <= 16 || label.key == key)
+        })
+    }
+}
+
 /// One of its labels.
 #[derive(Debug)]
 struct Label<'q> {
@@ -277,6 +321,61 @@ fn ends(key: &str) -> (u64, u64) {
     match (key.first_chunk(), key.last_chunk()) {
         (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
         _ => (key.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
+    }
+}
+
+/// Which nodes share a failure domain, and how many peers of the VM in focus stand in each: looked up once a VM, not once a node.
+#[derive(Debug, Default)]
+struct Domains {
+    /// For each label of nodes that was asked for: the number of the domain at each place, from 1; 0 is none.
+    known: Vec<(String, Vec<usize>)>,
+    /// For each of those and each label of the VM in focus: VMs by the number of the domain.
+    sums: Vec<(usize, usize, Vec<u32>)>,
+    /// Sums that nobody needs any more, to be used again.
+    spare: Vec<Vec<u32>>,
+}
+
+impl Domains {
+    fn peers(
+        &mut self,
+        nodes: &[NodeFacts],
+        (domain, place): (&str, usize),
+        (label, tally): (usize, &[u32]),
+    ) -> u32 {
+        let known = self.known.iter().position(|(own, _)| own == domain);
+        let known = known.unwrap_or_else(|| self.learn(nodes, domain));
+        let numbers = &self.known[known].1;
+        let Some(&number) = numbers.get(place).filter(|number| **number > 0) else { return 0 };
+        let found = self.sums.iter().find(|(own, other, _)| (*own, *other) == (known, label));
+        if let Some((_, _, sums)) = found {
+            return sums[number];
+        }
+        let mut sums = self.spare.pop().unwrap_or_default();
+        sums.clear();
+        sums.resize(nodes.len() + 1, 0_u32);
+        for (number, many) in numbers.iter().zip(tally) {
+            sums[*number] = sums[*number].saturating_add(*many);
+        }
+        let peers = sums[number];
+        self.sums.push((known, label, sums));
+        peers
+    }
+
+    /// The next answers are about another VM, or another situation.
+    fn forget(&mut self) {
+        self.spare.extend(self.sums.drain(..).map(|(_, _, sums)| sums));
+    }
+
+    fn learn(&mut self, nodes: &[NodeFacts], domain: &str) -> usize {
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut numbers = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let next = names.len() + 1;
+            let name = node.labels.get(domain);
+            numbers.push(name.map_or(0, |name| *names.entry(name).or_insert(next)));
+        }
+        self.known.push((domain.into(), numbers));
+        self.known.len() - 1
     }
 }
 
@@ -367,5 +466,33 @@ impl<'q> Index<'q> {
         let Some(place) = place else { return };
         let count = &mut self.counts[word * self.width + place];
         *count = count.saturating_add(many);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Dice, Generate};
+
+    #[test]
+    fn peers_in_a_domain_are_the_same_whether_the_vm_is_in_focus_or_not() {
+        let mut dice = Dice::new(6);
+        let mut found = 0;
+        for _ in 0..200 {
+            let asked = PlacementQuestion::random(&mut dice);
+            let mut now = Situation::new(&asked);
+            for vm in &asked.vms {
+                now.focus(vm);
+                for (key, domain) in [("group", "rack"), ("zone", "rack"), ("group", "none")] {
+                    for node in &asked.nodes {
+                        let peers = now.peers_in_domain(vm, key, node, domain);
+                        assert_eq!(peers, now.count_in_domain(vm, key, node, domain));
+                        found += peers;
+                    }
+                }
+                asked.nodes.first().into_iter().for_each(|node| now.place(vm, node.id));
+            }
+        }
+        assert!(found > 100, "{found} peers were found at all");
     }
 }

@@ -27,6 +27,8 @@ pub struct NodeFacts {
     pub memory_mib: u64,
     /// Memory that no VM is configured to use, in MiB.
     pub memory_free_mib: u64,
+    /// Memory that nothing really uses now, in MiB, in steps of 64 (source: MemAvailable of /proc/meminfo); 0: not known.
+    pub real_memory_free_mib: u64,
     /// CPUs of the node (source: libvirt).
     pub vcpus: u32,
     /// Virtual CPUs that VMs on it are configured with.
@@ -65,6 +67,9 @@ pub struct VmFacts {
     pub labels: BTreeMap<String, String>,
     /// The node that owned it until now.
     pub last_node: Option<u32>,
+    /// Ids of those VMs of the question that it starts after.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<String>,
     /// Where its operator wants it.
     #[serde(skip_serializing_if = "Affinity::is_empty")]
     pub affinity: Affinity,

@@ -7,7 +7,7 @@ use steadfast_engine::policy::{Answer, DeciderKind, Kind, Limits, PolicyStore};
 use steadfast_sdk::fixture::Fixture;
 use steadfast_sdk::generate::Generate;
 use steadfast_sdk::laws;
-use steadfast_sdk::wire::Score;
+use steadfast_sdk::wire::{RiskQuestion, RiskVerdict, Score};
 use steadfast_tests::modules;
 
 /// Generated clusters that each example is tried with, besides the edges.
@@ -21,7 +21,10 @@ struct Host {
 
 impl Host {
     fn of(example: &str) -> Self {
-        let folder = modules::folder(&[example]);
+        Self::on(modules::folder(&[example]))
+    }
+
+    fn on(folder: std::path::PathBuf) -> Self {
         let limits = Limits { wall_ms: 60_000, ..Limits::default() };
         let store = PolicyStore::start(folder.clone(), limits, |_| ()).expect("a sandbox");
         assert!(store.wait_for_scan(1, Duration::from_secs(60)));
@@ -92,4 +95,18 @@ fn the_policy_in_c_reads_what_it_is_asked_and_is_not_fooled_by_labels() {
     let two = hot(8).telemetry("n1", "temperature.disk.below_critical_c", 4);
     let score = host.risk(&two.label("n1", "a\\\"b", "c:{"));
     assert_eq!((score.value, score.terms[0].name.as_ref()), (420, "near critical"));
+}
+
+#[test]
+fn a_module_of_an_earlier_release_still_answers_as_it_did() {
+    let abi = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("abi/0.1.0");
+    let read = |name: &str| std::fs::read(abi.join(name)).expect("a file of that release");
+    let folder = modules::folder(&[]);
+    std::fs::write(folder.join("thermal.wasm"), read("thermal.wasm")).expect("a temporary folder");
+    let host = Host::on(folder);
+    let asked: RiskQuestion =
+        serde_json::from_slice(&read("thermal.question.json")).expect("a question of today");
+    let then: RiskVerdict =
+        serde_json::from_slice(&read("thermal.verdict.json")).expect("a verdict of today");
+    assert_eq!(decided(host.store.ask_risk(&asked)), Ok(then));
 }

@@ -161,6 +161,8 @@ impl From<WhenShutDown> for OnShutdown {
 pub(super) enum NodeCommand {
     /// All nodes.
     List,
+    /// What this node's agent knows of its equipment, and what the risk policy makes of it.
+    Telemetry,
     /// Empty a node, and use it again.
     #[command(subcommand)]
     Maintenance(Maintenance),
@@ -373,6 +375,7 @@ mod tests {
             "steadfast node maintenance end n2",
             "steadfast node add 4=n4",
             "steadfast node remove n4",
+            "steadfast node telemetry",
             "steadfast vm migrate web n2",
             "steadfast hook --socket a --list b --starts c web prepare",
         ] {

@@ -32,6 +32,7 @@ mod tag {
     pub const NODE_RISK: u8 = 22;
     pub const NODE_CORDONED: u8 = 23;
     pub const NODE_LABELS: u8 = 24;
+    pub const NODE_REAL_MEMORY_FREE: u8 = 25;
     pub const VM_ID: u8 = 40;
     pub const VM_NAME: u8 = 41;
     pub const VM_MEMORY: u8 = 42;
@@ -40,6 +41,7 @@ mod tag {
     pub const VM_LABELS: u8 = 45;
     pub const VM_LAST_NODE: u8 = 46;
     pub const VM_AFFINITY: u8 = 47;
+    pub const VM_AFTER: u8 = 48;
     pub const RESIDENT_ID: u8 = 60;
     pub const RESIDENT_NODE: u8 = 61;
     pub const RESIDENT_LABELS: u8 = 62;
@@ -77,6 +79,7 @@ fn nodes_to_columns<'a>(writer: &mut Writer<'a>, nodes: &'a [NodeFacts]) {
     });
     writer.numbers(tag::NODE_MEMORY, rows.clone().map(|node| node.memory_mib));
     writer.numbers(tag::NODE_MEMORY_FREE, rows.clone().map(|node| node.memory_free_mib));
+    writer.numbers(tag::NODE_REAL_MEMORY_FREE, rows.clone().map(|node| node.real_memory_free_mib));
     writer.numbers(tag::NODE_CPUS, rows.clone().map(|node| node.vcpus.into()));
     writer.numbers(tag::NODE_CPUS_USED, rows.clone().map(|node| node.vcpus_used.into()));
     writer.numbers(tag::NODE_LOAD, rows.clone().map(|node| node.load_permille.into()));
@@ -99,6 +102,7 @@ fn vms_to_columns<'a>(writer: &mut Writer<'a>, vms: &'a [VmFacts]) {
     let last = |vm: &VmFacts| vm.last_node.map_or(0, |node| u64::from(node) + 1);
     writer.numbers(tag::VM_LAST_NODE, rows.clone().map(last));
     affinities_to_columns(writer, tag::VM_AFFINITY, rows.map(|vm| &vm.affinity));
+    after_to_columns(writer, vms);
 }
 
 fn residents_to_columns<'a>(writer: &mut Writer<'a>, residents: &'a [Resident]) {
@@ -115,6 +119,20 @@ fn residents_to_columns<'a>(writer: &mut Writer<'a>, residents: &'a [Resident]) 
                 writer.number((*node).into());
                 writer.number((*many).into());
             }
+        }
+    });
+}
+
+/// Only the rows that have some: the row's number, how many, then each.
+fn after_to_columns<'a>(writer: &mut Writer<'a>, vms: &'a [VmFacts]) {
+    if vms.iter().all(|vm| vm.after.is_empty()) {
+        return;
+    }
+    writer.section(tag::VM_AFTER, |writer| {
+        for (row, vm) in vms.iter().enumerate().filter(|(_, vm)| !vm.after.is_empty()) {
+            writer.number(row as u64);
+            writer.number(vm.after.len() as u64);
+            vm.after.iter().for_each(|id| writer.word(id));
         }
     });
 }
@@ -195,6 +213,9 @@ fn nodes_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<NodeF
     }
     sections.numbers(tag::NODE_MEMORY, rows, |node, mib| node.memory_mib = mib)?;
     sections.numbers(tag::NODE_MEMORY_FREE, rows, |node, mib| node.memory_free_mib = mib)?;
+    sections.numbers(tag::NODE_REAL_MEMORY_FREE, rows, |node, mib| {
+        node.real_memory_free_mib = mib;
+    })?;
     sections.numbers(tag::NODE_CPUS, rows, |node, cpus| node.vcpus = fit(cpus, u32::MAX))?;
     sections.numbers(tag::NODE_CPUS_USED, rows, |node, cpus| {
         node.vcpus_used = fit(cpus, u32::MAX);
@@ -230,6 +251,13 @@ fn vms_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<VmFacts
         vm.last_node = last.checked_sub(1).map(|node| fit(node, u32::MAX));
     })?;
     affinities_of_columns(sections, tag::VM_AFFINITY, words, rows, |vm| &mut vm.affinity)?;
+    if let Some(mut reader) = sections.reader(tag::VM_AFTER) {
+        while !reader.rest.is_empty() {
+            let row = reader.size()?;
+            let Some(vm) = rows.get_mut(row) else { return reader.fail("it names a row beyond") };
+            vm.after = words_of_columns(&mut reader, words)?;
+        }
+    }
     Ok(vms)
 }
 

@@ -5,13 +5,14 @@ use crate::policy::Workbench;
 
 #[test]
 fn a_module_of_the_first_sdk_answers_as_it_always_did() {
-    let folder = root().join("tests/abi/1");
+    let folder = root().join("tests/abi/0.1.0");
     let bench = Workbench::open(&folder.join("golden.wasm"), Limits::default()).unwrap();
     assert!(!bench.manifest().reads_columns(), "it was built before there were columns");
     for kind in Kind::ALL {
-        let question = fs::read_to_string(folder.join(format!("{kind}.question.json"))).unwrap();
+        let question =
+            fs::read_to_string(folder.join(format!("golden.{kind}.question.json"))).unwrap();
         let answer = bench.run(kind, &question).unwrap().verdict;
-        let path = folder.join(format!("{kind}.verdict.json"));
+        let path = folder.join(format!("golden.{kind}.verdict.json"));
         if !path.exists() && std::env::var_os("UPDATE_EXPECT").is_some() {
             fs::write(&path, serde_json::to_string_pretty(&answer).unwrap() + "\n").unwrap();
         }

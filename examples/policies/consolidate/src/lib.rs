@@ -8,6 +8,8 @@ use steadfast_sdk::prelude::*;
 parameters! {
     /// What waking a host and its cost are worth.
     pub struct Consolidate {
+        /// The default placement's own parameters. Who names any of them names `pack` too.
+        base: PlacementDefault = PlacementDefault { pack: true, ..PlacementDefault::default() },
         /// Points lost where nothing runs yet: that host could sleep.
         wake: i64 = 10_000,
         /// Points lost for each unit of the host's label `cost`, at most 1000.
@@ -18,8 +20,7 @@ parameters! {
 impl Placement for Consolidate {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let cost = node.labels.get("cost").and_then(|cost| cost.parse().ok()).unwrap_or(0_u16);
-        let default = PlacementDefault { pack: true, ..PlacementDefault::default() };
-        let score = default.score(vm, node, now)?;
+        let score = self.base.score(vm, node, now)?;
         let score = score.term("host could sleep", lost(node.vcpus_used == 0, self.wake));
         Some(score.term("cost", -points(cost.min(1000).into(), self.cost)))
     }

@@ -8,6 +8,8 @@ use steadfast_sdk::prelude::*;
 parameters! {
     /// Which label, and what a licensed host is worth.
     pub struct LicenceBound {
+        /// The default placement's own parameters.
+        base: PlacementDefault = PlacementDefault::default(),
         /// Label of VMs and hosts that names licences.
         label: String = "licence".into(),
         /// Points lost on a host with licences by a VM that needs none.
@@ -17,7 +19,7 @@ parameters! {
 
 impl Placement for LicenceBound {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
-        let score = PlacementDefault::default().score(vm, node, now)?;
+        let score = self.base.score(vm, node, now)?;
         let has = node.labels.get(&self.label);
         let Some(needed) = vm.labels.get(&self.label) else {
             return Some(score.term("kept for licences", lost(has.is_some(), self.keep_free)));

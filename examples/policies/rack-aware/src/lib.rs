@@ -1,13 +1,15 @@
-//! An example to copy: VMs of one `group` stand in different racks where that is possible.
+//! An example to copy: VMs of one `group` stand in different racks where that is possible, even if the nodes there are much fuller.
 //!
-//! It takes the default placement's score and one thought more. The rack is a node's label `rack`; another label makes it spread over
-//! rooms, or over power feeds.
+//! It takes the default placement's score, which only prefers other racks among nodes that are much alike, and one thought more. The
+//! rack is a node's label `rack`; another label makes it spread over rooms, or over power feeds.
 use steadfast_policy_placement::PlacementDefault;
 use steadfast_sdk::prelude::*;
 
 parameters! {
     /// What a shared rack costs.
     pub struct RackAware {
+        /// The default placement's own parameters.
+        base: PlacementDefault = PlacementDefault::default(),
         /// Label of a node that names its rack.
         domain: String = "rack".into(),
         /// Points lost for each VM of the group in the node's rack.
@@ -18,7 +20,7 @@ parameters! {
 impl Placement for RackAware {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let peers = now.peers_in_domain(vm, "group", node, &self.domain);
-        let score = PlacementDefault::default().score(vm, node, now)?;
+        let score = self.base.score(vm, node, now)?;
         Some(score.term("same rack", -points(peers.into(), self.shared_rack)))
     }
 }
@@ -38,7 +40,7 @@ mod tests {
 
     fn cluster() -> Fixture {
         let racks = Fixture::cluster(3).label("n1", "rack", "a").label("n2", "rack", "a");
-        let racks = racks.label("n3", "rack", "b").node("n3", |node| node.memory_free_mib -= 4096);
+        let racks = racks.label("n3", "rack", "b").node("n3", |node| node.memory_free_mib = 5_000);
         let vms = racks.vm("db1").vm("db2");
         vms.vm_label("db1", "group", "db").vm_label("db2", "group", "db")
     }
@@ -52,7 +54,17 @@ mod tests {
     #[test]
     fn a_shared_rack_that_costs_nothing_is_shared() {
         let asked = cluster();
-        let verdict = run_with::<RackAware, _>(r#"{"shared_rack": 0}"#, &asked.placement());
+        let free = r#"{"shared_rack": 0, "base": {"same_domain": 0}}"#;
+        let verdict = run_with::<RackAware, _>(free, &asked.placement());
         assert_eq!(asked.chosen(&verdict)["db2"], "n2");
+    }
+
+    #[test]
+    fn what_the_default_placement_avoids_is_avoided_all_the_same() {
+        let bad: [fn(&mut NodeFacts); 2] = [|node| node.cordoned = true, |node| node.risk = 1000];
+        for change in bad {
+            let cluster = Fixture::cluster(2).vm("a").node("n1", change);
+            assert_eq!(cluster.place::<RackAware>()["a"], "n2");
+        }
     }
 }
