@@ -154,10 +154,32 @@ fn failover(name: &str, role: Role, options: Options, limit_ms: u64) -> Result<(
     lab.check_single()?;
     lab.check_bystander(&bystander, bystander.node == victim)?;
     watch.end()?;
+    if role == Role::Leader {
+        survivors_explain(&lab, victim)?;
+    }
     // It comes back, and takes nothing that is not its own.
     lab.boot(victim)?;
     lab.wait_until_good()?;
     lab.check_single()
+}
+
+/// Every survivor tells what the dead leader had decided, too, and replays what it decided itself.
+fn survivors_explain(lab: &Lab, dead: Node) -> Result<()> {
+    let decided = format!("recorded by {}", dead.name());
+    for node in lab.nodes().filter(|node| *node != dead) {
+        let told = lab.steadfast(node, &["explain", dead.name()])?;
+        ensure!(told.contains("is evicted"), "{node:?} does not tell of its end:\n{told}");
+        ensure!(told.contains(&decided), "{node:?} tells nothing that it decided:\n{told}");
+        let state = lab.home(node).join("var/lib/steadfast");
+        let shipped = ["node-priority", "placement", "risk"]
+            .map(|name| lab.home(node).join(format!("etc/steadfast/policies/{name}.wasm")));
+        let mut line = vec!["policy", "replay", "--decisions", state.to_str().context("UTF-8")?];
+        line.extend(shipped.iter().filter_map(|path| path.to_str()));
+        let told = lab.steadfast(node, &line)?;
+        println!("{node:?}: {}", told.lines().last().unwrap_or_default());
+        ensure!(told.contains("the same bytes, the same fuel"), "not replayed:\n{told}");
+    }
+    Ok(())
 }
 
 #[test]

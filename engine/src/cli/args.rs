@@ -263,6 +263,19 @@ pub(super) enum PolicyCommand {
     Inspect(PolicyFile),
     /// Take a policy file through everything that an agent does before it may decide. Needs no agent; exit code 1: refused.
     Check(PolicyFile),
+    /// Ask a policy file one question. Needs no agent; nothing is decided.
+    Run {
+        #[command(flatten)]
+        file: PolicyFile,
+        /// The question: a JSON file, or - for standard input.
+        #[arg(long, value_name = "FILE")]
+        question: PathBuf,
+        /// node_priority, placement or risk, where the policy decides more than one.
+        #[arg(long, value_parser = policy::kind)]
+        kind: Option<Kind>,
+    },
+    /// What a policy file costs: sizes, fuel, memory and time against the limits, for clusters of several sizes. Needs no agent.
+    Bench(PolicyFile),
     /// Ask the policies that took recorded decisions again: they must say the same to the byte. Needs no agent.
     Replay(PolicyReplay),
     /// What a policy would have decided otherwise than recorded. Needs no agent.
