@@ -165,18 +165,17 @@ fn failover(name: &str, role: Role, options: Options, limit_ms: u64) -> Result<(
 
 /// Every survivor tells what the dead leader had decided, too, and replays what it decided itself.
 fn survivors_explain(lab: &Lab, dead: Node) -> Result<()> {
-    let decided = format!("recorded by {}", dead.name());
+    let (name, folder) = (dead.to_string(), "/etc/steadfast/policies");
+    let modules = ["node-priority", "placement", "risk"].map(|it| format!("{folder}/{it}.wasm"));
+    let replay = ["policy", "replay"].into_iter().chain(modules.iter().map(String::as_str));
+    let replay: Vec<&str> = replay.collect();
     for node in lab.nodes().filter(|node| *node != dead) {
-        let told = lab.steadfast(node, &["explain", dead.name()])?;
-        ensure!(told.contains("is evicted"), "{node:?} does not tell of its end:\n{told}");
-        ensure!(told.contains(&decided), "{node:?} tells nothing that it decided:\n{told}");
-        let state = lab.home(node).join("var/lib/steadfast");
-        let shipped = ["node-priority", "placement", "risk"]
-            .map(|name| lab.home(node).join(format!("etc/steadfast/policies/{name}.wasm")));
-        let mut line = vec!["policy", "replay", "--decisions", state.to_str().context("UTF-8")?];
-        line.extend(shipped.iter().filter_map(|path| path.to_str()));
-        let told = lab.steadfast(node, &line)?;
-        println!("{node:?}: {}", told.lines().last().unwrap_or_default());
+        let told = lab.steadfast(node, &["explain", &name])?;
+        ensure!(told.contains("is evicted"), "{node} does not tell of its end:\n{told}");
+        let by_it = format!("recorded by {name}");
+        ensure!(told.contains(&by_it), "{node} tells nothing that it decided:\n{told}");
+        let told = lab.steadfast(node, &replay)?;
+        println!("{node}: {}", told.lines().last().unwrap_or_default());
         ensure!(told.contains("the same bytes, the same fuel"), "not replayed:\n{told}");
     }
     Ok(())

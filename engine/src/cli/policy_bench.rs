@@ -37,7 +37,8 @@ pub(super) fn run(
     let text = text.map_err(|error| {
         Failure::Usage(format!("cannot read the question {}: {error}", question.display()))
     })?;
-    let bench = Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
+    let bench =
+        Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
     let kind = match (kind, bench.kinds()) {
         (Some(kind), _) | (None, &[kind]) => kind,
         (None, kinds) => {
@@ -55,7 +56,8 @@ pub(super) fn run(
 }
 
 pub(super) fn bench(file: &PolicyFile, json: bool) -> Result<(), Failure> {
-    let bench = Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
+    let bench =
+        Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
     let mut rows = Vec::new();
     for kind in bench.kinds() {
         // One node is asked about at a time; its size does not depend on the cluster's.
