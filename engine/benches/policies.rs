@@ -16,7 +16,7 @@ use steadfast_engine::policy::{Limits, Measured, PolicyStore, Workbench};
 use steadfast_sdk::generate::Dice;
 use steadfast_sdk::residents::Residents;
 use steadfast_sdk::wire::{
-    Affinity, NodeFacts, NodePriorityQuestion, PlacementQuestion, Reading, RiskQuestion, VmFacts,
+    NodeFacts, NodePriorityQuestion, PlacementQuestion, Reading, RiskQuestion, VmFacts,
 };
 
 fn main() {
@@ -206,6 +206,7 @@ fn node(id: u32, memory_free_mib: u64) -> NodeFacts {
         status: if id == 1 { "Leader" } else { "Member" }.into(),
         memory_mib: 1_048_576,
         memory_free_mib,
+        real_memory_free_mib: 0,
         vcpus: 128,
         vcpus_used: 40,
         load_permille: 20_000 + id,
@@ -215,6 +216,7 @@ fn node(id: u32, memory_free_mib: u64) -> NodeFacts {
         risk: if id == 9 { 40 } else { 0 },
         cordoned: id == 11,
         labels: labels.map(|(key, value)| (key.to_string(), format!("{key}-{value}"))).into(),
+        ..NodeFacts::default()
     }
 }
 
@@ -232,7 +234,7 @@ fn vm(number: u32, dice: &mut Dice) -> VmFacts {
         priority: u16::try_from(dice.below(6) * 200).unwrap(),
         labels,
         last_node: Some(number % 64 + 1),
-        affinity: Affinity::default(),
+        ..VmFacts::default()
     }
 }
 

@@ -9,6 +9,7 @@ mod explain;
 mod nodes;
 mod policies;
 mod read;
+mod telemetry;
 mod vms;
 pub mod wire;
 
@@ -58,6 +59,9 @@ fn router(agent: Arc<Agent>) -> Router {
             "/v1/nodes/{name}/maintenance",
             post(nodes::begin_maintenance).delete(nodes::end_maintenance),
         )
+        .route("/v1/telemetry", get(telemetry::report))
+        .route("/v1/nodes/{name}/telemetry", post(telemetry::post).delete(telemetry::withdraw))
+        .route("/v1/nodes/{name}/risk", post(telemetry::post_risk).delete(telemetry::withdraw_risk))
         .route("/v1/disarm", post(cluster::disarm))
         .route("/v1/arm", post(cluster::arm))
         .route("/v1/vms", get(read::vms).post(vms::enable))

@@ -12,8 +12,10 @@ mod hook;
 mod node;
 mod policy;
 mod policy_file;
+mod policy_replay;
 mod status;
 mod storage;
+mod telemetry;
 mod vm;
 
 use args::{Cli, Command, ConfigCommand, PolicyCommand, StorageCommand};
@@ -52,6 +54,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
         Command::Policy(PolicyCommand::Inspect(file)) => policy_file::inspect(file, cli.json),
         Command::Policy(PolicyCommand::Check(file)) => policy_file::check(file, cli.json),
+        Command::Policy(PolicyCommand::Replay(args)) => policy_replay::replay(args, cli.json),
+        Command::Policy(PolicyCommand::Diff(args)) => policy_replay::diff(args, cli.json),
         Command::Policy(PolicyCommand::New(new)) => policy::create(new),
         command => runtime.block_on(ask(&client, command, cli.json)),
     }

@@ -7,9 +7,11 @@
 mod file;
 mod limits;
 mod policies;
+mod proactive;
 mod timing;
 
 use crate::pages::Place;
+use crate::telemetry;
 use crate::virtualization;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,6 +68,8 @@ pub struct Config {
     pub never_paused: bool,
     /// Fence agents, by victim.
     pub fence: Vec<Fence>,
+    /// What is read of this node's equipment, and how often.
+    pub telemetry: telemetry::Settings,
 }
 
 /// Preset of PROTOCOL section 9.

@@ -12,7 +12,7 @@ die() { say "$*"; exit 1; }
 commands="
   corosync=corosync corosync-quorumtool=corosync libvirtd=libvirt-daemon virsh=libvirt-clients
   qemu-system-x86_64=qemu-system-x86 ip=iproute2 nsenter=util-linux setsid=util-linux
-  as=binutils ld=binutils cc=gcc pkg-config=pkgconf"
+  as=binutils ld=binutils cc=gcc pkg-config=pkgconf clang=clang wasm-ld=lld"
 packages="libvirt-daemon-driver-qemu libvirt-dev libcpg-dev libcfg-dev libcmap-dev libquorum-dev
   libvotequorum-dev libc6-dev"
 

@@ -134,8 +134,12 @@ pub fn answer<Q: Wire>(input: &[u8], ask: impl FnOnce(&Q) -> Q::Verdict) -> Vec<
     phase("scored");
     // Only what cannot be said in columns, an id that was not in the question, goes as JSON.
     let bytes = if in_columns { question.verdict_to_columns(&verdict) } else { None };
-    let bytes = bytes.unwrap_or_else(|| encode(&Envelope::Ok(verdict)));
+    let verdict = Envelope::Ok(verdict);
+    let bytes = bytes.unwrap_or_else(|| encode(&verdict));
     phase("encoded");
+    // A module's memory is dropped as a whole: nothing is taken apart before that.
+    #[cfg(target_arch = "wasm32")]
+    core::mem::forget((question, verdict));
     bytes
 }
 

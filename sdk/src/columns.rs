@@ -42,13 +42,24 @@ impl core::error::Error for Malformed {}
 struct Writer<'a> {
     bytes: Vec<u8>,
     words: Words<'a>,
+    /// Which word is likely to come next.
+    next: usize,
 }
 
 impl<'a> Writer<'a> {
     fn with_capacity(bytes: usize) -> Self {
-        let mut new = Self { bytes: Vec::with_capacity(bytes), words: Words::default() };
+        let mut new = Self::part(bytes);
         new.bytes.push(MAGIC);
         new
+    }
+
+    /// A section's payload, written on its own.
+    fn part(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), words: Words::default(), next: 0 }
+    }
+
+    fn payload(&mut self, tag: u8, payload: &[u8]) {
+        self.section(tag, |writer| writer.bytes.extend_from_slice(payload));
     }
 
     /// The message. Words come last, when all are known.
@@ -99,7 +110,12 @@ impl<'a> Writer<'a> {
 
     #[inline]
     fn word(&mut self, word: &'a str) {
-        let number = self.words.add((word, ""));
+        // Words mostly come in the same order, and literals are the same piece of memory: that is seen without hashing.
+        let is_it =
+            |at: &usize| self.words.known().get(*at).is_some_and(|it| core::ptr::eq(it.0, word));
+        let guess = [self.next, 0].into_iter().find(is_it);
+        let number = guess.unwrap_or_else(|| self.words.add((word, "")));
+        self.next = number + 1;
         self.number(number as u64);
     }
 }

@@ -20,7 +20,7 @@
 //! ```
 
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     string::{String, ToString},
     vec::Vec,
 };
@@ -101,6 +101,16 @@ impl Fixture {
         })
     }
 
+    /// The VM `vm` starts only once `other` runs.
+    #[must_use]
+    pub fn starts_after(self, vm: &str, other: &str) -> Self {
+        let id = self.vms.iter().find(|known| known.name == other).map(|known| known.id.clone());
+        let id = id.unwrap_or_else(|| panic!("the fixture has no VM {other:?}"));
+        self.change(vm, |vm| {
+            vm.after.insert(id);
+        })
+    }
+
     /// A node dies: it can take no VM, and those that ran there need a place.
     #[must_use]
     pub fn fail(mut self, node: &str) -> Self {
@@ -156,14 +166,16 @@ impl Fixture {
         let resident = |vm: &VmFacts| {
             let node = *self.stands.get(&vm.id)?;
             let (labels, affinity) = (vm.labels.clone(), vm.affinity.clone());
-            Some(Resident { vm: vm.id.clone(), node, labels, affinity, others: 0 })
+            Some(Resident { vm: vm.id.clone(), node, labels, affinity, alike: Vec::new() })
         };
-        let homeless = self.vms.iter().filter(|vm| !self.stands.contains_key(&vm.id));
+        let mut homeless: Vec<VmFacts> = self.homeless().cloned().collect();
+        let asked: BTreeSet<String> = homeless.iter().map(|vm| vm.id.clone()).collect();
+        homeless.iter_mut().for_each(|vm| vm.after.retain(|id| asked.contains(id)));
         let mut question = PlacementQuestion {
             now_ms: NOW_MS,
             seed: 0,
             nodes: self.nodes.iter().map(|node| self.used(node)).collect(),
-            vms: homeless.cloned().collect(),
+            vms: homeless,
             residents: self.vms.iter().filter_map(resident).collect(),
         };
         question.seed = seed(&question);
@@ -180,14 +192,17 @@ impl Fixture {
     #[must_use]
     pub fn chosen(&self, verdict: &PlacementVerdict) -> BTreeMap<String, String> {
         let node = |id| self.nodes.iter().find(|node| node.id == id);
-        let homeless = self.vms.iter().filter(|vm| !self.stands.contains_key(&vm.id));
         let choice = |vm: &VmFacts| {
             let ranked = verdict.vms.iter().find(|ranked| ranked.vm == vm.id);
             let first = ranked.and_then(|ranked| ranked.nodes.first());
             let name = first.and_then(|first| node(first.node)).map(|node| node.name.clone());
             (vm.name.clone(), name.unwrap_or_default())
         };
-        homeless.map(choice).collect()
+        self.homeless().map(choice).collect()
+    }
+
+    fn homeless(&self) -> impl Iterator<Item = &VmFacts> {
+        self.vms.iter().filter(|vm| !self.stands.contains_key(&vm.id))
     }
 
     /// The names of VMs in the order in which a policy starts them.
@@ -232,6 +247,11 @@ impl Fixture {
         for vm in self.vms.iter().filter(|vm| self.stands.get(&vm.id) == Some(&node.id)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
+            // What is 0 is not known, and stays so.
+            if node.real_memory_free_mib > 0 {
+                let left = node.real_memory_free_mib.saturating_sub(vm.memory_mib);
+                node.real_memory_free_mib = left.max(1);
+            }
         }
         node
     }

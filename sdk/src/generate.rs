@@ -174,6 +174,7 @@ impl Dice {
             status: self.pick(&STATUSES).to_string(),
             memory_mib,
             memory_free_mib: self.size(memory_mib),
+            real_memory_free_mib: self.size(128_000),
             vcpus: self.count(128),
             vcpus_used: self.count(400),
             load_permille: self.count(90_000),
@@ -196,13 +197,25 @@ impl Dice {
             labels: self.labels(),
             last_node: (!self.rarely(8)).then(|| self.small(12)),
             affinity: self.affinity(),
+            after: BTreeSet::new(),
+        }
+    }
+
+    /// Few start after another, some of them in a circle.
+    fn dependencies(&mut self, vms: &mut [VmFacts]) {
+        let ids: Vec<String> = vms.iter().map(|vm| vm.id.clone()).collect();
+        for vm in vms {
+            while self.rarely(5) {
+                vm.after.insert(self.pick(&ids).clone());
+            }
         }
     }
 
     fn resident(&mut self, vm: String) -> Resident {
-        let others = if self.rarely(4) { self.small(9) } else { 0 };
+        let more = if self.rarely(4) { self.small(4) } else { 0 };
+        let alike = (0..more).map(|_| (self.small(14), self.small(9))).collect();
         let (labels, affinity) = (self.labels(), self.affinity());
-        Resident { vm, node: self.small(14), labels, affinity, others }
+        Resident { vm, node: self.small(14), labels, affinity, alike }
     }
 
     /// So many ids in order, with gaps.
@@ -226,6 +239,7 @@ impl Dice {
                 question.residents.push(self.resident(uuid(number)));
             }
         }
+        self.dependencies(&mut question.vms);
         question.now_ms = self.below(1 << 40);
         question.seed = self.throw();
         question
@@ -370,6 +384,7 @@ pub(crate) fn healthy(id: u32) -> NodeFacts {
         status: if id == 1 { "Leader" } else { "Member" }.to_string(),
         memory_mib: 65_536,
         memory_free_mib: 65_536,
+        real_memory_free_mib: 65_536,
         vcpus: 16,
         load_permille: 1_000,
         storage_latency_ms: 5,

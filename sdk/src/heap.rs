@@ -1,8 +1,9 @@
 //! The module's allocator: made for one short call, after which the whole memory is dropped.
 //!
-//! Sizes are rounded up to powers of two; each has a list of freed blocks, and new blocks are cut off the
-//! end of the memory. Both directions take a dozen instructions, which counts: a question of ten thousand VMs
-//! is some hundred thousand small strings and maps.
+//! Sizes are rounded up, small ones to sixteen bytes, large ones to powers of two; each has a list of freed blocks, and new blocks
+//! are cut off the end of the memory. Both directions take a dozen instructions, which counts: a question of ten thousand VMs
+//! is some hundred thousand small strings and maps. So does their size: the first touch of a page costs more than
+//! anything that is written there.
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -11,16 +12,23 @@ use core::cell::UnsafeCell;
 use core::ptr::null_mut;
 
 const PAGE: usize = 64 << 10;
-/// Smallest block: what a list's link needs, and the alignment of nearly everything.
-const SMALLEST_LOG2: u32 = 4;
+/// Steps of small blocks: what a list's link needs, and the alignment of nearly everything.
+const STEP: usize = 16;
+/// The largest small block.
+const SMALL: usize = 512;
+const SMALL_CLASSES: usize = SMALL / STEP + 1;
+const SMALL_LOG2: usize = SMALL.ilog2() as usize;
+/// No block has more than a gigabyte.
+const LARGEST_LOG2: usize = 30;
+const CLASSES: usize = SMALL_CLASSES + LARGEST_LOG2 - SMALL_LOG2;
 
 /// The module's heap.
 #[allow(missing_debug_implementations)]
 pub struct Heap(UnsafeCell<State>);
 
 struct State {
-    /// Freed blocks of each power of two, linked through their first word.
-    freed: [*mut u8; 32],
+    /// Freed blocks of each class, linked through their first word.
+    freed: [*mut u8; CLASSES],
     next: usize,
     end: usize,
 }
@@ -29,18 +37,31 @@ struct State {
 unsafe impl Sync for Heap {}
 
 #[global_allocator]
-static HEAP: Heap = Heap(UnsafeCell::new(State { freed: [null_mut(); 32], next: 0, end: 0 }));
+static HEAP: Heap = Heap(UnsafeCell::new(State { freed: [null_mut(); CLASSES], next: 0, end: 0 }));
 
-fn class(layout: Layout) -> u32 {
-    let size = layout.size().max(layout.align()).max(1 << SMALLEST_LOG2);
-    usize::BITS - (size - 1).leading_zeros()
+/// A block's class, and the size of all of that class.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Class {
+    number: usize,
+    size: usize,
+}
+
+#[inline]
+fn class(layout: Layout) -> Class {
+    let size = layout.size();
+    if size <= SMALL && layout.align() <= STEP {
+        let number = size.div_ceil(STEP).max(1);
+        return Class { number, size: number * STEP };
+    }
+    let size = size.max(layout.align()).max(SMALL * 2).next_power_of_two();
+    Class { number: SMALL_CLASSES + size.ilog2() as usize - SMALL_LOG2 - 1, size }
 }
 
 impl State {
-    fn cut(&mut self, class: u32) -> *mut u8 {
-        let size = 1_usize << class;
-        // Blocks are aligned to their size, up to a page.
-        let align = size.min(PAGE);
+    fn cut(&mut self, class: Class) -> *mut u8 {
+        let size = class.size;
+        // Large blocks are aligned to their size, up to a page.
+        let align = if size <= SMALL { STEP } else { size.min(PAGE) };
         let at = self.next.wrapping_add(align - 1) & !(align - 1);
         let Some(to) = at.checked_add(size).filter(|_| self.end != 0) else {
             return self.grow(class);
@@ -52,8 +73,8 @@ impl State {
         at as *mut u8
     }
 
-    fn grow(&mut self, class: u32) -> *mut u8 {
-        let pages = ((1_usize << class) / PAGE + 1).max(memory_size(0) / 4);
+    fn grow(&mut self, class: Class) -> *mut u8 {
+        let pages = (class.size / PAGE + 1).max(memory_size(0) / 4);
         let before = memory_grow(0, pages);
         if before == usize::MAX {
             return null_mut();
@@ -71,23 +92,23 @@ impl State {
 // owner at a time: from the list of their class, or fresh.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let class = class(layout);
-        if class > 30 {
+        if layout.size() > 1 << LARGEST_LOG2 || layout.align() > PAGE {
             return null_mut();
         }
+        let class = class(layout);
         // SAFETY: one thread, and nothing here calls back into the allocator.
         let state = unsafe { &mut *self.0.get() };
-        let freed = state.freed[class as usize];
+        let freed = state.freed[class.number];
         if freed.is_null() {
             return state.cut(class);
         }
         // SAFETY: a freed block begins with the link to the next.
-        state.freed[class as usize] = unsafe { freed.cast::<*mut u8>().read() };
+        state.freed[class.number] = unsafe { freed.cast::<*mut u8>().read() };
         freed
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let class = class(layout) as usize;
+        let class = class(layout).number;
         // SAFETY: as in `alloc`; the block is ours again and has room for the link.
         unsafe {
             let state = &mut *self.0.get();

@@ -29,6 +29,7 @@
 //!
 //! - [`wire`]: what is asked and answered.
 //! - [`kinds`]: the traits, one a kind of policy. [`situation`]: what a placement looks at.
+//!   [`order`]: what starts before what.
 //! - [`facts`] and [`math`]: words and arithmetic for scores. [`log`]: lines for the operator.
 //! - [`params`]: typed parameters. [`manifest`]: what the macro writes into the module.
 //! - [`abi`]: bytes in, bytes out, the same natively and in the sandbox.
@@ -67,7 +68,9 @@ pub mod log;
 pub mod manifest;
 pub mod math;
 mod name;
+pub mod order;
 pub mod params;
+mod rank;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod residents;
 #[cfg(not(target_arch = "wasm32"))]

@@ -8,17 +8,19 @@
 /// assert_eq!(steadfast_sdk::math::permille(0, 0), 0);
 /// ```
 #[must_use]
+#[inline]
 pub fn permille(part: u64, whole: u64) -> i64 {
     const MOST: u64 = 1_000_000;
     // Up to here the product fits; beyond, a thousandth of the whole is exact enough.
     const EXACT: u64 = u64::MAX / 1000;
-    let share = match (part, whole) {
-        (0, _) => 0,
-        (_, 0) => MOST,
-        (..=EXACT, _) => part.wrapping_mul(1000) / whole,
+    if whole == 0 {
+        return if part == 0 { 0 } else { MOST.cast_signed() };
+    }
+    let share = match part {
+        ..=EXACT => part.wrapping_mul(1000) / whole,
         _ => part / (whole / 1000).max(1),
     };
-    i64::try_from(share.min(MOST)).unwrap_or(0)
+    share.min(MOST).cast_signed()
 }
 
 /// A size or a count as a signed number, for scores. What does not fit is the largest number.
@@ -52,8 +54,12 @@ pub fn ramp(value: i64, from: i64, to: i64) -> i64 {
 /// assert_eq!(steadfast_sdk::math::points(i64::MAX, i64::MAX), 1_000_000_000_000_000);
 /// ```
 #[must_use]
+#[inline]
 pub fn points(units: i64, each: i64) -> i64 {
-    // Cut first: a checked product of 64 bits is a function call in WebAssembly.
+    // Mostly there is nothing. Cut first: a checked product of 64 bits is a function call in WebAssembly.
+    if units == 0 {
+        return 0;
+    }
     units.clamp(-1_000_000, 1_000_000).wrapping_mul(each.clamp(-1_000_000_000, 1_000_000_000))
 }
 
@@ -65,5 +71,5 @@ pub fn points(units: i64, each: i64) -> i64 {
 /// ```
 #[must_use]
 pub fn lost(holds: bool, each: i64) -> i64 {
-    -points(holds.into(), each)
+    if holds { -points(1, each) } else { 0 }
 }

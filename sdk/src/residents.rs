@@ -19,7 +19,9 @@ pub struct Residents<'a> {
     together: Words<'a>,
     apart: Words<'a>,
     rows: Vec<Resident>,
-    /// Rows by node and the numbers of what they share.
+    /// How many more of each row stand on which node.
+    alike: Vec<BTreeMap<u32, u32>>,
+    /// Rows by the numbers of what they share.
     known: BTreeMap<Vec<u32>, usize>,
     key: Vec<u32>,
 }
@@ -34,8 +36,8 @@ impl<'a> Residents<'a> {
             vm.affinity.together.iter().for_each(|word| _ = together.add((word, "")));
             vm.affinity.apart.iter().for_each(|word| _ = apart.add((word, "")));
         }
-        let (rows, known, key) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { labels, together, apart, rows, known, key }
+        let (rows, alike, known, key) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        Self { labels, together, apart, rows, alike, known, key }
     }
 
     /// One that stays on the node.
@@ -47,28 +49,32 @@ impl<'a> Residents<'a> {
         affinity: &Affinity,
     ) {
         self.key.clear();
-        self.key.push(node);
         let shared = labels.iter().filter_map(|(key, value)| self.labels.find((key, value)));
         self.key.extend(shared.map(number));
         for (words, own) in [(&self.together, &affinity.together), (&self.apart, &affinity.apart)] {
             self.key.push(u32::MAX);
             self.key.extend(own.iter().filter_map(|word| words.find((word, ""))).map(number));
         }
-        if self.key.len() == 3 {
+        if self.key.len() == 2 {
             return;
         }
         if let Some(row) = self.known.get(&self.key) {
-            let others = &mut self.rows[*row].others;
-            *others = others.saturating_add(1);
+            let row = *row;
+            let many = self.alike[row].entry(node).or_insert(0_u32);
+            *many = many.saturating_add(1);
             return;
         }
         self.known.insert(self.key.clone(), self.rows.len());
         self.rows.push(self.row(vm, node, labels, affinity));
+        self.alike.push(BTreeMap::new());
     }
 
     /// All rows, in the order in which the first of each was added.
     #[must_use]
-    pub fn rows(self) -> Vec<Resident> {
+    pub fn rows(mut self) -> Vec<Resident> {
+        for (row, alike) in self.rows.iter_mut().zip(self.alike) {
+            row.alike = alike.into_iter().collect();
+        }
         self.rows
     }
 
@@ -92,7 +98,7 @@ impl<'a> Residents<'a> {
                 apart: words(&self.apart, &affinity.apart),
                 ..Affinity::default()
             },
-            others: 0,
+            alike: Vec::new(),
         }
     }
 }
@@ -111,7 +117,9 @@ mod tests {
     fn gathered(question: &PlacementQuestion) -> PlacementQuestion {
         let mut residents = Residents::of(&question.vms);
         for it in &question.residents {
-            (0..it.count()).for_each(|_| residents.add(&it.vm, it.node, &it.labels, &it.affinity));
+            for (node, many) in it.standing() {
+                (0..many).for_each(|_| residents.add(&it.vm, node, &it.labels, &it.affinity));
+            }
         }
         PlacementQuestion { residents: residents.rows(), ..question.clone() }
     }
@@ -142,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn those_alike_on_one_node_make_one_row_and_those_with_nothing_in_common_none() {
+    fn those_alike_make_one_row_and_those_with_nothing_in_common_none() {
         let label = |value: &str| BTreeMap::from([("group".to_string(), value.to_string())]);
         let vms = [VmFacts { labels: label("web"), ..VmFacts::default() }];
         let mut residents = Residents::of(&vms);
@@ -152,7 +160,7 @@ mod tests {
             residents.add(vm, node, &label(group), &none);
         }
         let rows = residents.rows();
-        let short = rows.iter().map(|row| (row.vm.as_str(), row.node, row.count()));
-        assert_eq!(short.collect::<Vec<_>>(), [("a", 1, 2), ("c", 2, 1)]);
+        assert_eq!((rows.len(), rows[0].vm.as_str(), rows[0].node), (1, "a", 1));
+        assert_eq!(rows[0].alike, [(1, 1), (2, 1)]);
     }
 }

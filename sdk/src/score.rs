@@ -28,15 +28,53 @@ impl Score {
     #[must_use]
     #[inline]
     pub fn term(mut self, name: impl Into<Name>, value: i64) -> Self {
-        // Within twice the range, so that the sum cannot overflow.
-        let value = value.clamp(2 * Self::MIN, 2 * Self::MAX);
-        let sum = self.value.wrapping_add(value).clamp(Self::MIN, Self::MAX);
-        if sum != self.value && !quiet::is_quiet() {
-            let value = sum.wrapping_sub(self.value);
-            push(&mut self.terms, name.into(), value);
+        self.add(name, value);
+        self
+    }
+
+    /// Adds one reason in place: as [`Score::term`], and a little quicker where there are many.
+    #[inline]
+    pub fn add(&mut self, name: impl Into<Name>, value: i64) {
+        if value == 0 {
+            return;
+        }
+        let sum = self.value.wrapping_add(value);
+        // Neither is far out, so the sum did not overflow.
+        if !is_within(value, 2 * Self::MAX) || !is_within(sum, Self::MAX) {
+            self.cut_off(name.into(), value);
+            return;
         }
         self.value = sum;
-        self
+        if !quiet::is_quiet() {
+            self.keep(name.into(), value);
+        }
+    }
+
+    /// Adds what of the reason stays within the range.
+    #[cold]
+    #[inline(never)]
+    fn cut_off(&mut self, name: Name, value: i64) {
+        let sum = self.value.saturating_add(value).clamp(Self::MIN, Self::MAX);
+        let added = sum.saturating_sub(self.value);
+        self.value = sum;
+        if added != 0 && !quiet::is_quiet() {
+            self.keep(name, added);
+        }
+    }
+
+    /// Out of line: most scores are only compared.
+    #[cold]
+    #[inline(never)]
+    fn keep(&mut self, name: Name, value: i64) {
+        self.terms.push(Term { name, value });
+    }
+
+    /// All reasons of both.
+    #[must_use]
+    pub fn plus(mut self, mut other: Self) -> Self {
+        self.terms.append(&mut other.terms);
+        self.value = self.value.saturating_add(other.value);
+        self.within(Self::MIN, Self::MAX)
     }
 
     /// Cuts the value to `low..=high` by a last term that says so.
@@ -55,11 +93,10 @@ impl Score {
     }
 }
 
-/// Out of line: most scores are only compared.
-#[cold]
-#[inline(never)]
-fn push(terms: &mut Vec<Term>, name: Name, value: i64) {
-    terms.push(Term { name, value });
+/// Whether the number is within `-most..=most`.
+#[inline]
+pub(crate) const fn is_within(number: i64, most: i64) -> bool {
+    number.wrapping_add(most).cast_unsigned() <= (2 * most).cast_unsigned()
 }
 
 /// Runs `score` without keeping the terms of scores. Their values are the same.

@@ -6,10 +6,10 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 
-use crate::wire::{Affinity, NodeFacts, PlacementQuestion, VmFacts};
-use crate::words::{Words, same};
+use crate::wire::{Affinity, NodeFacts, PlacementQuestion, Resident, VmFacts};
+use crate::words::Words;
 
 /// The cluster as it will be once the VMs placed so far have started.
 ///
@@ -28,6 +28,7 @@ pub struct Situation<'q> {
     sharing: Vec<Vec<u32>>,
     placed: BTreeSet<&'q str>,
     focus: Option<Focus<'q>>,
+    domains: RefCell<Domains>,
 }
 
 impl<'q> Situation<'q> {
@@ -49,12 +50,21 @@ impl<'q> Situation<'q> {
             }
         }
         let nodes = question.nodes.clone();
-        let (placed, focus) = (BTreeSet::new(), None);
-        let mut new =
-            Self { question, nodes, places, labels, together, apart, sharing, placed, focus };
+        let (placed, focus, domains) = (BTreeSet::new(), None, RefCell::default());
+        let mut new = Self {
+            question,
+            nodes,
+            places,
+            labels,
+            together,
+            apart,
+            sharing,
+            placed,
+            focus,
+            domains,
+        };
         for resident in &question.residents {
-            let place = new.places.of_id(resident.node);
-            new.count_in(&resident.labels, &resident.affinity, place, resident.count());
+            new.count_residents(resident);
         }
         new
     }
@@ -89,18 +99,50 @@ impl<'q> Situation<'q> {
     /// How many VMs that share the VM's own value of the label `key` stand on the node; 0 if it has no
     /// such label.
     #[must_use]
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the ends of a literal are computed by the compiler")]
     pub fn peers(&self, vm: &VmFacts, key: &str, node: u32) -> u32 {
-        match self.focus_on(vm) {
-            Some(focus) => focus.label(key).map_or(0, |label| self.on(&self.labels, label, node)),
-            None => vm.labels.get(key).map_or(0, |value| self.count(key, value, node)),
-        }
+        let (head, tail) = ends(key);
+        self.peers_by(vm, key, head, tail, node)
+    }
+
+    fn peers_by(&self, vm: &VmFacts, key: &str, head: u64, tail: u64, node: u32) -> u32 {
+        let Some(focus) = self.focus_on(vm) else { return self.peers_of_any(vm, key, node) };
+        let Some(label) = focus.label(key, head, tail) else { return 0 };
+        let place = self.places.of_id(node);
+        let count = place.and_then(|it| self.labels.counts.get(label.counts_from.wrapping_add(it)));
+        count.copied().unwrap_or(0)
+    }
+
+    #[cold]
+    fn peers_of_any(&self, vm: &VmFacts, key: &str, node: u32) -> u32 {
+        vm.labels.get(key).map_or(0, |value| self.count(key, value, node))
     }
 
     /// How many VMs that share the VM's own value of the label `key` stand on nodes that share the
     /// node's value of the label `domain` (a rack, a room); 0 if either has no such label.
     #[must_use]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the ends of a literal are computed by the compiler")]
     pub fn peers_in_domain(&self, vm: &VmFacts, key: &str, node: &NodeFacts, domain: &str) -> u32 {
+        let (head, tail) = ends(key);
+        let Some(focus) = self.focus_on(vm) else {
+            return self.count_in_domain(vm, key, node, domain);
+        };
+        match focus.label(key, head, tail) {
+            Some(label) => self.domain_peers(label.counts_from, node.id, domain),
+            None => 0,
+        }
+    }
+
+    fn domain_peers(&self, from: usize, node: u32, domain: &str) -> u32 {
+        let Some(place) = self.places.of_id(node) else { return 0 };
+        let counts = &self.labels.counts[from..from + self.labels.width];
+        self.domains.borrow_mut().peers(&self.nodes, (domain, place), (from, counts))
+    }
+
+    #[cold]
+    fn count_in_domain(&self, vm: &VmFacts, key: &str, node: &NodeFacts, domain: &str) -> u32 {
         let (Some(value), Some(place)) = (vm.labels.get(key), node.labels.get(domain)) else {
             return 0;
         };
@@ -114,6 +156,9 @@ impl<'q> Situation<'q> {
     #[must_use]
     #[inline]
     pub fn adversaries(&self, vm: &VmFacts, node: u32) -> u32 {
+        if vm.affinity.apart.is_empty() {
+            return 0;
+        }
         let on = |word: &String| {
             let word = self.apart.words.find((word, ""));
             word.map_or(0, |word| self.on(&self.apart, word, node))
@@ -125,6 +170,9 @@ impl<'q> Situation<'q> {
     #[must_use]
     #[inline]
     pub fn is_away_from_its_own(&self, vm: &VmFacts, node: u32) -> bool {
+        if vm.affinity.together.is_empty() {
+            return false;
+        }
         let away = |word: &String| {
             let word = self.together.words.find((word, ""));
             word.is_some_and(|word| {
@@ -150,21 +198,29 @@ impl<'q> Situation<'q> {
         if let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) {
             node.memory_free_mib = node.memory_free_mib.saturating_sub(vm.memory_mib);
             node.vcpus_used = node.vcpus_used.saturating_add(vm.vcpus);
+            // What is 0 is not known, and stays so.
+            if node.real_memory_free_mib > 0 {
+                let left = node.real_memory_free_mib.saturating_sub(vm.memory_mib);
+                node.real_memory_free_mib = left.max(1);
+            }
         }
-        self.count_in(&vm.labels, &vm.affinity, place, 1);
+        self.count_in(&vm.labels, &vm.affinity, place);
         if !vm.affinity.together.is_empty() {
             self.placed.insert(&vm.id);
         }
         self.focus = None;
+        self.domains.get_mut().forget();
     }
 
     /// The next questions are about this VM on all nodes: what of the answers does not depend on the node is looked up now.
     pub(crate) fn focus(&mut self, vm: &'q VmFacts) {
+        self.domains.get_mut().forget();
         let mut labels = self.focus.take().map_or_else(Vec::new, |focus| focus.labels);
         labels.clear();
         labels.extend(vm.labels.iter().filter_map(|(key, value)| {
-            let label = self.labels.words.find((key, value))?;
-            Some((key.as_str(), label))
+            let counts_from = self.labels.words.find((key, value))? * self.labels.width;
+            let (head, tail) = ends(key);
+            Some(Label { key, head, tail, counts_from })
         }));
         self.focus = Some(Focus { vm, labels, load: self.load_together(vm) });
     }
@@ -173,6 +229,11 @@ impl<'q> Situation<'q> {
     #[inline]
     pub(crate) fn look_at(&self, place: usize) {
         self.places.here.set(place);
+    }
+
+    /// Where the node of this id stands in [`Situation::nodes`].
+    pub(crate) fn place_of(&self, id: u32) -> Option<usize> {
+        self.places.of_id(id).filter(|place| *place < self.nodes.len())
     }
 
     #[inline]
@@ -194,16 +255,27 @@ impl<'q> Situation<'q> {
         })
     }
 
+    fn count_residents(&mut self, row: &Resident) {
+        for (key, value) in &row.labels {
+            self.labels.count_all((key, value), row, &self.places);
+        }
+        for word in &row.affinity.together {
+            self.together.count_all((word, ""), row, &self.places);
+        }
+        for word in &row.affinity.apart {
+            self.apart.count_all((word, ""), row, &self.places);
+        }
+    }
+
     fn count_in(
         &mut self,
         labels: &BTreeMap<String, String>,
         affinity: &Affinity,
         place: Option<usize>,
-        many: u32,
     ) {
-        labels.iter().for_each(|(key, value)| self.labels.count((key, value), place, many));
-        affinity.together.iter().for_each(|word| self.together.count((word, ""), place, many));
-        affinity.apart.iter().for_each(|word| self.apart.count((word, ""), place, many));
+        labels.iter().for_each(|(key, value)| self.labels.count((key, value), place));
+        affinity.together.iter().for_each(|word| self.together.count((word, ""), place));
+        affinity.apart.iter().for_each(|word| self.apart.count((word, ""), place));
     }
 
     #[inline]
@@ -216,15 +288,94 @@ impl<'q> Situation<'q> {
 #[derive(Debug)]
 struct Focus<'q> {
     vm: &'q VmFacts,
-    /// Keys of its labels, with the numbers of the labels.
-    labels: Vec<(&'q str, usize)>,
+    labels: Vec<Label<'q>>,
     load: (u64, u32),
 }
 
-impl Focus<'_> {
+impl<'q> Focus<'q> {
     #[inline]
-    fn label(&self, key: &str) -> Option<usize> {
-        self.labels.iter().find(|(own, _)| same(own, key)).map(|(_, label)| *label)
+    fn label(&self, key: &str, head: u64, tail: u64) -> Option<&Label<'q>> {
+        self.labels.iter().find(|label| {
+            let alike = label.key.len() == key.len() && label.head == head && label.tail == tail;
+            // Up to sixteen bytes there is nothing between the ends.
+            alike && (key.len() <= 16 || label.key == key)
+        })
+    }
+}
+
+/// One of its labels.
+#[derive(Debug)]
+struct Label<'q> {
+    key: &'q str,
+    head: u64,
+    tail: u64,
+    /// Where its counts begin.
+    counts_from: usize,
+}
+
+/// A key's first eight bytes and its last eight: all there is to most keys, compared in two instructions.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "those of a literal are computed by the compiler")]
+fn ends(key: &str) -> (u64, u64) {
+    let key = key.as_bytes();
+    match (key.first_chunk(), key.last_chunk()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => (key.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
+    }
+}
+
+/// Which nodes share a failure domain, and how many peers of the VM in focus stand in each: looked up once a VM, not once a node.
+#[derive(Debug, Default)]
+struct Domains {
+    /// For each label of nodes that was asked for: the number of the domain at each place, from 1; 0 is none.
+    known: Vec<(String, Vec<usize>)>,
+    /// For each of those and each label of the VM in focus: VMs by the number of the domain.
+    sums: Vec<(usize, usize, Vec<u32>)>,
+    /// Sums that nobody needs any more, to be used again.
+    spare: Vec<Vec<u32>>,
+}
+
+impl Domains {
+    fn peers(
+        &mut self,
+        nodes: &[NodeFacts],
+        (domain, place): (&str, usize),
+        (label, tally): (usize, &[u32]),
+    ) -> u32 {
+        let known = self.known.iter().position(|(own, _)| own == domain);
+        let known = known.unwrap_or_else(|| self.learn(nodes, domain));
+        let numbers = &self.known[known].1;
+        let Some(&number) = numbers.get(place).filter(|number| **number > 0) else { return 0 };
+        let found = self.sums.iter().find(|(own, other, _)| (*own, *other) == (known, label));
+        if let Some((_, _, sums)) = found {
+            return sums[number];
+        }
+        let mut sums = self.spare.pop().unwrap_or_default();
+        sums.clear();
+        sums.resize(nodes.len() + 1, 0_u32);
+        for (number, many) in numbers.iter().zip(tally) {
+            sums[*number] = sums[*number].saturating_add(*many);
+        }
+        let peers = sums[number];
+        self.sums.push((known, label, sums));
+        peers
+    }
+
+    /// The next answers are about another VM, or another situation.
+    fn forget(&mut self) {
+        self.spare.extend(self.sums.drain(..).map(|(_, _, sums)| sums));
+    }
+
+    fn learn(&mut self, nodes: &[NodeFacts], domain: &str) -> usize {
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut numbers = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let next = names.len() + 1;
+            let name = node.labels.get(domain);
+            numbers.push(name.map_or(0, |name| *names.entry(name).or_insert(next)));
+        }
+        self.known.push((domain.into(), numbers));
+        self.known.len() - 1
     }
 }
 
@@ -248,8 +399,12 @@ impl Places {
         };
         let known = sort(&ids);
         let is_known = |id: &u32| known.binary_search_by_key(id, |(id, _)| *id).is_ok();
-        let mut others: Vec<u32> =
-            question.residents.iter().map(|it| it.node).filter(|id| !is_known(id)).collect();
+        let residents = question.residents.iter();
+        let mut others: Vec<u32> = residents
+            .flat_map(Resident::standing)
+            .map(|(node, _)| node)
+            .filter(|id| !is_known(id))
+            .collect();
         others.sort_unstable();
         others.dedup();
         ids.extend(others);
@@ -296,11 +451,48 @@ impl<'q> Index<'q> {
         &self.counts[from..from + self.width]
     }
 
-    fn count(&mut self, pair: (&str, &str), place: Option<usize>, many: u32) {
+    fn count_all(&mut self, pair: (&str, &str), row: &Resident, places: &Places) {
         let Some(word) = self.words.find(pair) else { return };
+        row.standing().for_each(|(node, many)| self.add_to(word, places.of_id(node), many));
+    }
+
+    fn count(&mut self, pair: (&str, &str), place: Option<usize>) {
+        let Some(word) = self.words.find(pair) else { return };
+        self.add_to(word, place, 1);
+    }
+
+    fn add_to(&mut self, word: usize, place: Option<usize>, many: u32) {
         self.sums[word] = self.sums[word].saturating_add(many);
         let Some(place) = place else { return };
         let count = &mut self.counts[word * self.width + place];
         *count = count.saturating_add(many);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Dice, Generate};
+
+    #[test]
+    fn peers_in_a_domain_are_the_same_whether_the_vm_is_in_focus_or_not() {
+        let mut dice = Dice::new(6);
+        let mut found = 0;
+        for _ in 0..200 {
+            let asked = PlacementQuestion::random(&mut dice);
+            let mut now = Situation::new(&asked);
+            for vm in &asked.vms {
+                now.focus(vm);
+                for (key, domain) in [("group", "rack"), ("zone", "rack"), ("group", "none")] {
+                    for node in &asked.nodes {
+                        let peers = now.peers_in_domain(vm, key, node, domain);
+                        assert_eq!(peers, now.count_in_domain(vm, key, node, domain));
+                        found += peers;
+                    }
+                }
+                asked.nodes.first().into_iter().for_each(|node| now.place(vm, node.id));
+            }
+        }
+        assert!(found > 100, "{found} peers were found at all");
     }
 }

@@ -27,6 +27,8 @@ pub struct NodeFacts {
     pub memory_mib: u64,
     /// Memory that no VM is configured to use, in MiB.
     pub memory_free_mib: u64,
+    /// Memory that nothing really uses now, in MiB, in steps of 64 (source: MemAvailable of /proc/meminfo); 0: not known.
+    pub real_memory_free_mib: u64,
     /// CPUs of the node (source: libvirt).
     pub vcpus: u32,
     /// Virtual CPUs that VMs on it are configured with.
@@ -65,6 +67,9 @@ pub struct VmFacts {
     pub labels: BTreeMap<String, String>,
     /// The node that owned it until now.
     pub last_node: Option<u32>,
+    /// Ids of those VMs of the question that it starts after.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<String>,
     /// Where its operator wants it.
     #[serde(skip_serializing_if = "Affinity::is_empty")]
     pub affinity: Affinity,
@@ -94,25 +99,31 @@ pub struct Affinity {
 impl Affinity {
     /// It says nothing.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.together.is_empty() && self.apart.is_empty()
     }
 
     /// How much it prefers the node of this name: 0 is not at all.
     #[must_use]
+    #[inline]
     pub fn preference(&self, node: &str) -> u32 {
+        if self.nodes.is_empty() {
+            return 0;
+        }
         self.nodes.get(node).map_or(0, |weight| weight.saturating_add(1))
     }
 
     /// It may stand on the node of this name, as far as `nodes` goes.
     #[must_use]
+    #[inline]
     pub fn allows(&self, node: &str) -> bool {
         !self.strict || self.nodes.is_empty() || self.nodes.contains_key(node)
     }
 }
 
 /// VMs that stay where they are, for policies that keep VMs apart or together. The host names only those that share a label, or a
-/// word of their affinity, with a VM that needs a place, and only what they share; those alike on one node make one row.
+/// word of their affinity, with a VM that needs a place, and only what they share; those that share the same make one row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resident {
@@ -125,22 +136,16 @@ pub struct Resident {
     /// Where its operator wants it.
     #[serde(skip_serializing_if = "Affinity::is_empty")]
     pub affinity: Affinity,
-    /// So many more VMs on the same node have the same labels and the same affinity.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub others: u32,
+    /// More VMs with the same labels and the same affinity: nodes, and how many stand there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alike: Vec<(u32, u32)>,
 }
 
 impl Resident {
-    /// How many VMs this row stands for.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.others.saturating_add(1)
+    /// Nodes on which VMs of this row stand, and how many; a node may come twice.
+    pub fn standing(&self) -> impl Iterator<Item = (u32, u32)> {
+        core::iter::once((self.node, 1)).chain(self.alike.iter().copied())
     }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// One reason of a score; the terms of a score sum to its value.

@@ -61,7 +61,7 @@ impl<'a> Words<'a> {
 }
 
 /// Whether two texts are equal, without a call: they are short, and there are hundreds of thousands of them.
-pub(crate) fn same(one: &str, other: &str) -> bool {
+fn same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     if one.len() != other.len() {
         return false;

@@ -15,6 +15,8 @@ mod nodes;
 mod operators;
 #[path = "lab/policies.rs"]
 mod policies;
+#[path = "lab/proactive.rs"]
+mod proactive;
 #[path = "lab/realtime.rs"]
 mod realtime;
 

@@ -7,6 +7,7 @@
 
 use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::ledger::Ledger;
+use crate::proactive::{Level, most_drained};
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String};
 
@@ -127,15 +128,22 @@ pub fn calm(evidence: &Evidence) -> Finding {
     evidence.young().map(|kind| alloc::format!("this node is reset, with young {kind} evidence"))
 }
 
-/// 7. A commit gives a VM to a node that may not run any, whatever a policy said.
+/// 7. A commit gives a VM to a node that may not run any, or drains more nodes than may be at once, whatever policies said.
 #[must_use]
 pub fn policy_is_advice(before: &Ledger, after: &Ledger) -> Finding {
     let moved = after.vms.iter().find(|(vm, entry)| {
         let elsewhere = before.vms.get(*vm).is_some_and(|known| known.owner != entry.owner);
         elsewhere && after.admission(entry.owner).is_none()
     });
-    moved.map(|(vm, entry)| {
+    let moved = moved.map(|(vm, entry)| {
         alloc::format!("{vm} is given to node {}, which is not admitted", entry.owner)
+    });
+    let drained =
+        |ledger: &Ledger| ledger.holds().filter(|(_, hold)| hold.level == Level::Drain).count();
+    let (count, nodes) = (drained(after), after.nodes.len());
+    moved.or_else(|| {
+        let too_many = count > drained(before) && count > most_drained(nodes);
+        too_many.then(|| alloc::format!("{count} of {nodes} nodes are drained for their risk"))
     })
 }
 

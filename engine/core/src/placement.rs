@@ -138,7 +138,9 @@ pub(crate) fn admit(
         admitted: Admitted::default(),
     };
     for resident in &question.residents {
-        admission.standing.add(&resident.affinity, resident.node);
+        for (node, _) in resident.standing() {
+            admission.standing.add(&resident.affinity, node);
+        }
     }
     let asked: BTreeMap<&str, &VmFacts> =
         question.vms.iter().map(|vm| (vm.id.as_str(), vm)).collect();
@@ -147,6 +149,20 @@ pub(crate) fn admit(
         admission.place(vm, ranked, left_out);
     }
     admission.admitted
+}
+
+/// Where each VM of the question goes by this verdict, all hard constraints kept; `None`: nowhere. What replays compare.
+#[must_use]
+pub fn places(
+    question: &PlacementQuestion,
+    verdict: &PlacementVerdict,
+    fallback: &PlacementVerdict,
+) -> BTreeMap<VmId, Option<NodeId>> {
+    let admitted = admit(question, verdict, fallback, &BTreeMap::new());
+    let mut places: BTreeMap<VmId, Option<NodeId>> =
+        question.vms.iter().map(|vm| (VmId(vm.id.clone()), None)).collect();
+    places.extend(admitted.assignments.into_iter().map(|it| (it.vm, Some(it.node))));
+    places
 }
 
 impl<'a> Admission<'a> {

@@ -26,7 +26,12 @@ pub(crate) fn question(
     let asked: BTreeSet<_> = vms.iter().map(|entry| &entry.spec.id).collect();
     let stays =
         |entry: &&VmEntry| !asked.contains(&entry.spec.id) && !is_orphan(ledger, entry, facts);
-    let vms: Vec<VmFacts> = vms.iter().map(|entry| vm_facts(entry, groups.rules(entry))).collect();
+    let vm = |entry: &&VmEntry| {
+        let after = entry.spec.after.iter().filter(|vm| asked.contains(vm));
+        let after = after.map(|vm| vm.0.clone()).collect();
+        VmFacts { after, ..vm_facts(entry, groups.rules(entry)) }
+    };
+    let vms: Vec<VmFacts> = vms.iter().map(vm).collect();
     let mut residents = Residents::of(&vms);
     let stay = ledger.vms.values().filter(stays);
     stay.for_each(|entry| add_resident(&mut residents, entry, &groups));
@@ -66,6 +71,7 @@ fn vm_facts(entry: &VmEntry, affinity: Affinity) -> VmFacts {
         labels: entry.spec.labels.clone(),
         last_node: Some(entry.owner.0),
         affinity,
+        ..VmFacts::default()
     }
 }
 

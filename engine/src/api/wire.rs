@@ -251,6 +251,50 @@ pub struct BeginMaintenance {
     pub reason: String,
 }
 
+/// `POST /v1/nodes/{name}/telemetry`: readings of another system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostTelemetry {
+    /// Who posts, in one word: a reading becomes `external.<source>.<name>`.
+    pub source: String,
+    /// They count for so many milliseconds.
+    pub ttl_ms: u64,
+    /// The readings.
+    pub readings: Vec<PostedReading>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostedReading {
+    /// Words with dots between them.
+    pub name: String,
+    /// An integer, in the unit that its name ends in.
+    pub value: i64,
+}
+
+/// `POST /v1/nodes/{name}/risk`: another system's verdict, which becomes the reading `external.<source>.risk`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostRisk {
+    /// Who says so, in one word.
+    pub source: String,
+    /// It counts for so many milliseconds.
+    pub ttl_ms: u64,
+    /// 0 (healthy) to 1000 (failing).
+    pub score: u16,
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// How many readings were kept, or withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    /// Their number.
+    pub readings: usize,
+}
+
 /// `POST /v1/nodes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -161,6 +161,8 @@ impl From<WhenShutDown> for OnShutdown {
 pub(super) enum NodeCommand {
     /// All nodes.
     List,
+    /// What this node's agent knows of its equipment, and what the risk policy makes of it.
+    Telemetry,
     /// Empty a node, and use it again.
     #[command(subcommand)]
     Maintenance(Maintenance),
@@ -261,6 +263,10 @@ pub(super) enum PolicyCommand {
     Inspect(PolicyFile),
     /// Take a policy file through everything that an agent does before it may decide. Needs no agent; exit code 1: refused.
     Check(PolicyFile),
+    /// Ask the policies that took recorded decisions again: they must say the same to the byte. Needs no agent.
+    Replay(PolicyReplay),
+    /// What a policy would have decided otherwise than recorded. Needs no agent.
+    Diff(PolicyDiff),
     /// Write a crate to begin a policy with: it builds, and keeps the laws, as it is. Needs no agent.
     New(NewPolicy),
 }
@@ -269,6 +275,30 @@ pub(super) enum PolicyCommand {
 pub(super) struct PolicyFile {
     /// The .wasm file; a .json of the same name beside it holds its parameters.
     pub(super) file: PathBuf,
+    /// Configuration whose limits and keys count; without it the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyReplay {
+    /// The .wasm files of the policies that decided; the agent's own needs none.
+    pub(super) files: Vec<PathBuf>,
+    /// Recorded decisions: a file of JSON lines, or the state directory of an agent.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/steadfast")]
+    pub(super) decisions: PathBuf,
+    /// Configuration whose limits and keys count; without it the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyDiff {
+    /// The candidate's .wasm file; a .json of the same name beside it holds its parameters.
+    pub(super) file: PathBuf,
+    /// Recorded decisions: a file of JSON lines, or the state directory of an agent.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/steadfast")]
+    pub(super) decisions: PathBuf,
     /// Configuration whose limits and keys count; without it the usual ones.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -360,6 +390,7 @@ mod tests {
             "steadfast node maintenance end n2",
             "steadfast node add 4=n4",
             "steadfast node remove n4",
+            "steadfast node telemetry",
             "steadfast vm migrate web n2",
             "steadfast hook --socket a --list b --starts c web prepare",
         ] {

@@ -6,6 +6,7 @@ use super::{say, say_json};
 use crate::api::wire::{DecisionReport, Explanation, ReasonsReport};
 use std::fmt::Write as _;
 use steadfast_core::decision::{Asked, PolicyRecord};
+use steadfast_core::proactive::Mode;
 use steadfast_core::snapshot::{NodeView, VmView};
 use steadfast_sdk::wire::{NodeFacts, Score};
 
@@ -68,6 +69,33 @@ fn about_node(node: &NodeView) -> String {
     if let Some(words) = &node.last_words {
         let _ = writeln!(text, "Its last words: {words}.");
     }
+    text + &risk(node)
+}
+
+/// What its equipment announces, and what proactive HA does about it, or would do.
+fn risk(node: &NodeView) -> String {
+    let Some(risk) = &node.risk else {
+        return "Its risk policy has said nothing of it lately.\n".into();
+    };
+    let mut text = String::new();
+    if let Some(report) = &risk.report {
+        let _ = write!(text, "Its risk is {} of 1000", report.score);
+        if !report.terms.is_empty() {
+            let _ = write!(text, ": {}", report.reasons());
+        }
+        let (decider, age) = (&report.decider, age(Some(report.age)));
+        let _ = writeln!(text, " (by {decider}, {age} ago).");
+    }
+    let mode = match risk.mode {
+        Mode::Off => "is off",
+        Mode::Shadow => "runs in shadow mode: nothing is moved",
+        Mode::Warn => "warns only",
+        Mode::Drain => "may drain nodes",
+    };
+    let _ = match risk.text.as_str() {
+        "" => writeln!(text, "Proactive HA {mode}, and sees nothing to do."),
+        what => writeln!(text, "Proactive HA {mode}: {what}."),
+    };
     text
 }
 

@@ -3,7 +3,7 @@
 use super::args::{Maintenance, NodeCommand};
 use super::client::{Client, Failure};
 use super::format::encoded;
-use super::{cluster, say, say_json, status};
+use super::{cluster, say, say_json, status, telemetry};
 use crate::api::wire::{AddNode, BeginMaintenance};
 use crate::config::Config;
 use crate::hook::{Places, install};
@@ -16,6 +16,7 @@ pub(super) async fn run(client: &Client, command: &NodeCommand, json: bool) -> R
             let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
             if json { say_json(&nodes) } else { say(&status::nodes(&nodes)) }
         }
+        NodeCommand::Telemetry => telemetry::print(client, json).await,
         NodeCommand::Maintenance(command) => maintenance(client, command, json).await,
         NodeCommand::Add { node: (id, name) } => {
             let body = AddNode { id: *id, name: name.clone() };

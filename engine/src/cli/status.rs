@@ -5,6 +5,7 @@ use super::format::{age, table};
 use super::{say, say_json};
 use crate::api::wire::StatusReport;
 use steadfast_core::ledger::{Desired, Disarm};
+use steadfast_core::proactive::Level;
 use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
 
 pub(super) async fn print(client: &Client, json: bool) -> Result<(), Failure> {
@@ -85,8 +86,21 @@ fn note(node: &NodeView) -> String {
     });
     let reason = Some(node.reason.clone()).filter(|reason| !reason.is_empty());
     let words = node.last_words.as_ref().map(|words| format!("last words: {words}"));
-    let parts = [leaving, maintenance, node.eviction.clone(), reason, words];
+    let parts = [leaving, maintenance, node.eviction.clone(), reason, words, risk(node)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Its risk, if that calls for anything, and what proactive HA does or would do.
+fn risk(node: &NodeView) -> Option<String> {
+    let risk = node.risk.as_ref()?;
+    if risk.level == Level::Calm && risk.hold.is_none() {
+        return None;
+    }
+    let told = risk.report.as_ref().map_or_else(
+        || "nothing new is said of its risk".to_owned(),
+        |report| format!("at risk ({}): {}", report.score, report.reasons()),
+    );
+    Some(if risk.text.is_empty() { told } else { format!("{told}; {}", risk.text) })
 }
 
 /// The table of VMs.

@@ -2,6 +2,7 @@
 
 use super::limits::RawLimits;
 use super::policies::RawPolicies;
+use super::proactive::{RawProactive, RawTelemetry};
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use crate::pages::Place;
 use serde::Deserialize;
@@ -20,6 +21,8 @@ pub(super) struct File {
     cluster: Cluster,
     timing: TimingOverrides,
     limits: RawLimits,
+    proactive: RawProactive,
+    telemetry: RawTelemetry,
     node: Node,
     storage: Storage,
     libvirt: Libvirt,
@@ -167,7 +170,9 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         file.fence.into_iter().filter_map(|raw| resolve_fence(raw, problems)).collect();
     check_fence(&fence, problems);
     let quorum = resolve_quorum(&file.verification, problems);
-    let limits = file.limits.resolve(problems);
+    let mut limits = file.limits.resolve(problems);
+    limits.proactive = file.proactive.resolve(problems);
+    let telemetry = file.telemetry.resolve(problems);
     let state = file.run.state_directory.unwrap_or_else(|| "/var/lib/steadfast".into());
     let policies = file.policies.resolve(&state, problems);
     let migrate_uri = resolve_migrate_uri(file.libvirt.migrate_uri, problems);
@@ -199,6 +204,7 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         never_paused: file.run.never_paused,
         realtime: file.run.realtime.unwrap_or(true),
         fence,
+        telemetry,
     })
 }
 

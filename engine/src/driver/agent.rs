@@ -8,6 +8,7 @@ use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
 use crate::systemd;
+use crate::telemetry::Hub;
 use crate::watchdog::ReadBack;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +62,8 @@ pub struct Live {
     pub hypervisor: Arc<Hypervisor>,
     /// Shared storage.
     pub pages: Arc<PageStore>,
+    /// What is known of this node's equipment.
+    pub telemetry: Arc<Hub>,
 }
 
 impl Agent {

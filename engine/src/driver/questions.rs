@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use steadfast_core::action::QuestionId;
 use steadfast_core::event::{Decider, Event};
 use steadfast_core::ids::Digest;
-use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion};
+use steadfast_core::proactive::Assessed;
+use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
 
 /// Questions that may wait; a policy that is so far behind is late for all of them.
 const QUEUE: usize = 64;
@@ -59,6 +60,12 @@ fn answer_all(store: &PolicyStore, questions: &Receiver<Question>, events: &Sink
             }
         }
     }
+}
+
+/// What the risk policy says. Not by the queue: nobody who waits for a place waits for that.
+pub(super) fn assess(store: &PolicyStore, question: &RiskQuestion) -> Assessed {
+    let answer = store.ask_risk(question);
+    Assessed { score: answer.verdict.score, decider: decider(answer.decider) }
 }
 
 fn decider(from: policy::Decider) -> Decider {

@@ -6,7 +6,7 @@
 
 use super::agent::{Agent, Live};
 use super::hands::Hands;
-use super::questions::Questions;
+use super::questions::{self, Questions};
 use super::{BeatGaps, Driver, Inbox, Requests, adapters};
 use crate::Sink;
 use crate::clock::Clock;
@@ -17,6 +17,7 @@ use crate::hook;
 use crate::journal::Journal;
 use crate::last_words::LastWords;
 use crate::pages::{ClusterFile, Opening, PageStore};
+use crate::policy::PolicyStore;
 use crate::realtime;
 use crate::record::{RunRecord, next_incarnation, read_boot_id};
 use crate::telemetry;
@@ -38,6 +39,8 @@ use steadfast_core::time::{Instant, Millis};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often corosync's time-outs are compared with those in use.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// How long the lease path is waited for, when the risk policy is to be asked.
+const FACTS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long corosync's map is waited for.
 const CMAP_PATIENCE: Duration = Duration::from_secs(2);
 /// What corosync said last, in the run directory: an agent that restarts while corosync is down still knows
@@ -245,6 +248,7 @@ fn assemble(
     let labels = config.labels.clone();
     let named = telemetry::Named { id: me.node, name: name.into(), labels };
     telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
+    let hub = watch_equipment(config, inbox, &policies, events)?;
     let (requests, gaps) = (Arc::new(Requests::default()), Arc::new(BeatGaps::default()));
     agent.begin(Arc::new(Live {
         timing: parts.timing.clone(),
@@ -256,6 +260,7 @@ fn assemble(
         policies,
         hypervisor,
         pages: Arc::clone(&parts.pages),
+        telemetry: hub,
     }));
     let journal = open_journal(&config.run);
     let now = Clock.now();
@@ -278,6 +283,27 @@ fn assemble(
         releasing,
     };
     Ok((driver, first, now))
+}
+
+/// Reads this node's equipment, and asks the risk policy about it.
+fn watch_equipment(
+    config: &Config,
+    inbox: &Arc<Inbox>,
+    policies: &Arc<PolicyStore>,
+    events: &Sink,
+) -> Result<Arc<telemetry::Hub>> {
+    let (settings, hub) = (Arc::new(config.telemetry.clone()), Arc::default());
+    telemetry::watch(&settings, &hub).context("cannot start telemetry's threads")?;
+    let (inbox, policies) = (Arc::clone(inbox), Arc::clone(policies));
+    let facts = move || {
+        let snapshot = inbox.snapshot(FACTS_PATIENCE)?;
+        let own = snapshot.nodes.into_iter().find(|node| node.id == snapshot.node.id)?;
+        Some((snapshot.at.0, own.facts))
+    };
+    let assess = move |question: &_| questions::assess(&policies, question);
+    let events = Arc::clone(events);
+    telemetry::risk::start(settings.interval, Arc::clone(&hub), facts, assess, events)?;
+    Ok(hub)
 }
 
 /// Once, at the start: what failures may cost, and whether time may prove this node dead.

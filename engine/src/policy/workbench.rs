@@ -9,7 +9,7 @@ use super::generation::Generation;
 use super::kind::Question;
 use super::load::{Progress, Source};
 use super::sandbox::{Sandbox, Times, Usage};
-use super::{Failure, Settings, StageTime};
+use super::{Failure, Kind, Settings, StageTime};
 
 /// A policy that has passed every stage of loading, and nothing around it.
 pub struct Workbench {
@@ -64,6 +64,18 @@ impl Workbench {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.generation.manifest
+    }
+
+    /// Its name among nodes: of module, parameters and limits.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.generation.digests.all
+    }
+
+    /// What it decides.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.generation.kinds
     }
 
     /// How long each stage of loading took.

@@ -104,12 +104,14 @@ const NODE_PRIORITY: Part = Part {
     import: "use steadfast_policy_node_priority::NodePriorityDefault;",
     trait_name: "NodePriority",
     parameters: "
+        /// The default policy's own parameters for node priority.
+        leaders: NodePriorityDefault = NodePriorityDefault::default(),
         /// Points won by a node with the label `lead = \"yes\"`.
         leads: i64 = 50_000,",
     implementation: r#"impl NodePriority for TYPE {
     fn priority(&self, node: &NodeFacts) -> Score {
         let leads = node.labels.get("lead").is_some_and(|it| it == "yes");
-        let score = NodePriorityDefault::default().priority(node);
+        let score = self.leaders.priority(node);
         score.term("chosen to lead", points(leads.into(), self.leads))
     }
 }
@@ -129,13 +131,15 @@ const PLACEMENT: Part = Part {
     import: "use steadfast_policy_placement::PlacementDefault;",
     trait_name: "Placement",
     parameters: "
+        /// The default policy's own parameters for placement.
+        places: PlacementDefault = PlacementDefault::default(),
         /// Points won where a node's label `tier` is that of the VM.
         same_tier: i64 = 10_000,",
     implementation: r#"impl Placement for TYPE {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let tier = vm.labels.get("tier");
         let same = tier.is_some() && tier == node.labels.get("tier");
-        let score = PlacementDefault::default().score(vm, node, now)?;
+        let score = self.places.score(vm, node, now)?;
         Some(score.term("same tier", points(same.into(), self.same_tier)))
     }
 }
@@ -155,13 +159,15 @@ const RISK: Part = Part {
     import: "use steadfast_policy_risk::RiskDefault;",
     trait_name: "Risk",
     parameters: "
+        /// The default policy's own parameters for risk.
+        risks: RiskDefault = RiskDefault::default(),
         /// Degrees Celsius of the inlet air from which a node is at risk.
         inlet_c: i64 = 35,",
     implementation: r#"impl Risk for TYPE {
     fn risk(&self, node: &NodeFacts, telemetry: &[Reading]) -> Score {
         let inlet = telemetry.iter().find(|it| it.name == "external.room.inlet_c");
         let hot = inlet.is_some_and(|it| it.value >= self.inlet_c);
-        let score = RiskDefault::default().risk(node, telemetry);
+        let score = self.risks.risk(node, telemetry);
         score.term("hot inlet air", points(hot.into(), 300))
     }
 }

@@ -90,7 +90,7 @@ never_paused = true
             );
         }
     }
-    text
+    text + &lab.options.configuration
 }
 
 /// libvirt's folder of hooks is the node's own: each libvirtd asks the agent of its node.

@@ -36,6 +36,24 @@ pub struct Named {
 pub struct NodeStatus {
     pub name: String,
     pub status: String,
+    /// Its risk, if it tells any.
+    #[serde(default)]
+    pub risk: Option<Risk>,
+}
+
+/// What is said of a node's risk, and done about it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Risk {
+    pub hold: Option<Hold>,
+    pub text: String,
+}
+
+/// What proactive HA does, by the ledger.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Hold {
+    /// `avoid` or `drain`.
+    pub level: String,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

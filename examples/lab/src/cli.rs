@@ -249,6 +249,7 @@ fn start(run: &Path, options: UpOptions) -> Result<Lab> {
             no_agent: options.no_agent,
             storage: options.storage,
             policies: options.policies,
+            configuration: String::new(),
         },
     )?;
     if Lab::load(run).is_ok() {

@@ -94,6 +94,9 @@ pub struct Options {
     pub storage: Storage,
     /// Folder of the `.wasm` files that every node starts with.
     pub policies: Option<PathBuf>,
+    /// More of the agents' configuration.
+    #[serde(default)]
+    pub configuration: String,
 }
 
 impl Default for Options {
@@ -108,6 +111,7 @@ impl Default for Options {
             no_agent: false,
             storage: Storage::Directory,
             policies: None,
+            configuration: String::new(),
         }
     }
 }

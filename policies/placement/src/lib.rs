@@ -1,12 +1,35 @@
 //! The default placement policy: in which order do VMs start, and where?
 //!
-//! VMs start by priority. Each goes where the most memory and CPU stay free (or, with `pack`, where the least
-//! does), but a node keeps headroom for the next failure, VMs that must stand apart do, VMs of one group
-//! rather do, and risky, unstable, cordoned or overfull nodes come last, each for a reason of its own.
+//! VMs start by priority, and none before those that it starts after. Each goes where the most memory and CPU stay free (or, with
+//! `pack`, where the least does). Reasons against a node, the gravest first; a graver one outweighs the lesser ones that usually come
+//! together:
+//!
+//! | reason | points |
+//! |--------|--------|
+//! | the VM's hard affinity forbids it (the host would refuse) | -400,000,000 |
+//! | cordoned by the operator | -200,000,000 |
+//! | its configured memory does not fit (the host would refuse) | -160,000,000 |
+//! | the VM's soft affinity names the node, each step | +1,500,000 |
+//! | each VM there with the same label `keep-apart` | -1,000,000 |
+//! | not in full health | -500,000 |
+//! | memory that is really free is too small, whatever is configured | -300,000 |
+//! | headroom for the next failure would be used | -20,000 |
+//! | virtual CPUs would be overcommitted too far | -20,000 |
+//! | each VM there with the same label `group` | -5,000 |
+//! | each such VM, of either label, in the same failure domain | -5,000 |
+//! | it ran there before, and need not be read into another host's caches | +4,500 |
+//! | a VM with the same label `near` is there | +4,000 |
+//! | each flap, at most ten | -2,000 |
+//! | each point of proactive risk | -100 |
+//! | each thousandth of real load for each CPU, at most 2000 | -1 |
+//!
+//! A failure domain is a label of nodes, `rack` unless the parameter `domain` names another.
+use std::borrow::Cow;
+
 use steadfast_sdk::prelude::*;
 
 parameters! {
-    /// Points of each reason. A graver reason outweighs all lesser ones together.
+    /// Points of each reason.
     pub struct PlacementDefault {
         /// Fill the fullest node that fits instead of the emptiest.
         pack: bool = false,
@@ -14,6 +37,8 @@ parameters! {
         headroom_permille: i64 = 100,
         /// Virtual CPUs for each CPU of a node, in thousandths, that are not exceeded while another node can.
         overcommit_permille: i64 = 4000,
+        /// Label of nodes that names their failure domain; empty: none.
+        domain: Cow<'static, str> = Cow::Borrowed("rack"),
         /// Points lost where its operator's affinity forbids the VM to stand.
         forbidden: i64 = 400_000_000,
         /// Points lost where the VM's memory, or that of the VMs that must share its node, does not fit.
@@ -26,16 +51,26 @@ parameters! {
         keep_apart: i64 = 1_000_000,
         /// Points lost by a node whose status is not good.
         unhealthy: i64 = 500_000,
+        /// Points lost where the memory that is really free is too small.
+        really_full: i64 = 300_000,
         /// Points lost where the headroom would be used.
         headroom: i64 = 20_000,
         /// Points lost where the CPUs would be overcommitted.
         overcommit: i64 = 20_000,
         /// Points lost for each VM on the node with the same label `group`.
         group: i64 = 5_000,
+        /// Points lost for each VM in the node's failure domain with the same label `group` or `keep-apart`.
+        same_domain: i64 = 5_000,
+        /// Points won on the node that owned the VM until now.
+        last_node: i64 = 4_500,
+        /// Points won where a VM with the same label `near` is.
+        near: i64 = 4_000,
         /// Points lost for each flap (at most ten count).
         flap: i64 = 2_000,
         /// Points lost for each point of proactive risk.
         risk_point: i64 = 100,
+        /// Points lost for each thousandth of load for each CPU (at most 2000 count).
+        load_permille: i64 = 1,
     }
 }
 
@@ -43,33 +78,65 @@ parameters! {
 const KEEP_APART: &str = "keep-apart";
 /// VMs with the same value of this label rather do not share a node.
 const GROUP: &str = "group";
+/// VMs with the same value of this label rather share a node.
+const NEAR: &str = "near";
 
 impl Placement for PlacementDefault {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
+        let score = self.pair_score(vm, node, now);
+        score.map(|score| score.plus(self.node_score(node)))
+    }
+
+    fn pair_score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let fit = Fit::of(now.load_of(vm), node);
         let steps = vm.affinity.preference(&node.name).min(100);
         let way = if self.pack { -1 } else { 1 };
-        let score = Score::new()
-            .term("free memory", points(fit.memory_free, 4 * way))
-            .term("free CPUs", points(fit.cpus_free, 2 * way))
-            .term("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden))
-            .term("preferred node", points(steps.into(), self.preference))
-            .term("memory does not fit", lost(fit.lacks_memory, self.too_small))
-            .term("cordoned", lost(node.cordoned, self.cordoned))
-            .term("keep apart", -points(now.peers(vm, KEEP_APART, node.id).into(), self.keep_apart))
-            .term("status", lost(!node.is_well(), self.unhealthy))
-            .term("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom))
-            .term("CPU overcommit", lost(fit.cpus_used > self.overcommit_permille, self.overcommit))
-            .term("same group", -points(now.peers(vm, GROUP, node.id).into(), self.group))
-            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
-            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point));
+        let overcommitted = fit.cpus_used > self.overcommit_permille;
+        let was_here = vm.last_node == Some(node.id);
+        let mut score = Score::new();
+        score.add("free memory", points(fit.memory_free, 4 * way));
+        score.add("free CPUs", points(fit.cpus_free, 2 * way));
+        score.add("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden));
+        score.add("preferred node", points(steps.into(), self.preference));
+        score.add("memory does not fit", lost(fit.lacks_memory, self.too_small));
+        score.add("memory really used", lost(fit.lacks_real_memory, self.really_full));
+        score.add("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom));
+        score.add("CPU overcommit", lost(overcommitted, self.overcommit));
+        score.add("last node", -lost(was_here, self.last_node));
+        if !vm.labels.is_empty() {
+            self.meet(vm, node, now, &mut score);
+        }
         Some(score)
+    }
+
+    fn node_score(&self, node: &NodeFacts) -> Score {
+        let load = node.load_per_cpu_permille().min(2000);
+        Score::new()
+            .term("cordoned", lost(node.cordoned, self.cordoned))
+            .term("status", lost(!node.is_well(), self.unhealthy))
+            .term("flaps", -points(node.flaps.min(10).into(), self.flap))
+            .term("proactive risk", -points(node.risk.min(1000).into(), self.risk_point))
+            .term("load", -points(mib(load), self.load_permille))
+    }
+}
+
+impl PlacementDefault {
+    /// Whom the VM would meet there.
+    fn meet(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>, score: &mut Score) {
+        let here = |key| i64::from(now.peers(vm, key, node.id));
+        let around = |key| i64::from(now.peers_in_domain(vm, key, node, &self.domain));
+        score.add("keep apart", -points(here(KEEP_APART), self.keep_apart));
+        score.add("same group", -points(here(GROUP), self.group));
+        score.add("keep apart in its domain", -points(around(KEEP_APART), self.same_domain));
+        score.add("group in its domain", -points(around(GROUP), self.same_domain));
+        score.add("near its own", -lost(here(NEAR) > 0, self.near));
     }
 }
 
 /// How a node would look with the VM on it, in thousandths of the node.
 struct Fit {
     lacks_memory: bool,
+    lacks_real_memory: bool,
     memory_free: i64,
     cpus_free: i64,
     cpus_used: i64,
@@ -82,6 +149,7 @@ impl Fit {
         let cpus_used = permille(used, u64::from(node.vcpus));
         Self {
             lacks_memory: node.memory_free_mib < memory_mib,
+            lacks_real_memory: (1..memory_mib).contains(&node.real_memory_free_mib),
             memory_free: permille(free, node.memory_mib).min(1000),
             cpus_free: 1000_i64.saturating_sub(cpus_used).max(-4000),
             cpus_used,
@@ -91,9 +159,10 @@ impl Fit {
 
 /// The host refuses it there, whatever we say.
 fn is_forbidden(vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> bool {
-    !vm.affinity.allows(&node.name)
-        || now.adversaries(vm, node.id) > 0
-        || now.is_away_from_its_own(vm, node.id)
+    !vm.affinity.is_empty()
+        && (!vm.affinity.allows(&node.name)
+            || now.adversaries(vm, node.id) > 0
+            || now.is_away_from_its_own(vm, node.id))
 }
 
 /// The verdict of this policy with its default parameters: the engine's built-in twin.
@@ -105,7 +174,7 @@ pub fn builtin(question: &PlacementQuestion) -> PlacementVerdict {
 export_policy! {
     PlacementDefault: Placement,
     name = "steadfast.default.placement",
-    about = "By priority, onto the node with the most room; headroom kept, groups spread.",
+    about = "By priority and dependence, where most is free; headroom kept, groups spread over nodes and racks.",
     feature = "module",
 }
 

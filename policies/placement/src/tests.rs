@@ -1,4 +1,6 @@
 use super::*;
+use steadfast_sdk::fixture::Fixture;
+use steadfast_sdk::run::run_with;
 
 fn node(id: u32, free: u64) -> NodeFacts {
     NodeFacts {
@@ -158,4 +160,92 @@ fn vms_that_must_not_share_a_node_do_not() {
         first_choices(&question(&[node(1, 9_000), node(2, 200)], &vms)),
         [("a", 1), ("b", 2)]
     );
+}
+
+fn racks() -> Fixture {
+    let cluster = Fixture::cluster(4).label("n1", "rack", "a").label("n2", "rack", "a");
+    cluster.label("n3", "rack", "b").label("n4", "rack", "b")
+}
+
+#[test]
+fn a_vm_goes_back_to_where_it_ran_unless_there_is_something_against_it() {
+    let cluster = Fixture::cluster(3).vm("a").change("a", |vm| vm.last_node = Some(3));
+    let placed = |cluster: &Fixture| cluster.place::<PlacementDefault>()["a"].clone();
+    assert_eq!(placed(&cluster), "n3");
+    assert_eq!(placed(&cluster.clone().node("n3", |node| node.risk = 100)), "n1");
+    assert_eq!(placed(&cluster.clone().node("n3", |node| node.status = "Suspect".into())), "n1");
+    assert_eq!(placed(&cluster.node("n3", |node| node.memory_free_mib = 4_000)), "n1");
+}
+
+#[test]
+fn a_group_is_spread_over_racks_before_it_is_over_nodes() {
+    let vms = ["a", "b", "c"];
+    let cluster = vms.iter().fold(racks(), |it, vm| it.vm(vm).vm_label(vm, "group", "db"));
+    let placed = cluster.place::<PlacementDefault>();
+    assert_eq!([&*placed["a"], &*placed["b"], &*placed["c"]], ["n1", "n3", "n2"]);
+}
+
+#[test]
+fn what_counts_as_a_failure_domain_is_a_parameter() {
+    let cluster = racks().label("n1", "room", "x").label("n2", "room", "y");
+    let cluster = cluster.label("n3", "room", "x").label("n4", "room", "x");
+    let cluster = cluster.vm("a").vm_label("a", "keep-apart", "p").resident("r", "n1");
+    let asked = cluster.vm_label("r", "keep-apart", "p");
+    let first = |json| asked.chosen(&run_with::<PlacementDefault, _>(json, &asked.placement()));
+    assert_eq!(first("{}")["a"], "n3");
+    assert_eq!(first(r#"{"domain": "room"}"#)["a"], "n2");
+    assert_eq!(first(r#"{"domain": ""}"#)["a"], "n2");
+}
+
+#[test]
+fn vms_that_would_be_near_each_other_are_where_that_costs_little() {
+    let cluster = Fixture::cluster(3).resident("cache", "n3").vm("shop");
+    let cluster = cluster.vm_label("cache", "near", "shop").vm_label("shop", "near", "shop");
+    let placed = |cluster: &Fixture| cluster.place::<PlacementDefault>()["shop"].clone();
+    assert_eq!(placed(&cluster), "n3");
+    assert_eq!(placed(&cluster.node("n3", |node| node.flaps = 3)), "n1");
+}
+
+#[test]
+fn memory_that_is_really_used_counts_whatever_is_configured() {
+    let cluster = Fixture::cluster(2).vm("a").node("n1", |node| {
+        node.real_memory_free_mib = 1_000;
+    });
+    assert_eq!(cluster.place::<PlacementDefault>()["a"], "n2");
+    let unknown = cluster.node("n1", |node| node.real_memory_free_mib = 0);
+    assert_eq!(unknown.place::<PlacementDefault>()["a"], "n1");
+}
+
+#[test]
+fn memory_that_is_really_free_is_used_up_by_what_was_placed_before() {
+    let cluster = Fixture::cluster(2).node("n2", |node| node.memory_free_mib = 30_000);
+    let cluster = cluster.node("n1", |node| node.real_memory_free_mib = 3_000);
+    let placed = cluster.vm("a").vm("b").place::<PlacementDefault>();
+    assert_eq!((&*placed["a"], &*placed["b"]), ("n1", "n2"));
+}
+
+#[test]
+fn among_equals_the_idle_node_wins() {
+    let busy = |node: &mut NodeFacts| node.load_permille = 12_000;
+    assert_eq!(Fixture::cluster(2).node("n1", busy).vm("a").place::<PlacementDefault>()["a"], "n2");
+}
+
+#[test]
+fn a_vm_starts_behind_those_that_it_starts_after() {
+    let cluster = Fixture::cluster(2).vm("mail").vm("shop").vm("database");
+    let cluster = cluster.change("shop", |vm| vm.priority = 900).starts_after("shop", "database");
+    assert_eq!(cluster.order::<PlacementDefault>(), ["database", "shop", "mail"]);
+}
+
+#[test]
+fn a_score_is_that_of_the_pair_and_that_of_the_node_together() {
+    let policy = PlacementDefault::default();
+    for asked in steadfast_sdk::laws::questions::<PlacementQuestion>(8, 100) {
+        let now = Situation::new(&asked);
+        for (vm, node) in asked.vms.iter().flat_map(|vm| asked.nodes.iter().map(move |it| (vm, it)))
+        {
+            let pair = policy.pair_score(vm, node, &now).unwrap();
+            assert_eq!(policy.score(vm, node, &now), Some(pair.plus(policy.node_score(node))));
+        }
+    }
 }

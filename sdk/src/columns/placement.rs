@@ -32,6 +32,7 @@ mod tag {
     pub const NODE_RISK: u8 = 22;
     pub const NODE_CORDONED: u8 = 23;
     pub const NODE_LABELS: u8 = 24;
+    pub const NODE_REAL_MEMORY_FREE: u8 = 25;
     pub const VM_ID: u8 = 40;
     pub const VM_NAME: u8 = 41;
     pub const VM_MEMORY: u8 = 42;
@@ -40,11 +41,12 @@ mod tag {
     pub const VM_LABELS: u8 = 45;
     pub const VM_LAST_NODE: u8 = 46;
     pub const VM_AFFINITY: u8 = 47;
+    pub const VM_AFTER: u8 = 48;
     pub const RESIDENT_ID: u8 = 60;
     pub const RESIDENT_NODE: u8 = 61;
     pub const RESIDENT_LABELS: u8 = 62;
     pub const RESIDENT_AFFINITY: u8 = 63;
-    pub const RESIDENT_OTHERS: u8 = 64;
+    pub const RESIDENT_ALIKE: u8 = 64;
     pub const RANKED_VM: u8 = 80;
     pub const RANKED_COUNT: u8 = 81;
     pub const RANKED_NODE: u8 = 82;
@@ -77,6 +79,7 @@ fn nodes_to_columns<'a>(writer: &mut Writer<'a>, nodes: &'a [NodeFacts]) {
     });
     writer.numbers(tag::NODE_MEMORY, rows.clone().map(|node| node.memory_mib));
     writer.numbers(tag::NODE_MEMORY_FREE, rows.clone().map(|node| node.memory_free_mib));
+    writer.numbers(tag::NODE_REAL_MEMORY_FREE, rows.clone().map(|node| node.real_memory_free_mib));
     writer.numbers(tag::NODE_CPUS, rows.clone().map(|node| node.vcpus.into()));
     writer.numbers(tag::NODE_CPUS_USED, rows.clone().map(|node| node.vcpus_used.into()));
     writer.numbers(tag::NODE_LOAD, rows.clone().map(|node| node.load_permille.into()));
@@ -99,6 +102,7 @@ fn vms_to_columns<'a>(writer: &mut Writer<'a>, vms: &'a [VmFacts]) {
     let last = |vm: &VmFacts| vm.last_node.map_or(0, |node| u64::from(node) + 1);
     writer.numbers(tag::VM_LAST_NODE, rows.clone().map(last));
     affinities_to_columns(writer, tag::VM_AFFINITY, rows.map(|vm| &vm.affinity));
+    after_to_columns(writer, vms);
 }
 
 fn residents_to_columns<'a>(writer: &mut Writer<'a>, residents: &'a [Resident]) {
@@ -108,7 +112,29 @@ fn residents_to_columns<'a>(writer: &mut Writer<'a>, residents: &'a [Resident]) 
     labels_to_columns(writer, tag::RESIDENT_LABELS, rows.clone().map(|resident| &resident.labels));
     let affinities = rows.clone().map(|resident| &resident.affinity);
     affinities_to_columns(writer, tag::RESIDENT_AFFINITY, affinities);
-    writer.numbers(tag::RESIDENT_OTHERS, rows.map(|resident| resident.others.into()));
+    writer.section(tag::RESIDENT_ALIKE, |writer| {
+        for resident in rows {
+            writer.number(resident.alike.len() as u64);
+            for (node, many) in &resident.alike {
+                writer.number((*node).into());
+                writer.number((*many).into());
+            }
+        }
+    });
+}
+
+/// Only the rows that have some: the row's number, how many, then each.
+fn after_to_columns<'a>(writer: &mut Writer<'a>, vms: &'a [VmFacts]) {
+    if vms.iter().all(|vm| vm.after.is_empty()) {
+        return;
+    }
+    writer.section(tag::VM_AFTER, |writer| {
+        for (row, vm) in vms.iter().enumerate().filter(|(_, vm)| !vm.after.is_empty()) {
+            writer.number(row as u64);
+            writer.number(vm.after.len() as u64);
+            vm.after.iter().for_each(|id| writer.word(id));
+        }
+    });
 }
 
 /// A row: how many, then key and value of each.
@@ -187,6 +213,9 @@ fn nodes_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<NodeF
     }
     sections.numbers(tag::NODE_MEMORY, rows, |node, mib| node.memory_mib = mib)?;
     sections.numbers(tag::NODE_MEMORY_FREE, rows, |node, mib| node.memory_free_mib = mib)?;
+    sections.numbers(tag::NODE_REAL_MEMORY_FREE, rows, |node, mib| {
+        node.real_memory_free_mib = mib;
+    })?;
     sections.numbers(tag::NODE_CPUS, rows, |node, cpus| node.vcpus = fit(cpus, u32::MAX))?;
     sections.numbers(tag::NODE_CPUS_USED, rows, |node, cpus| {
         node.vcpus_used = fit(cpus, u32::MAX);
@@ -222,6 +251,13 @@ fn vms_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<VmFacts
         vm.last_node = last.checked_sub(1).map(|node| fit(node, u32::MAX));
     })?;
     affinities_of_columns(sections, tag::VM_AFFINITY, words, rows, |vm| &mut vm.affinity)?;
+    if let Some(mut reader) = sections.reader(tag::VM_AFTER) {
+        while !reader.rest.is_empty() {
+            let row = reader.size()?;
+            let Some(vm) = rows.get_mut(row) else { return reader.fail("it names a row beyond") };
+            vm.after = words_of_columns(&mut reader, words)?;
+        }
+    }
     Ok(vms)
 }
 
@@ -236,7 +272,14 @@ fn residents_of_columns(
     sections.numbers(tag::RESIDENT_NODE, rows, |it, node| it.node = fit(node, u32::MAX))?;
     labels_of_columns(sections, tag::RESIDENT_LABELS, words, rows, |it| &mut it.labels)?;
     affinities_of_columns(sections, tag::RESIDENT_AFFINITY, words, rows, |it| &mut it.affinity)?;
-    sections.numbers(tag::RESIDENT_OTHERS, rows, |it, others| it.others = fit(others, u32::MAX))?;
+    if let Some(mut reader) = sections.reader(tag::RESIDENT_ALIKE) {
+        for resident in rows {
+            resident.alike = (0..reader.count()?)
+                .map(|_| Ok((fit(reader.number()?, u32::MAX), fit(reader.number()?, u32::MAX))))
+                .collect::<Result<_, _>>()?;
+        }
+        reader.end()?;
+    }
     Ok(residents)
 }
 
@@ -300,46 +343,62 @@ pub(crate) fn verdict_to_columns(
         return None;
     }
     let places = places(question);
-    let ranked = || verdict.vms.iter().flat_map(|vm| &vm.nodes);
-    let pairs = ranked().count();
-    let mut writer = Writer::with_capacity(pairs * 7 + verdict.vms.len() * 32 + 512);
-    let mut known = true;
-    writer.section(tag::RANKED_VM, |writer| {
-        writer.number(verdict.vms.len() as u64);
-        for vm in &verdict.vms {
-            let at = vms.find((&vm.vm, ""));
-            known &= at.is_some();
-            writer.number(at.unwrap_or(0) as u64);
+    let pairs = verdict.vms.iter().map(|vm| vm.nodes.len()).sum();
+    let [mut ranked, mut counts, mut nodes, mut scores, mut term_counts, mut terms] =
+        [verdict.vms.len() * 2, verdict.vms.len(), pairs, pairs * 4, pairs, verdict.vms.len() * 32]
+            .map(Writer::part);
+    ranked.number(verdict.vms.len() as u64);
+    for vm in &verdict.vms {
+        ranked.number(vms.find((&vm.vm, ""))? as u64);
+        counts.number(vm.nodes.len() as u64);
+        for RankedNode { node, score } in &vm.nodes {
+            nodes.number(place(&places, *node)?);
+            scores.signed(score.value);
+            term_counts.number(score.terms.len() as u64);
+            for term in &score.terms {
+                terms.word(&term.name);
+                terms.signed(term.value);
+            }
         }
-    });
-    let counts = verdict.vms.iter().map(|vm| vm.nodes.len() as u64);
-    writer.numbers(tag::RANKED_COUNT, counts);
-    writer.section(tag::RANKED_NODE, |writer| {
-        for candidate in ranked() {
-            let at = places.binary_search_by_key(&candidate.node, |(id, _)| *id);
-            known &= at.is_ok();
-            writer.number(at.map_or(0, |at| places[at].1) as u64);
-        }
-    });
-    writer.section(tag::RANKED_SCORE, |writer| {
-        ranked().for_each(|candidate| writer.signed(candidate.score.value));
-    });
-    writer.numbers(tag::TERM_COUNT, ranked().map(|it| it.score.terms.len() as u64));
-    writer.section(tag::TERMS, |writer| {
-        for term in ranked().flat_map(|candidate| &candidate.score.terms) {
-            writer.word(&term.name);
-            writer.signed(term.value);
-        }
-    });
-    known.then(|| writer.finish())
+    }
+    let mut writer = Writer::with_capacity(pairs * 8 + terms.bytes.len() + 1024);
+    writer.payload(tag::RANKED_VM, &ranked.bytes);
+    writer.payload(tag::RANKED_COUNT, &counts.bytes);
+    writer.payload(tag::RANKED_NODE, &nodes.bytes);
+    writer.payload(tag::RANKED_SCORE, &scores.bytes);
+    writer.payload(tag::TERM_COUNT, &term_counts.bytes);
+    writer.payload(tag::TERMS, &terms.bytes);
+    writer.words = terms.words;
+    Some(writer.finish())
 }
 
-/// Nodes by id, with their places in the question.
-fn places(question: &PlacementQuestion) -> Vec<(u32, usize)> {
-    let nodes = question.nodes.iter().enumerate();
-    let mut places: Vec<(u32, usize)> = nodes.map(|(at, node)| (node.id, at)).collect();
-    places.sort_unstable();
-    places
+/// The places of nodes in the question, by id.
+enum Places {
+    /// Ids are small, as they mostly are: places plus one by id.
+    Direct(Vec<u32>),
+    Sorted(Vec<(u32, u32)>),
+}
+
+fn places(question: &PlacementQuestion) -> Places {
+    let nodes = || question.nodes.iter().zip(0_u32..);
+    let largest = nodes().map(|(node, _)| node.id).max().unwrap_or(0);
+    if largest < 4096 {
+        let mut direct = vec![0; largest as usize + 1];
+        nodes().for_each(|(node, place)| direct[node.id as usize] = place + 1);
+        return Places::Direct(direct);
+    }
+    let mut sorted: Vec<(u32, u32)> = nodes().map(|(node, place)| (node.id, place)).collect();
+    sorted.sort_unstable();
+    Places::Sorted(sorted)
+}
+
+#[inline]
+fn place(places: &Places, node: u32) -> Option<u64> {
+    let place = match places {
+        Places::Direct(direct) => direct.get(node as usize)?.checked_sub(1)?,
+        Places::Sorted(sorted) => sorted[sorted.binary_search_by_key(&node, |(id, _)| *id).ok()?].1,
+    };
+    Some(place.into())
 }
 
 pub(crate) fn verdict_of_columns(

@@ -134,3 +134,37 @@ fn assessed(score: i64) -> Event {
     let decider = Decider { name: "world".into(), ..Decider::default() };
     Event::RiskAssessed(Box::new(Assessed { score, decider }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::plan::Wish;
+    use crate::sim::trace::Trace;
+    use steadfast_core::ids::{NodeId, Stamp};
+    use steadfast_core::ledger::Hold;
+
+    fn held(ledger: &Ledger, nodes: std::ops::RangeInclusive<u32>, level: Level) -> Ledger {
+        let mut ledger = ledger.clone();
+        for node in nodes {
+            let (since, reason) = (Stamp::default(), String::new());
+            let hold = Hold { since, level, score: 900, reason };
+            ledger.nodes.entry(NodeId(node)).and_modify(|entry| entry.hold = Some(hold));
+        }
+        ledger
+    }
+
+    #[test]
+    fn a_commit_that_drains_or_holds_too_many_is_found() {
+        let mut plan = Plan::new(1, Wish { nodes: Some(8), ..Wish::default() });
+        (plan.limits.proactive.mode, plan.strangers) = (Mode::Drain, 0);
+        let mut world = World::bare(plan, Trace::default());
+        let none = world.genesis.clone();
+        let drained = |nodes| held(&none, nodes, Level::Drain);
+        assert_eq!(world.overdrawn(&none, &drained(1..=2)), None);
+        assert!(world.overdrawn(&none, &drained(1..=3)).is_some());
+        assert_eq!(world.overdrawn(&drained(1..=3), &drained(1..=3)), None, "it was so before");
+        assert!(world.overdrawn(&none, &held(&none, 1..=5, Level::Avoid)).is_some());
+        world.plan.limits.proactive.mode = Mode::Shadow;
+        assert!(world.overdrawn(&none, &drained(1..=1)).is_some(), "shadows move nothing");
+    }
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::kit::{all_admitted, at, genesis, id, own_vm, stamp, vm, who};
-use crate::ledger::Standing;
+use crate::ledger::{Hold, Standing};
 
 fn homes(words: &[(u32, u64)]) -> Homes {
     words.iter().map(|(node, number)| (id(*node), (who(*node), *number))).collect()
@@ -92,6 +92,21 @@ fn policy_is_advice_is_broken_by_an_owner_that_is_not_admitted() {
     let mut evicted = before.clone();
     evicted.nodes.entry(id(1)).and_modify(|node| node.standing = Standing::New);
     assert_eq!(policy_is_advice(&before, &evicted), None);
+}
+
+#[test]
+fn policy_is_advice_is_broken_by_a_second_node_of_three_that_is_drained() {
+    let (before, level) = (all_admitted(), Level::Drain);
+    let hold = Hold { since: stamp(1, 1, 1), level, score: 900, reason: "disk".into() };
+    let drain = |ledger: &mut Ledger, node: u32| {
+        ledger.nodes.entry(id(node)).and_modify(|entry| entry.hold = Some(hold.clone()));
+    };
+    let (mut one, mut two) = (before.clone(), before.clone());
+    drain(&mut one, 1);
+    assert_eq!(policy_is_advice(&before, &one), None);
+    (1..=2).for_each(|node| drain(&mut two, node));
+    assert!(policy_is_advice(&one, &two).is_some_and(|text| text.contains("2 of 3 nodes")));
+    assert_eq!(policy_is_advice(&two, &two), None, "nodes may have been removed since");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod folder;
 mod ladder;
 mod measure;
 mod reload;
+mod replay;
 mod shipped;
 
 use std::fs;
