@@ -11,7 +11,9 @@ mod format;
 mod hook;
 mod node;
 mod policy;
+mod policy_bench;
 mod policy_file;
+mod policy_replay;
 mod status;
 mod storage;
 mod telemetry;
@@ -53,6 +55,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
         Command::Policy(PolicyCommand::Inspect(file)) => policy_file::inspect(file, cli.json),
         Command::Policy(PolicyCommand::Check(file)) => policy_file::check(file, cli.json),
+        Command::Policy(PolicyCommand::Run { file, question, kind }) => {
+            policy_bench::run(file, question, *kind, cli.json)
+        }
+        Command::Policy(PolicyCommand::Bench(file)) => policy_bench::bench(file, cli.json),
+        Command::Policy(PolicyCommand::Replay(args)) => policy_replay::replay(args, cli.json),
+        Command::Policy(PolicyCommand::Diff(args)) => policy_replay::diff(args, cli.json),
         Command::Policy(PolicyCommand::New(new)) => policy::create(new),
         command => runtime.block_on(ask(&client, command, cli.json)),
     }

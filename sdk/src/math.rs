@@ -70,6 +70,7 @@ pub fn points(units: i64, each: i64) -> i64 {
 /// assert_eq!(steadfast_sdk::math::lost(false, 50), 0);
 /// ```
 #[must_use]
+#[inline]
 pub fn lost(holds: bool, each: i64) -> i64 {
     if holds { -points(1, each) } else { 0 }
 }

@@ -154,10 +154,31 @@ fn failover(name: &str, role: Role, options: Options, limit_ms: u64) -> Result<(
     lab.check_single()?;
     lab.check_bystander(&bystander, bystander.node == victim)?;
     watch.end()?;
+    if role == Role::Leader {
+        survivors_explain(&lab, victim)?;
+    }
     // It comes back, and takes nothing that is not its own.
     lab.boot(victim)?;
     lab.wait_until_good()?;
     lab.check_single()
+}
+
+/// Every survivor tells what the dead leader had decided, too, and replays what it decided itself.
+fn survivors_explain(lab: &Lab, dead: Node) -> Result<()> {
+    let (name, folder) = (dead.to_string(), "/etc/steadfast/policies");
+    let modules = ["node-priority", "placement", "risk"].map(|it| format!("{folder}/{it}.wasm"));
+    let replay = ["policy", "replay"].into_iter().chain(modules.iter().map(String::as_str));
+    let replay: Vec<&str> = replay.collect();
+    for node in lab.nodes().filter(|node| *node != dead) {
+        let told = lab.steadfast(node, &["explain", &name])?;
+        ensure!(told.contains("is evicted"), "{node} does not tell of its end:\n{told}");
+        let by_it = format!("recorded by {name}");
+        ensure!(told.contains(&by_it), "{node} tells nothing that it decided:\n{told}");
+        let told = lab.steadfast(node, &replay)?;
+        println!("{node}: {}", told.lines().last().unwrap_or_default());
+        ensure!(told.contains("the same bytes, the same fuel"), "not replayed:\n{told}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -9,6 +9,7 @@
 use crate::ids::{NodeId, VmId};
 use crate::ledger::{Ledger, NodeEntry, VmEntry};
 use crate::liveness::Facts;
+use crate::proactive::Level;
 use crate::start_order::by_priority;
 use alloc::{sync::Arc, vec::Vec};
 
@@ -57,7 +58,7 @@ fn is_plain(entry: &VmEntry) -> bool {
 }
 
 fn empties(node: &NodeEntry) -> bool {
-    node.wants_empty() || node.hold.is_some()
+    node.wants_empty() || node.hold.as_ref().is_some_and(|hold| hold.level == Level::Drain)
 }
 
 /// Whether anything has changed since a leader found nothing to do for any VM.

@@ -60,7 +60,7 @@ pub mod mutants;
 mod orders;
 mod outbox;
 pub mod page;
-mod placement;
+pub mod placement;
 mod plan;
 mod policy;
 pub mod proactive;

@@ -151,6 +151,20 @@ pub(crate) fn admit(
     admission.admitted
 }
 
+/// Where each VM of the question goes by this verdict, all hard constraints kept; `None`: nowhere. What replays compare.
+#[must_use]
+pub fn places(
+    question: &PlacementQuestion,
+    verdict: &PlacementVerdict,
+    fallback: &PlacementVerdict,
+) -> BTreeMap<VmId, Option<NodeId>> {
+    let admitted = admit(question, verdict, fallback, &BTreeMap::new());
+    let mut places: BTreeMap<VmId, Option<NodeId>> =
+        question.vms.iter().map(|vm| (VmId(vm.id.clone()), None)).collect();
+    places.extend(admitted.assignments.into_iter().map(|it| (it.vm, Some(it.node))));
+    places
+}
+
 impl<'a> Admission<'a> {
     fn in_order<'v>(
         &mut self,

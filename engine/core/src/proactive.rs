@@ -16,126 +16,30 @@
 //! (its VMs return then), and never ends an operator's maintenance.
 
 mod gauge;
+mod own;
 mod room;
+mod settings;
 
 use crate::decision::Kind;
 use crate::groups::Groups;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Hold, Ledger, VmEntry};
 use crate::liveness::Facts;
-use crate::message::RiskReport;
 use crate::outbox::{Note, Outbox};
 use crate::recovery::is_orphan;
 use crate::time::{Instant, Millis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use gauge::Gauge;
-use serde::{Deserialize, Serialize};
 use steadfast_sdk::wire::NodeFacts;
+
+pub use own::Assessed;
+pub(crate) use own::OwnRisk;
+pub use settings::{Level, Mode, Settings, most_drained, most_held};
 
 /// What a leader would do, and what speaks against it, is looked at again after this.
 const LOOK_AGAIN: Millis = Millis(1_000);
 /// Rule that records name.
 const RULE: &str = "PROACTIVE";
-
-/// How far proactive HA goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Risk is shown, and nothing else.
-    Off,
-    /// It records what it would do.
-    #[default]
-    Shadow,
-    /// It warns and asks for repair.
-    Warn,
-    /// It stops placing VMs there, and drains.
-    Drain,
-}
-
-/// What a node's risk calls for, each with what stands before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Nothing.
-    #[default]
-    Calm,
-    /// Somebody should know.
-    Warn,
-    /// No VM is placed there while another node can take it.
-    Avoid,
-    /// Its important VMs move away live.
-    Drain,
-}
-
-/// Settings of an operator. Scores are those of risk policies, 0 (healthy) to 1000 (failing).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// How far it goes.
-    pub mode: Mode,
-    /// Scores from which warn, avoid and drain are called for.
-    pub thresholds: [u16; 3],
-    /// A level is left only this far below its threshold.
-    pub margin: u16,
-    /// So many readings in a row must agree before a level is entered or left.
-    pub readings: u32,
-    /// A node must be well for so long before a level is left.
-    pub well_after: Millis,
-    /// Readings that are older count for nothing.
-    pub stale: Millis,
-    /// At most so many nodes are drained at once; never more than a quarter, or one.
-    pub max_drained: Option<usize>,
-    /// VMs of at least this restart priority are important: they are moved in advance.
-    pub important: u16,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            mode: Mode::default(),
-            thresholds: [300, 500, 700],
-            margin: 100,
-            readings: 3,
-            well_after: Millis(600_000),
-            stale: Millis(300_000),
-            max_drained: None,
-            important: 0,
-        }
-    }
-}
-
-impl Settings {
-    /// Nodes of `nodes` that may be drained at once.
-    #[must_use]
-    pub fn budget(&self, nodes: usize) -> usize {
-        let most = most_drained(nodes);
-        self.max_drained.map_or(most, |set| set.min(most))
-    }
-
-    /// The level that `score` alone calls for, hysteresis aside.
-    #[must_use]
-    pub fn level_of(&self, score: u16) -> Level {
-        let [warn, avoid, drain] = self.thresholds;
-        match score {
-            _ if score >= drain => Level::Drain,
-            _ if score >= avoid => Level::Avoid,
-            _ if score >= warn => Level::Warn,
-            _ => Level::Calm,
-        }
-    }
-}
-
-/// Whatever is set: a quarter of `nodes` may be drained at once, rounded down, and one at least.
-#[must_use]
-pub const fn most_drained(nodes: usize) -> usize {
-    if nodes < 8 { 1 } else { nodes / 4 }
-}
-
-/// Whatever is set: so many of `nodes` may be held at once, drained ones included.
-#[must_use]
-pub const fn most_held(nodes: usize) -> usize {
-    if nodes < 2 { 0 } else { nodes / 2 }
-}
 
 /// The leader's view of everybody's risk. A new leader knows what the ledger holds, and counts readings anew.
 #[derive(Debug, Default)]
@@ -515,63 +419,6 @@ pub(crate) fn important<'a>(node: NodeId, facts: &Facts<'a>) -> Vec<&'a VmEntry>
     };
     let vms = facts.ledger.owned_by(node).map(|(_, entry)| entry);
     vms.filter(|entry| entry.may_run_here() && is_important(entry)).collect()
-}
-
-// --- the node itself -------------------------------------------------------------------------------------
-
-/// A risk policy's answer about this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assessed {
-    /// 0 (healthy) to 1000 (failing), with its reasons.
-    pub score: steadfast_sdk::wire::Score,
-    /// Who decided.
-    pub decider: crate::event::Decider,
-}
-
-/// Reasons that a beat carries.
-const REASONS: usize = 5;
-/// Characters of a reason, and of a decider's name, that a beat carries.
-const WORD: usize = 64;
-
-/// This node's own risk, as it tells it.
-#[derive(Debug, Default)]
-pub(crate) struct OwnRisk {
-    number: u64,
-    last: Option<(RiskReport, Instant)>,
-}
-
-impl OwnRisk {
-    /// The policy answered.
-    pub fn on_assessed(&mut self, assessed: Assessed, now: Instant) {
-        self.number += 1;
-        let mut terms = assessed.score.terms;
-        terms.retain(|term| term.value != 0);
-        terms.sort_by_key(|term| core::cmp::Reverse(term.value));
-        terms.truncate(REASONS);
-        for term in &mut terms {
-            term.name = shortened(&term.name).into();
-        }
-        let decider = alloc::format!("{} {}", assessed.decider.name, assessed.decider.version);
-        let report = RiskReport {
-            number: self.number,
-            score: u16::try_from(assessed.score.value.clamp(0, 1_000)).unwrap_or(0),
-            terms,
-            decider: shortened(decider.trim()),
-            age: Millis(0),
-        };
-        self.last = Some((report, now));
-    }
-
-    /// What is told of it now; nothing that is stale.
-    pub fn report(&self, stale: Millis, now: Instant) -> Option<RiskReport> {
-        let (report, at) = self.last.as_ref()?;
-        let age = now.since(*at);
-        (age < stale).then(|| RiskReport { age, ..report.clone() })
-    }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(WORD).collect()
 }
 
 #[cfg(test)]

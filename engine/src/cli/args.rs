@@ -263,6 +263,23 @@ pub(super) enum PolicyCommand {
     Inspect(PolicyFile),
     /// Take a policy file through everything that an agent does before it may decide. Needs no agent; exit code 1: refused.
     Check(PolicyFile),
+    /// Ask a policy file one question. Needs no agent; nothing is decided.
+    Run {
+        #[command(flatten)]
+        file: PolicyFile,
+        /// The question: a JSON file, or - for standard input.
+        #[arg(long, value_name = "FILE")]
+        question: PathBuf,
+        /// node_priority, placement or risk, where the policy decides more than one.
+        #[arg(long, value_parser = policy::kind)]
+        kind: Option<Kind>,
+    },
+    /// What a policy file costs: sizes, fuel, memory and time against the limits, for clusters of several sizes. Needs no agent.
+    Bench(PolicyFile),
+    /// Ask the policies that took recorded decisions again: they must say the same to the byte. Needs no agent.
+    Replay(PolicyReplay),
+    /// What a policy would have decided otherwise than recorded. Needs no agent.
+    Diff(PolicyDiff),
     /// Write a crate to begin a policy with: it builds, and keeps the laws, as it is. Needs no agent.
     New(NewPolicy),
 }
@@ -271,6 +288,30 @@ pub(super) enum PolicyCommand {
 pub(super) struct PolicyFile {
     /// The .wasm file; a .json of the same name beside it holds its parameters.
     pub(super) file: PathBuf,
+    /// Configuration whose limits and keys count; without it the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyReplay {
+    /// The .wasm files of the policies that decided; the agent's own needs none.
+    pub(super) files: Vec<PathBuf>,
+    /// Recorded decisions: a file of JSON lines, or the state directory of an agent.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/steadfast")]
+    pub(super) decisions: PathBuf,
+    /// Configuration whose limits and keys count; without it the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyDiff {
+    /// The candidate's .wasm file; a .json of the same name beside it holds its parameters.
+    pub(super) file: PathBuf,
+    /// Recorded decisions: a file of JSON lines, or the state directory of an agent.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/steadfast")]
+    pub(super) decisions: PathBuf,
     /// Configuration whose limits and keys count; without it the usual ones.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

@@ -8,9 +8,10 @@ use super::{say, say_json};
 use crate::config::Config;
 use crate::policy::{self, Check, Inspection, Settings};
 use std::fmt::Write as _;
+use std::path::Path;
 
 pub(super) fn inspect(file: &PolicyFile, json: bool) -> Result<(), Failure> {
-    let settings = settings(file)?;
+    let settings = settings(file.config.as_deref())?;
     match policy::inspect_file(&file.file, &settings) {
         Ok(found) if json => say_json(&found),
         Ok(found) => say(&inspected(&found)),
@@ -19,7 +20,7 @@ pub(super) fn inspect(file: &PolicyFile, json: bool) -> Result<(), Failure> {
 }
 
 pub(super) fn check(file: &PolicyFile, json: bool) -> Result<(), Failure> {
-    let settings = settings(file)?;
+    let settings = settings(file.config.as_deref())?;
     let check = policy::check_file(&file.file, &settings).map_err(Failure::Other)?;
     if json {
         say_json(&check)?;
@@ -29,8 +30,9 @@ pub(super) fn check(file: &PolicyFile, json: bool) -> Result<(), Failure> {
     if check.failure.is_some() { Err(Failure::Told) } else { Ok(()) }
 }
 
-fn settings(file: &PolicyFile) -> Result<Settings, Failure> {
-    let Some(path) = &file.config else { return Ok(Settings::default()) };
+/// The usual settings, or those of this configuration.
+pub(super) fn settings(config: Option<&Path>) -> Result<Settings, Failure> {
+    let Some(path) = config else { return Ok(Settings::default()) };
     let config = Config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?;
     Ok(config.policies.settings)
 }

@@ -39,8 +39,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Room for 10,000 VMs on 64 nodes (2.7 thousand million units of fuel for 1.4 MiB of question); a loop in a
-    /// question of three nodes ends after some 20 ms.
+    /// Twice what 10,000 VMs on 64 nodes take (1.4 thousand million units of fuel for 516 KiB of question in columns); a
+    /// loop in a question of three nodes ends after some 20 ms.
     fn default() -> Self {
         Self {
             module_bytes: 4 << 20,
@@ -50,7 +50,7 @@ impl Default for Limits {
             table_elements: 10_000,
             stack_bytes: 512 << 10,
             fuel: 50_000_000,
-            fuel_per_byte: 2_000,
+            fuel_per_byte: 6_000,
             wall_ms: 2_000,
             output_bytes: 16 << 20,
             log_lines: 64,

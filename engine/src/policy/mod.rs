@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod offline;
 mod rehearsal;
+mod replay;
 mod rollback;
 mod sandbox;
 mod seats;
@@ -43,6 +44,7 @@ pub use kind::Kind;
 pub use limits::Limits;
 pub use offline::{Check, Inspection, check_file, inspect_file};
 pub use rehearsal::{Headroom, Largest};
+pub use replay::{Change, Player, Recorded, Replayed, read_recorded};
 pub use settings::{Settings, Shadow};
 pub use signature::Key;
 pub use status::{

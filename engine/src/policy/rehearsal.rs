@@ -22,7 +22,7 @@ pub struct Largest {
 
 impl Default for Largest {
     fn default() -> Self {
-        Self { nodes: 16, vms: 1_000 }
+        Self { nodes: 32, vms: 2_000 }
     }
 }
 

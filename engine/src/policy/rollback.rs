@@ -35,7 +35,10 @@ pub(super) fn remember(settings: &Settings, book: &Book) {
     }
     let part = path.with_extension("part");
     let text = serde_json::to_vec(&now).unwrap_or_default();
-    let written = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path));
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = written
+        .and_then(|()| std::fs::write(&part, text))
+        .and_then(|()| std::fs::rename(&part, &path));
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "a rollback is forgotten when the agent restarts");
     }

@@ -43,6 +43,11 @@ impl Program {
     pub(super) fn speaking(self, manifest: &Manifest) -> Self {
         Self { in_columns: manifest.reads_columns(), ..self }
     }
+
+    /// The same, asked in JSON.
+    pub(super) fn in_json(&self) -> Self {
+        Self { in_columns: false, ..self.clone() }
+    }
 }
 
 /// What a call left behind besides its result.

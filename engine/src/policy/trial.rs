@@ -15,7 +15,7 @@ use super::{Class, Failure, Kind, Stage};
 /// Generated questions a kind on which the laws are tried, at most.
 const TRIED: usize = 100;
 /// No more of them are tried after this, all kinds together: loading must be quick...
-const TIME: Duration = Duration::from_millis(150);
+const TIME: Duration = Duration::from_millis(100);
 /// ...but so many of each kind are, whatever it takes.
 const TRIED_AT_LEAST: usize = 12;
 

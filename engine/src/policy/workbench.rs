@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use serde::Serialize;
 use steadfast_sdk::manifest::Manifest;
+use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
 
 use super::generation::Generation;
 use super::kind::Question;
 use super::load::{Progress, Source};
 use super::sandbox::{Sandbox, Times, Usage};
-use super::{Failure, Settings, StageTime};
+use super::{Failure, Kind, Largest, Limits, Settings, StageTime};
 
 /// A policy that has passed every stage of loading, and nothing around it.
 pub struct Workbench {
@@ -19,7 +22,7 @@ pub struct Workbench {
 }
 
 /// A verdict, and what it took.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Measured<V> {
     /// The verdict: checked.
     pub verdict: V,
@@ -66,6 +69,12 @@ impl Workbench {
         &self.generation.manifest
     }
 
+    /// Its name among nodes: of module, parameters and limits.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.generation.digests.all
+    }
+
     /// How long each stage of loading took.
     #[must_use]
     pub fn stages(&self) -> &[StageTime] {
@@ -88,15 +97,88 @@ impl Workbench {
         self.measure(question, true)
     }
 
+    /// Asks in JSON, as a host does that knows no other encoding.
+    ///
+    /// # Errors
+    /// Why there is no valid verdict.
+    pub fn ask_in_json<Q: Question>(&self, question: &Q) -> Result<Measured<Q::Verdict>, Failure> {
+        let Generation { program, parameters, .. } = &self.generation;
+        let asked = self.sandbox.observe(&program.in_json(), parameters, question, false)?;
+        Ok(self.measured(asked))
+    }
+
+    /// Asks a question of one kind that is given as JSON.
+    ///
+    /// # Errors
+    /// It is no such question, the policy has no such kind, or there is no valid verdict.
+    pub fn run(&self, kind: Kind, question: &str) -> anyhow::Result<Measured<serde_json::Value>> {
+        self.has(kind)?;
+        match kind {
+            Kind::NodePriority => self.run_json::<NodePriorityQuestion>(question),
+            Kind::Placement => self.run_json::<PlacementQuestion>(question),
+            Kind::Risk => self.run_json::<RiskQuestion>(question),
+        }
+    }
+
+    /// Asks so often about a cluster of so many nodes where so many VMs need a place; the call of median duration.
+    ///
+    /// # Errors
+    /// The policy has no such kind, or there is no valid verdict.
+    pub fn bench(&self, kind: Kind, size: Largest, times: usize) -> anyhow::Result<Measured<()>> {
+        self.has(kind)?;
+        Ok(match kind {
+            Kind::NodePriority => self.repeat::<NodePriorityQuestion>(size, times)?,
+            Kind::Placement => self.repeat::<PlacementQuestion>(size, times)?,
+            Kind::Risk => self.repeat::<RiskQuestion>(size, times)?,
+        })
+    }
+
+    /// What it decides.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.generation.kinds
+    }
+
+    /// The limits that it is asked under.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.sandbox.limits()
+    }
+
+    fn has(&self, kind: Kind) -> anyhow::Result<()> {
+        let kinds = &self.generation.kinds;
+        anyhow::ensure!(kinds.contains(&kind), "the policy does not decide {kind}, only {kinds:?}");
+        Ok(())
+    }
+
+    fn run_json<Q: Question>(&self, question: &str) -> anyhow::Result<Measured<serde_json::Value>> {
+        let question: Q = serde_json::from_str(question)
+            .with_context(|| format!("it is no {} question", Q::DECIDES))?;
+        let measured = self.ask_in_parts(&question)?;
+        let verdict = serde_json::to_value(&measured.verdict)?;
+        Ok(measured.with(verdict))
+    }
+
+    fn repeat<Q: Question>(&self, size: Largest, times: usize) -> Result<Measured<()>, Failure> {
+        let question = Q::largest(size.nodes, size.vms);
+        let ask = || self.ask_in_parts(&question).map(|measured| measured.with(()));
+        let mut calls = (0..times.max(1)).map(|_| ask()).collect::<Result<Vec<_>, _>>()?;
+        calls.sort_by_key(|measured| measured.total);
+        Ok(calls.swap_remove(calls.len() / 2))
+    }
+
     fn measure<Q: Question>(
         &self,
         question: &Q,
         phases: bool,
     ) -> Result<Measured<Q::Verdict>, Failure> {
         let Generation { program, parameters, .. } = &self.generation;
-        let (verdict, usage) = self.sandbox.observe(program, parameters, question, phases)?;
+        Ok(self.measured(self.sandbox.observe(program, parameters, question, phases)?))
+    }
+
+    fn measured<V>(&self, (verdict, usage): (V, Usage)) -> Measured<V> {
         let Usage { fuel, memory_bytes, question_bytes, verdict_bytes, times } = usage;
-        Ok(Measured {
+        Measured {
             verdict,
             fuel,
             fuel_limit: self.sandbox.limits().fuel_for(question_bytes),
@@ -105,7 +187,24 @@ impl Workbench {
             verdict_bytes,
             total: times.checked,
             parts: parts(&times),
-        })
+        }
+    }
+}
+
+impl<V> Measured<V> {
+    fn with<W>(self, verdict: W) -> Measured<W> {
+        let Self { fuel, fuel_limit, memory_bytes, question_bytes, verdict_bytes, .. } = self;
+        let (total, parts) = (self.total, self.parts);
+        Measured {
+            verdict,
+            fuel,
+            fuel_limit,
+            memory_bytes,
+            question_bytes,
+            verdict_bytes,
+            total,
+            parts,
+        }
     }
 }
 

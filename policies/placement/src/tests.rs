@@ -249,3 +249,14 @@ fn a_score_is_that_of_the_pair_and_that_of_the_node_together() {
         }
     }
 }
+
+#[test]
+fn both_encodings_have_the_same_answer_and_the_one_of_the_twin() {
+    use steadfast_sdk::{laws, run};
+    let policy = PlacementDefault::default();
+    for question in laws::questions::<PlacementQuestion>(11, 500) {
+        let verdict = run::ask(&policy, &question).expect("a verdict in JSON");
+        assert_eq!(run::ask_in_columns(&policy, &question).as_ref(), Ok(&verdict));
+        assert_eq!(verdict, builtin(&question));
+    }
+}

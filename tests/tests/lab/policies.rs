@@ -61,8 +61,9 @@ fn wait_until_decides(lab: &Lab, nodes: &[Node], name: &str) -> Result<Duration>
 /// Who decided the newest placement that the node's agent recorded, and in how many microseconds.
 fn last_decider(lab: &Lab, node: Node) -> Result<Option<(String, u64)>> {
     let decisions = api::get(lab, node, "/v1/decisions?limit=1000")?;
-    let placements = decisions.as_array().context("no decisions")?.iter().rev();
-    let decider = placements.filter_map(|it| it["placement"].get("decider")).next();
+    let newest_first = decisions.as_array().context("no decisions")?.iter().rev();
+    let placements = newest_first.filter(|it| it["kind"] == "decided");
+    let decider = placements.filter_map(|it| it["reasons"].get("decider")).next();
     Ok(decider.map(|it| {
         let name = it["name"].as_str().unwrap_or_default().to_owned();
         (name, it["micros"].as_u64().unwrap_or(0))
@@ -138,8 +139,8 @@ fn filler() -> String {
     let line =
         "(local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 1234567)) (i64.const 76543)))";
     let function = format!("(func (param i64) (result i64) {} (local.get 0))\n", line.repeat(400));
-    // A line takes 14 bytes.
-    function.repeat((LARGEST_MODULE - (64 << 10)) / (400 * 14 + 16))
+    // A line takes 15 bytes.
+    function.repeat((LARGEST_MODULE - (64 << 10)) / (400 * 15 + 16))
 }
 
 /// The longest time between two beats of late, of all nodes, beyond the configured one.

@@ -1,12 +1,13 @@
 //! Nodes at risk, as whole machines see them.
 
+use super::own::{REASONS, WORD};
 use super::*;
 use crate::cluster::{Cluster, Migrating};
 use crate::config::Config;
 use crate::event::{Decider, Event};
 use crate::kit::{id, spec, vm, who};
 use crate::ledger::VmSpec;
-use crate::message::Change;
+use crate::message::{Change, RiskReport};
 use std::boxed::Box;
 use std::string::ToString;
 use steadfast_sdk::wire::{Score, Term};

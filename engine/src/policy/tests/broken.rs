@@ -85,7 +85,7 @@ fn a_policy_that_goes_by_the_order_of_the_question_breaks_a_law() {
 fn a_policy_that_fails_only_the_largest_question_is_refused_at_its_rehearsal() {
     for (fixture, class, reason) in [
         ("fails-when-large", Class::Panic, "unreachable"),
-        ("slow-when-large", Class::TimeoutFuel, "(16 nodes, 1000 VMs) takes"),
+        ("slow-when-large", Class::TimeoutFuel, "(32 nodes, 2000 VMs) takes"),
         ("keeps-a-lot-when-large", Class::Memory, "bytes of memory of 67108864"),
     ] {
         let failure = refusal(Kind::Placement, &module(fixture), &Settings::default());

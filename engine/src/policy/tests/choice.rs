@@ -292,7 +292,7 @@ fn the_rehearsal_publishes_its_headroom_and_every_stage_its_time() {
     let store = folder.unwatched(Settings::default());
     let status = deciding(&store, Kind::Placement);
     let headroom = status.headroom.unwrap();
-    assert_eq!((headroom.nodes, headroom.vms), (16, 1_000));
+    assert_eq!((headroom.nodes, headroom.vms), (32, 2_000));
     assert!(headroom.fuel > 0 && headroom.fuel_percent() >= 200, "{headroom:?}");
     assert!(headroom.memory_bytes > 0 && headroom.memory_percent() >= 200, "{headroom:?}");
     use Stage::*;

@@ -3,9 +3,10 @@
 mod broken;
 mod choice;
 mod folder;
+mod golden;
 mod ladder;
-mod measure;
 mod reload;
+mod replay;
 mod shipped;
 
 use std::fs;
@@ -164,4 +165,10 @@ fn deciding(store: &PolicyStore, kind: Kind) -> PolicyStatus {
     let status = store.status();
     let found = status.all().find(|status| status.kind == Some(kind) && status.deciding);
     found.unwrap_or_else(|| panic!("nobody decides {kind}: {status:#?}")).clone()
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

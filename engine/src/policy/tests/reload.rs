@@ -159,10 +159,10 @@ fn a_thousand_reloads_leak_nothing() {
         }
     };
     reload(20);
-    let before = measure::resident_kib();
+    let before = resident_kib();
     let begin = Instant::now();
     reload(1_000);
-    let (after, took) = (measure::resident_kib(), begin.elapsed());
+    let (after, took) = (resident_kib(), begin.elapsed());
     println!("1,000 reloads in {took:?}: {before} KiB resident before, {after} KiB after");
     assert!(after <= before + 4_096, "{before} KiB, then {after} KiB");
 }
