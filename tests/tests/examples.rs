@@ -72,7 +72,7 @@ fn every_example_decides_its_kind_and_keeps_the_laws_in_the_sandbox() {
     ] {
         let host = Host::of(example);
         let status = host.store.status();
-        let found = status.iter().find(|it| it.kind == Some(kind) && it.name == example);
+        let found = status.all().find(|it| it.kind == Some(kind) && it.name == example);
         assert!(found.is_some_and(|found| found.deciding), "{example}: {status:#?}");
         match kind {
             Kind::Placement => keeps_the_laws(example, |asked| host.store.ask_placement(asked)),
