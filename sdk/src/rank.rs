@@ -165,6 +165,7 @@ fn key_value(key: u64) -> i64 {
     Score::MAX.wrapping_sub((key >> 32).cast_signed())
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "only the lowest 32 bits are left")]
 fn key_rank(key: u64) -> usize {
     (key & u64::from(u32::MAX)) as usize
 }
