@@ -13,9 +13,6 @@ fn a_module_of_the_first_sdk_answers_as_it_always_did() {
             fs::read_to_string(folder.join(format!("golden.{kind}.question.json"))).unwrap();
         let answer = bench.run(kind, &question).unwrap().verdict;
         let path = folder.join(format!("golden.{kind}.verdict.json"));
-        if !path.exists() && std::env::var_os("UPDATE_EXPECT").is_some() {
-            fs::write(&path, serde_json::to_string_pretty(&answer).unwrap() + "\n").unwrap();
-        }
         let expected: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(answer, expected, "{kind}");
