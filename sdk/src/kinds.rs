@@ -53,7 +53,7 @@ pub trait Placement {
     }
 
     /// The order of starts. Unless implemented: by priority, and each behind those that it starts after
-    /// ([`order::by_priority`](crate::order::by_priority)).
+    /// ([`order::by_priority`]).
     fn order<'q>(&self, question: &'q PlacementQuestion) -> Vec<&'q VmFacts> {
         order::by_priority(question)
     }

@@ -172,7 +172,7 @@ const TRIED: usize = 300;
 /// Nodes and VMs of the huge cluster. Smaller than what the host tries: tests are often built without optimisation.
 const HUGE: (u32, u32) = (64, 2_000);
 
-/// Tries a policy with its default parameters natively; for [`laws!`](crate::laws).
+/// Tries a policy with its default parameters natively; for [`laws!`](crate::laws!).
 ///
 /// # Panics
 /// A law does not hold: with the question in JSON.

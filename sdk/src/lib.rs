@@ -37,7 +37,7 @@
 //! What follows is for tests and for the host, and not part of a module:
 //!
 //! - [`fixture`]: clusters built by name. [`run`]: a policy's answer, natively.
-//! - [`laws`]: what every policy keeps to, and [`laws!`](crate::laws!), which tests it. [`generate`]: the clusters it is tried with.
+//! - [`mod@laws`]: what every policy keeps to, and [`laws!`](crate::laws!), which tests it. [`generate`]: the clusters it is tried with.
 //! - [`check`]: whether a verdict has the shape its question allows.
 #![no_std]
 extern crate alloc;
