@@ -216,7 +216,6 @@ fn node(id: u32, memory_free_mib: u64) -> NodeFacts {
         risk: if id == 9 { 40 } else { 0 },
         cordoned: id == 11,
         labels: labels.map(|(key, value)| (key.to_string(), format!("{key}-{value}"))).into(),
-        ..NodeFacts::default()
     }
 }
 
