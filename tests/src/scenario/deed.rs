@@ -24,6 +24,7 @@
 //! | `migrations of web fail 2 times` | live ones, the next |
 //! | `stops hang on n2`, `stops work on n2` | a process in the kernel |
 //! | `fence agents of n2 fail`, `hang`, `cut and hang`, `take 20s`, `work` | the device |
+//! | `node priority of n2 is 7` | another generation of the policy is staged there; 0 at the beginning |
 //! | `equipment of n2 at 900` | what an honest risk policy says of it, 0 to 1000 |
 //! | `risk policies of n2 lie`, `flicker`, `are silent`, `are honest` | they say 1000; the truth and its contrary; nothing |
 //! | `operator stops web` and the like | see `wish.rs` |
@@ -86,6 +87,8 @@ pub enum Deed {
     StopsHang(u64, bool),
     /// How fence agents of these nodes behave; `None`: like any.
     FenceAgents(u64, Option<FenceWill>),
+    /// Another generation of the node-priority policy is staged on them.
+    NodePriority(u64, u64),
     /// Their equipment is so near to its end.
     Risk(u64, u16),
     /// How risk policies speak of them.
@@ -188,6 +191,9 @@ impl Deed {
             ["migrations", "of", vm, "fail", times, "times"] => {
                 Self::MigrationsFail(names.vm(vm)?, count(times)?)
             }
+            ["node", "priority", "of", nodes @ .., "is", generation] => {
+                Self::NodePriority(names.mask(nodes)?, count(generation)?)
+            }
             ["equipment", "of", nodes @ .., "at", score] => {
                 Self::Risk(names.mask(nodes)?, count(score)?)
             }
@@ -232,6 +238,7 @@ impl Deed {
             Self::StopsHang(nodes, hang) => Self::StopsHang(*nodes, !hang),
             Self::Listens(vm, listens) => Self::Listens(*vm, !listens),
             Self::FenceAgents(nodes, Some(_)) => Self::FenceAgents(*nodes, None),
+            Self::NodePriority(nodes, _) => Self::NodePriority(*nodes, 0),
             Self::Risk(nodes, _) => Self::Risk(*nodes, 0),
             Self::RiskPolicies(nodes, _) => Self::RiskPolicies(*nodes, Candour::Honest),
             Self::Link(from, to, up) => Self::Link(*from, *to, !up),

@@ -224,6 +224,9 @@ impl Stage {
                 self.world.script.fences.remove(&n);
                 self.world.script.fences.extend(will.map(|will| (n, will)));
             }),
+            Deed::NodePriority(nodes, generation) => {
+                each(*nodes).for_each(|n| self.world.stage_policy(n, *generation));
+            }
             Deed::Risk(nodes, score) => {
                 self.world.equipment.scores.extend(each(*nodes).map(|n| (n, *score)));
             }

@@ -277,6 +277,7 @@ impl Watch {
             | Kind::Lease
             | Kind::Reset
             | Kind::Risk
+            | Kind::Policy
             | Kind::Alarm => {
                 self.add(world, node, &decision.text);
             }

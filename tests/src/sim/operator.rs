@@ -42,9 +42,15 @@ impl World {
         self.measure(n, epoch);
     }
 
-    /// Another policy is active on the node; perhaps the one that others have.
+    /// Another policy is staged on the node; perhaps the one that others have.
     pub fn change_policy(&mut self, n: usize) {
-        self.nodes[n].policy = self.rng.below(3);
+        let generation = self.rng.below(3);
+        self.stage_policy(n, generation);
+    }
+
+    /// This generation of the node-priority policy is staged on the node.
+    pub fn stage_policy(&mut self, n: usize, generation: u64) {
+        self.nodes[n].policy = generation;
         if let Some(epoch) = self.epoch(n) {
             self.greet(n, epoch);
         }
