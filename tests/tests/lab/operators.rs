@@ -29,7 +29,7 @@ pub fn everybody_says(lab: &Lab, what: &str, is_so: impl Fn(&api::Status) -> boo
     })
 }
 
-fn starts(lab: &Lab, name: &str) -> usize {
+pub fn starts(lab: &Lab, name: &str) -> usize {
     lab.nodes().map(|node| lab.console(name, node).matches("GUEST-UP").count()).sum()
 }
 
