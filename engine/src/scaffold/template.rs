@@ -137,8 +137,7 @@ const PLACEMENT: Part = Part {
         same_tier: i64 = 10_000,",
     implementation: r#"impl Placement for TYPE {
     fn score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
-        let tier = vm.labels.get("tier");
-        let same = tier.is_some() && tier == node.labels.get("tier");
+        let same = vm.labels.get("tier").is_some_and(|it| node.labels.get("tier") == Some(it));
         let score = self.places.score(vm, node, now)?;
         Some(score.term("same tier", points(same.into(), self.same_tier)))
     }
@@ -165,10 +164,9 @@ const RISK: Part = Part {
         inlet_c: i64 = 35,",
     implementation: r#"impl Risk for TYPE {
     fn risk(&self, node: &NodeFacts, telemetry: &[Reading]) -> Score {
-        let inlet = telemetry.iter().find(|it| it.name == "external.room.inlet_c");
-        let hot = inlet.is_some_and(|it| it.value >= self.inlet_c);
+        let hot = |it: &Reading| it.name == "external.room.inlet_c" && it.value >= self.inlet_c;
         let score = self.risks.risk(node, telemetry);
-        score.term("hot inlet air", points(hot.into(), 300))
+        score.term("hot inlet air", points(telemetry.iter().any(hot).into(), 300))
     }
 }
 "#,

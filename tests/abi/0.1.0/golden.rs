@@ -31,7 +31,10 @@ impl Placement for Golden {
 
 impl Risk for Golden {
     fn risk(&self, _: &NodeFacts, telemetry: &[Reading]) -> Score {
-        telemetry.iter().fold(Score::new(), |score, reading| {
+        // By name, not in the order of the question: a law.
+        let mut readings: Vec<&Reading> = telemetry.iter().collect();
+        readings.sort_by(|one, next| one.name.cmp(&next.name).then(one.value.cmp(&next.value)));
+        readings.into_iter().fold(Score::new(), |score, reading| {
             score.term(reading.name.clone(), reading.value)
         })
     }
