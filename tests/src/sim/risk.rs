@@ -115,7 +115,8 @@ impl World {
         let count =
             |ledger: &Ledger, level| ledger.holds().filter(|(_, hold)| hold.level >= level).count();
         let settings = &self.plan.limits.proactive;
-        let nodes = after.nodes.len();
+        // A commit may hold a node and remove another: what it held was right for the nodes before.
+        let nodes = after.nodes.len().max(before.nodes.len());
         let drained = settings.max_drained.unwrap_or(nodes).min(most_drained(nodes));
         let acts = usize::from(settings.mode == Mode::Drain);
         let limits = [(Level::Drain, drained), (Level::Avoid, most_held(nodes))];
