@@ -1,28 +1,55 @@
-//! The agent's HTTP API on a unix socket (mode 0600: root only).
+//! The agent's HTTP API: on a unix socket (mode 0600: root only) and, where the configuration says so, over TLS.
+//!
+//! `routes.rs` has every operation; each request passes its gate (`gate.rs`).
 
+mod audit;
+mod callers;
 mod change;
 mod cluster;
 mod doctor;
 mod errors;
 mod events;
 mod explain;
+mod gate;
+mod live;
+mod metrics;
 mod nodes;
+mod openapi;
+mod plan;
 mod policies;
 mod read;
+mod reception;
+mod routes;
+mod settings;
+mod setup;
+mod subject;
 mod telemetry;
+#[cfg(test)]
+pub(crate) mod tests;
+mod tls;
+mod upload;
 mod vms;
 pub mod wire;
 
 use crate::driver::Agent;
-use anyhow::{Context, Result};
-use axum::Router;
-use axum::routing::{delete, get, post};
+use anyhow::{Context, Result, ensure};
+use axum::Extension;
+use axum::extract::ConnectInfo;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
+pub(crate) use callers::{Caller, identify, is_foreign};
+pub use callers::{Peer, Role};
 pub use errors::Refusal;
+pub(crate) use errors::no_such_route;
+pub(crate) use gate::speak_plainly;
+pub(crate) use live::Feed;
+pub(crate) use openapi::bound;
+pub(crate) use reception::Reception;
+pub(crate) use routes::role_needed;
+pub(crate) use tls::TlsListener;
 
 /// Listens on `path`, replacing what a dead agent left there. The socket shows up only once it is private.
 ///
@@ -42,46 +69,34 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the API for as long as the process lives.
+/// Serves root on this machine for as long as the process lives.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn serve(listener: UnixListener, agent: Arc<Agent>) -> Result<()> {
-    axum::serve(listener, router(agent)).await.context("the API ended")
+    metrics::begin(&agent);
+    let router = routes::router(&agent).layer(Extension(ConnectInfo(Peer::Unix)));
+    axum::serve(listener, router).await.context("the API ended")
 }
 
-fn router(agent: Arc<Agent>) -> Router {
-    Router::new()
-        .route("/v1/status", get(read::status))
-        .route("/v1/nodes", get(read::nodes).post(nodes::add))
-        .route("/v1/nodes/{name}", delete(nodes::remove))
-        .route(
-            "/v1/nodes/{name}/maintenance",
-            post(nodes::begin_maintenance).delete(nodes::end_maintenance),
-        )
-        .route("/v1/telemetry", get(telemetry::report))
-        .route("/v1/nodes/{name}/telemetry", post(telemetry::post).delete(telemetry::withdraw))
-        .route("/v1/nodes/{name}/risk", post(telemetry::post_risk).delete(telemetry::withdraw_risk))
-        .route("/v1/disarm", post(cluster::disarm))
-        .route("/v1/arm", post(cluster::arm))
-        .route("/v1/vms", get(read::vms).post(vms::enable))
-        .route("/v1/vms/{name}", get(read::vm).delete(vms::disable))
-        .route("/v1/vms/{name}/start", post(vms::start))
-        .route("/v1/vms/{name}/stop", post(vms::stop))
-        .route("/v1/vms/{name}/migrate", post(vms::migrate))
-        .route("/v1/vms/{name}/relocate", post(vms::relocate))
-        .route("/v1/election", get(read::election))
-        .route("/v1/doctor", get(doctor::doctor))
-        .route("/v1/policies", get(policies::all))
-        .route("/v1/policies/{kind}", get(policies::one))
-        .route(
-            "/v1/policies/{kind}/rollback",
-            post(policies::roll_back).delete(policies::undo_roll_back),
-        )
-        .route("/v1/policies/{kind}/evaluate", post(policies::evaluate))
-        .route("/v1/decisions", get(explain::decisions))
-        .route("/v1/explain/{name}", get(explain::explain))
-        .route("/v1/events", get(events::stream))
-        .fallback(errors::no_such_route)
-        .with_state(agent)
+/// Serves whoever is on this machine: for `steadfast demo`, where nothing is at stake. Pages of other sites are kept out.
+///
+/// # Errors
+/// The listener failed, or others than this machine could reach it.
+pub async fn serve_loopback(listener: TcpListener, agent: Arc<Agent>) -> Result<()> {
+    let address = listener.local_addr().context("no address")?;
+    ensure!(address.ip().is_loopback(), "{address} is no loopback address");
+    metrics::begin(&agent);
+    let router = routes::router(&agent).layer(Extension(ConnectInfo(Peer::Loopback)));
+    axum::serve(listener, router).await.context("the API ended")
+}
+
+/// Serves over TLS whom the configuration names, if it says so. Returns at once if it does not.
+///
+/// # Errors
+/// The certificate, its key or the address are not good.
+pub async fn serve_tls(agent: Arc<Agent>) -> Result<()> {
+    let Some(listener) = tls::TlsListener::start(&agent.config.api).await? else { return Ok(()) };
+    let service = routes::router(&agent).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service).await.context("the API over TLS ended")
 }

@@ -4,22 +4,32 @@ mod args;
 mod bounds;
 mod client;
 mod cluster;
+mod cluster_setup;
+mod demo;
 mod doctor;
 mod events;
 mod explain;
 mod format;
 mod hook;
+mod live;
+mod manual;
+mod may_stop;
 mod node;
+mod plan;
 mod policy;
 mod policy_bench;
 mod policy_file;
 mod policy_replay;
+mod progress;
+mod setup;
+mod setup_args;
 mod status;
 mod storage;
 mod telemetry;
+mod top;
 mod vm;
 
-use args::{Cli, Command, ConfigCommand, PolicyCommand, StorageCommand};
+use args::{Cli, Command, ConfigCommand, NodeCommand, PolicyCommand, StorageCommand};
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,8 +61,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure::Other(error.into()))?;
     let client = Client::new(&cli.socket);
     match &cli.command {
+        Command::Demo(args) => demo::run(args, cli.json),
+        Command::Completions { shell } => manual::complete(*shell),
+        Command::Man { into } => manual::man(into.as_deref()),
         Command::Storage(StorageCommand::Init(init)) => storage::init(init),
         Command::Config(ConfigCommand::Check { file }) => storage::check_config(file),
+        Command::Node(NodeCommand::Prepare(args)) => setup::prepare(args, cli.json),
+        Command::Node(NodeCommand::Forget(args)) => setup::forget(args),
         Command::Policy(PolicyCommand::Inspect(file)) => policy_file::inspect(file, cli.json),
         Command::Policy(PolicyCommand::Check(file)) => policy_file::check(file, cli.json),
         Command::Policy(PolicyCommand::Run { file, question, kind }) => {
@@ -73,12 +88,20 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<(), Failu
         Command::Node(command) => node::run(client, command, json).await,
         Command::Disarm { limit, reason } => cluster::disarm(client, *limit, reason, json).await,
         Command::Arm => cluster::arm(client, json).await,
+        Command::Cluster(command) => cluster_setup::run(client, command, json).await,
         Command::Policy(command) => policy::run(client, command, json).await,
         Command::Doctor { config } => doctor::print(client, config, json).await,
         Command::Explain { name } => explain::print(client, name, json).await,
-        Command::Events { follow } => events::print(client, *follow, json).await,
-        Command::Watch => events::watch(client).await,
-        Command::Storage(_) | Command::Config(_) | Command::Hook(_) => Ok(()),
+        Command::Events(args) => events::print(client, args, json).await,
+        Command::Plan { node } => plan::print(client, node.as_deref(), json).await,
+        Command::Top => top::run(client, json).await,
+        // Need no agent, and are done already.
+        Command::Completions { .. }
+        | Command::Config(_)
+        | Command::Demo(_)
+        | Command::Hook(_)
+        | Command::Man { .. }
+        | Command::Storage(_) => Ok(()),
     }
 }
 

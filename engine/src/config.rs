@@ -4,7 +4,8 @@
 //! needs to notice a silent node is not configured but read from its cmap, so [`Config::timing`] is
 //! asked again once it is known.
 
-mod file;
+mod api;
+pub(crate) mod file;
 mod limits;
 mod policies;
 mod proactive;
@@ -20,18 +21,25 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use steadfast_core::config::{Limits, Timing};
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::time::Millis;
 
+pub use api::{Api, ApiTls, ApiUser};
+pub(crate) use api::{RawApi, RawUser};
 pub use policies::Policies;
 pub use timing::{Bound, TimingOverrides, assumed, bounds, lint};
 
 /// What an operator can choose, resolved.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that it was read from, if it was one.
+    pub file: Option<PathBuf>,
     /// Name of the cluster; must be the one on shared storage.
     pub cluster: String,
     /// Set of time-outs.
     pub preset: Preset,
+    /// The feature level that this node speaks: the release's, or less, to keep the way back open during an upgrade.
+    pub feature_level: FeatureLevel,
     /// Time-outs that differ from the preset's.
     pub overrides: TimingOverrides,
     /// How much at once, how often, how long.
@@ -58,6 +66,8 @@ pub struct Config {
     pub policies: Policies,
     /// The API's unix socket.
     pub socket: PathBuf,
+    /// The API over TLS, and who may come in.
+    pub api: Api,
     /// Runtime folder, on tmpfs.
     pub run: PathBuf,
     /// What outlives a boot: the list of HA VMs that libvirt's hook reads while the agent is down.
@@ -73,7 +83,9 @@ pub struct Config {
 }
 
 /// Preset of PROTOCOL section 9.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, schemars::JsonSchema, Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// Shortest safe time-outs on good hardware.
@@ -111,7 +123,7 @@ pub struct Fence {
 }
 
 /// Something wrong in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize)]
 pub struct Problem {
     /// Line in the file, if it has one.
     pub line: Option<usize>,
@@ -161,7 +173,7 @@ impl Config {
             let what = format!("{} is unreadable: {error}", path.display());
             Problems(vec![Problem::new(what, "create it from examples/steadfast.toml")])
         })?;
-        Self::parse(&text)
+        Ok(Self { file: Some(path.into()), ..Self::parse(&text)? })
     }
 
     /// Reads and checks `text`.
@@ -221,6 +233,21 @@ mod tests {
     fn the_example_is_good() {
         let text = include_str!("../../examples/steadfast.toml");
         Config::parse(text).expect("good");
+    }
+
+    #[test]
+    fn every_example_to_copy_is_good_and_its_time_outs_are_safe() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/configs");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).expect("there") {
+            let path = entry.expect("read").path();
+            let text = std::fs::read_to_string(&path).expect("read");
+            let config = Config::parse(&text).unwrap_or_else(|found| panic!("{path:?}: {found}"));
+            // The lab's corosync, which these files recommend at most.
+            config.timing(Millis(1_100)).unwrap_or_else(|found| panic!("{path:?}: {found}"));
+            seen += 1;
+        }
+        assert!(seen >= 7, "only {seen} in {folder}");
     }
 
     #[test]

@@ -21,8 +21,10 @@ use steadfast_core::event::Event;
 use steadfast_core::ids::NodeId;
 use steadfast_core::message::{MESSAGE_FORMAT, Message};
 
+mod links;
 mod map;
 
+pub use links::{Link, Links, read_links};
 pub use map::{ClusterFacts, read_cluster, read_membership_time};
 
 /// Largest message in bytes; corosync's own limit is 1,047,552.

@@ -4,9 +4,15 @@
 //! to do. The agent answers for itself; without an agent the command line looks at the configuration and the host.
 
 mod agent;
+pub(crate) mod certificates;
 mod chrony;
 mod device;
+pub(crate) mod elsewhere;
+pub(crate) mod feature_level;
 mod host;
+pub(crate) mod links;
+pub(crate) mod outlook;
+pub(crate) mod sources;
 
 use crate::config::{Bound, Config, Problems, assumed, bounds};
 use crate::hook::install;
@@ -24,7 +30,9 @@ pub use agent::Facts;
 pub const ASSUMED_MEMBERSHIP: Millis = Millis(1_100);
 
 /// How good it is, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, schemars::JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// In order.
@@ -58,7 +66,7 @@ impl Level {
 }
 
 /// One thing looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Check {
     /// What was looked at.
     pub name: String,
@@ -86,7 +94,7 @@ impl Check {
 }
 
 /// `GET /v1/doctor`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the cluster, as configured.
     pub cluster: String,
@@ -115,6 +123,7 @@ impl Report {
         checks.extend(host::own_process());
         checks.extend(device::checks(config));
         checks.extend(hook_and_warnings(&facts.warnings));
+        checks.extend(facts.asked.iter().cloned());
         let report = Self::compose(config, Some(facts.timing.clone()), checks);
         Self { node: Some(snapshot.node.name.clone()), ..report }
     }

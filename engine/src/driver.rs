@@ -7,11 +7,15 @@
 mod adapters;
 mod agent;
 mod beats;
+pub(crate) mod edge;
 mod hands;
 mod inbox;
 pub mod logging;
+mod news;
 mod questions;
 mod requests;
+#[cfg(test)]
+pub(crate) mod rig;
 mod start;
 
 use crate::api;
@@ -25,7 +29,8 @@ use anyhow::Context;
 use beats::Pulse;
 use hands::Hands;
 use inbox::Input;
-use start::Failure;
+use news::Glimpse;
+pub(crate) use start::Failure;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -35,6 +40,7 @@ use steadfast_core::decision::Kind;
 use steadfast_core::event::Event;
 use steadfast_core::machine::Machine;
 use steadfast_core::message::Body;
+use steadfast_core::snapshot::Snapshot;
 use steadfast_core::step::Step;
 use steadfast_core::time::{Instant, Millis};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,7 +49,8 @@ use tokio::sync::oneshot;
 pub use agent::{Agent, Live, Phase};
 pub use beats::BeatGaps;
 pub use inbox::Inbox;
-pub use requests::Requests;
+pub use news::{News, Watching};
+pub use requests::{Outcome, Requests};
 
 /// The shortest sleep after a wake-up: a machine that wants to be woken at once, always, must not eat a CPU.
 const SHORTEST_SLEEP: Millis = Millis(5);
@@ -59,7 +66,11 @@ struct Driver {
     requests: Arc<Requests>,
     decisions: Sender<Taken>,
     pulse: Pulse,
+    /// Time between two beats.
+    beat: Millis,
     gaps: Arc<BeatGaps>,
+    news: Arc<News>,
+    glimpse: Glimpse,
     wake_at: Instant,
     /// The last action was to close the watchdog.
     releasing: Cell<bool>,
@@ -81,7 +92,11 @@ impl Driver {
                         return;
                     }
                 }
-                Some(Input::Show(tell)) => tell(self.machine.snapshot(Clock.now())),
+                Some(Input::Show(tell)) => self.show(tell),
+                Some(Input::WhatIf(node, tell)) => {
+                    tell(self.machine.what_if_died(node, Clock.now()));
+                }
+                Some(Input::PowerCut) => return self.hands.end(),
                 None => {}
             }
             // A stream of events must not keep a due wake-up waiting.
@@ -91,6 +106,12 @@ impl Driver {
         }
     }
 
+    fn show(&self, tell: Box<dyn FnOnce(Snapshot) + Send>) {
+        let begun = std::time::Instant::now();
+        tell(self.machine.snapshot(Clock.now()));
+        self.news.set_cost(begun.elapsed());
+    }
+
     /// A watchdog that guards nothing any more was asked to close: the process must not end before it has.
     fn let_go(&self) {
         let end = std::time::Instant::now() + LAST_ANSWER;
@@ -98,6 +119,7 @@ impl Driver {
             let left = end.saturating_duration_since(std::time::Instant::now());
             match self.inbox.pop(left) {
                 Some(Input::Event(Event::WatchdogClosed | Event::WatchdogFailed { .. })) => return,
+                Some(Input::PowerCut) => return,
                 None if left.is_zero() => return,
                 _ => {}
             }
@@ -116,10 +138,11 @@ impl Driver {
         self.wake_at = step.wake_at.0.max(now + SHORTEST_SLEEP);
         for action in &step.actions {
             if is_beat(action) {
-                self.pulse.beat(Clock.now(), &self.gaps);
+                self.pulse.beat(Clock.now(), self.beat, &self.gaps);
             }
             self.act(action);
         }
+        self.glimpse.look(&self.machine, &step, &self.news);
         if let Some(journal) = &self.journal {
             journal.note(now, event, &step);
         }
@@ -198,6 +221,7 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let mut lease_path = keep_lease(Arc::clone(agent))?;
     let server = tokio::spawn(serve(Arc::clone(agent)));
+    let encrypted = tokio::spawn(serve_tls(Arc::clone(agent)));
     let end = tokio::select! {
         _ = terminate.recv() => End::Signal,
         _ = interrupt.recv() => End::Signal,
@@ -208,9 +232,10 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
         shut_down(agent, &mut lease_path).await;
     }
     server.abort();
+    encrypted.abort();
     match end {
         End::Signal => Ok(0),
-        End::LeasePath(Ok(())) => Ok(0),
+        End::LeasePath(Ok(()) | Err(Failure::PowerCut)) => Ok(0),
         End::LeasePath(Err(Failure::Configuration(problems))) => {
             tracing::error!(%problems, "wrong configuration");
             Ok(2)
@@ -223,9 +248,10 @@ async fn serve_until_end(agent: &Arc<Agent>) -> anyhow::Result<u8> {
     }
 }
 
-type LeasePath = oneshot::Receiver<Result<(), Failure>>;
+pub(crate) type LeasePath = oneshot::Receiver<Result<(), Failure>>;
 
-fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
+/// Starts the thread that keeps the lease; the result is heard when it ends.
+pub(crate) fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("lease".into());
     let keep = move || drop(tell.send(start::live(&agent)));
@@ -234,7 +260,7 @@ fn keep_lease(agent: Arc<Agent>) -> anyhow::Result<LeasePath> {
 }
 
 /// Without its API an agent still keeps its guests.
-async fn serve(agent: Arc<Agent>) {
+pub(crate) async fn serve(agent: Arc<Agent>) {
     let served = async {
         let listener = api::listen(&agent.config.socket)?;
         // Whatever it waits for from here on, it tells by itself.
@@ -243,6 +269,16 @@ async fn serve(agent: Arc<Agent>) {
     };
     if let Err(error) = served.await {
         tracing::warn!(error = format!("{error:#}"), "no API");
+    }
+}
+
+/// Without TLS root on this node is still served.
+async fn serve_tls(agent: Arc<Agent>) {
+    if let Err(error) = api::serve_tls(Arc::clone(&agent)).await {
+        agent.warn(
+            "api",
+            Some(format!("{error:#}; put it right and restart steadfastd (guests keep running)")),
+        );
     }
 }
 

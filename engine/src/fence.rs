@@ -115,24 +115,55 @@ fn lock(running: &Running) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Stamp>>
 
 fn run(config: &FenceConfig) -> Result<()> {
     let agent = config.agent.display();
+    let (status, said) = ask(config, "off")?;
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("fence agent {agent}: {}: {said}", describe(status)),
+        None => {
+            let limit = config.timeout.as_millis();
+            bail!("fence agent {agent}: killed after {limit} ms: {said}")
+        }
+    }
+}
+
+/// Whether the node is switched on, by its fence agent: that it answers is what counts. Blocks as long as the agent may take.
+///
+/// # Errors
+/// It does not answer, or cannot tell.
+pub(crate) fn status(config: &FenceConfig) -> Result<&'static str> {
+    // Exit statuses of the `fence-agents` kind.
+    const ON: i32 = 0;
+    const OFF: i32 = 2;
+    let agent = config.agent.display();
+    let (status, said) = ask(config, "status")?;
+    match status.map(|status| (status, status.code())) {
+        Some((_, Some(ON))) => Ok("on"),
+        Some((_, Some(OFF))) => Ok("off"),
+        Some((status, _)) => bail!("fence agent {agent}: {}: {said}", describe(status)),
+        None => {
+            bail!("fence agent {agent}: killed after {} ms: {said}", config.timeout.as_millis())
+        }
+    }
+}
+
+/// How it ended (`None`: killed at its time-out), and what it said.
+fn ask(config: &FenceConfig, action: &str) -> Result<(Option<ExitStatus>, String)> {
+    let agent = config.agent.display();
     let begun = Instant::now();
-    tracing::info!(victim = config.node.0, %agent, "fence agent started");
+    tracing::info!(victim = config.node.0, %agent, action, "fence agent started");
     let mut child = start(config).with_context(|| {
         format!("cannot run fence agent {agent}: install fence-agents, or correct its path")
     })?;
     let output = [collect(child.stdout.take()), collect(child.stderr.take())];
-    give_options(config, &mut child);
+    give_options(config, action, &mut child);
     let status = wait(&mut child, config.timeout.saturating_sub(begun.elapsed()))?;
     let took_ms = begun.elapsed().as_millis();
-    tracing::info!(victim = config.node.0, %agent, took_ms, ?status, "fence agent ended");
-    match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("fence agent {agent}: {}: {}", describe(status), words(&output)),
-        None => {
-            let limit = config.timeout.as_millis();
-            bail!("fence agent {agent}: killed after {limit} ms: {}", words(&output))
-        }
-    }
+    tracing::info!(victim = config.node.0, %agent, action, took_ms, ?status, "fence agent ended");
+    let said = match status {
+        Some(status) if status.success() => String::new(),
+        _ => words(&output),
+    };
+    Ok((status, said))
 }
 
 fn start(config: &FenceConfig) -> std::io::Result<Child> {
@@ -143,12 +174,12 @@ fn start(config: &FenceConfig) -> std::io::Result<Child> {
 }
 
 /// The options are far smaller than a pipe, so that writing them does not block.
-fn give_options(config: &FenceConfig, child: &mut Child) {
+fn give_options(config: &FenceConfig, action: &str, child: &mut Child) {
     let mut lines = String::new();
     for (key, value) in config.options.iter().filter(|(key, _)| *key != "action") {
         let _ = writeln!(lines, "{key}={value}");
     }
-    lines.push_str("action=off\n");
+    let _ = writeln!(lines, "action={action}");
     if let Some(mut stdin) = child.stdin.take() {
         // An agent that does not read its options says so by its exit status.
         let _ = stdin.write_all(lines.as_bytes());
@@ -289,6 +320,19 @@ mod tests {
     fn success_is_exit_status_zero_after_off() {
         let text = "in=$(cat); [ \"$in\" = \"ip=192.0.2.1\naction=off\" ] || exit 3";
         assert_eq!(Script::new("good", text).run(Duration::from_secs(5)), Ok(()));
+    }
+
+    #[test]
+    fn a_status_is_on_or_off_and_whatever_else_is_no_answer() {
+        let script = |code| {
+            let text = format!(
+                "in=$(cat); [ \"$in\" = \"ip=192.0.2.1\naction=status\" ] || exit 9; exit {code}"
+            );
+            let script = Script::new(&format!("status-{code}"), &text);
+            status(&script.config(Duration::from_secs(5))).map_err(|error| error.to_string())
+        };
+        assert_eq!((script(0), script(2)), (Ok("on"), Ok("off")));
+        assert!(script(1).unwrap_err().contains("exit status 1"));
     }
 
     #[test]

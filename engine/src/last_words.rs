@@ -29,7 +29,8 @@ const TOLD: usize = 3;
 #[derive(Debug, Clone)]
 pub struct LastWords {
     directory: PathBuf,
-    kernel_log: PathBuf,
+    /// `None`: a demonstration's node has no console.
+    kernel_log: Option<PathBuf>,
     boot: BootId,
 }
 
@@ -46,7 +47,13 @@ impl LastWords {
     /// Of this boot, kept in `directory`, which survives a boot.
     #[must_use]
     pub fn new(directory: &Path, boot: BootId) -> Self {
-        Self { directory: directory.to_owned(), kernel_log: KERNEL_LOG.into(), boot }
+        Self { directory: directory.to_owned(), kernel_log: Some(KERNEL_LOG.into()), boot }
+    }
+
+    /// The same, to the file only.
+    #[must_use]
+    pub(crate) fn without_console(self) -> Self {
+        Self { kernel_log: None, ..self }
     }
 
     /// Speaks, on threads of its own. Never blocks. Each place that has them is told to the receiver.
@@ -93,7 +100,8 @@ impl LastWords {
     fn to_kernel_log(&self, text: &str) {
         // Level 0 is an emergency: it gets to every console.
         let line = format!("<0>steadfast: {text}\n");
-        if let Ok(mut log) = OpenOptions::new().write(true).open(&self.kernel_log) {
+        let Some(log) = &self.kernel_log else { return };
+        if let Ok(mut log) = OpenOptions::new().write(true).open(log) {
             let _ = log.write_all(line.as_bytes());
         }
     }
@@ -185,7 +193,7 @@ mod tests {
 
         fn boot(&self, boot: u128) -> LastWords {
             let words = LastWords::new(&self.folder.join("state"), BootId(boot));
-            LastWords { kernel_log: self.folder.join("kmsg"), ..words }
+            LastWords { kernel_log: Some(self.folder.join("kmsg")), ..words }
         }
 
         fn earlier(&self, boot: u128) -> Vec<String> {

@@ -27,12 +27,12 @@ mod smart;
 mod tool;
 
 use crate::Sink;
-use crate::libvirt::Hypervisor;
+use crate::hypervisor::Hypervisor;
 use history::History;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use steadfast_core::event::Event;
 use steadfast_core::ids::NodeId;
@@ -266,12 +266,15 @@ pub struct Named {
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(named: Named, hypervisor: Arc<Hypervisor>, events: Sink) -> std::io::Result<()> {
+pub fn start(named: Named, hypervisor: Weak<Hypervisor>, events: Sink) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("telemetry".into());
     thread.spawn(move || {
         let mut told = None;
         loop {
-            let facts = measure(&named, &hypervisor);
+            // It is gone when a demonstration's node is.
+            let Some(measured) = hypervisor.upgrade() else { return };
+            let facts = measure(&named, &measured);
+            drop(measured);
             let is_known = facts.memory_mib > 0;
             if told.as_ref() != Some(&facts) {
                 events(Event::FactsMeasured(Box::new(facts.clone())));

@@ -5,6 +5,8 @@ use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use steadfast_core::event::Event;
 
@@ -27,7 +29,12 @@ const ECHO_REPLY_V6: u8 = 129;
 ///
 /// # Errors
 /// No address is given, the quorum cannot be met, no ICMP socket can be made, or no thread.
-pub fn start(addresses: Vec<IpAddr>, quorum: Option<usize>, events: Sink) -> Result<()> {
+pub fn start(
+    addresses: Vec<IpAddr>,
+    quorum: Option<usize>,
+    events: Sink,
+    verifier: Arc<Verifier>,
+) -> Result<()> {
     let count = addresses.len();
     ensure!(count > 0, "verification needs at least one address");
     let quorum = quorum.unwrap_or(count / 2 + 1);
@@ -37,8 +44,34 @@ pub fn start(addresses: Vec<IpAddr>, quorum: Option<usize>, events: Sink) -> Res
     );
     let mut checker = Checker::new(addresses, quorum)?;
     let thread = std::thread::Builder::new().name("verify-ip".into());
-    thread.spawn(move || checker.run(&events)).context("cannot start the verification thread")?;
+    verifier.running.store(true, Ordering::Relaxed);
+    thread
+        .spawn(move || checker.run(&events, &verifier))
+        .context("cannot start the verification thread")?;
     Ok(())
+}
+
+/// The way to the addresses that are asked.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    running: AtomicBool,
+    /// What is to be asked from the next round on.
+    next: Mutex<Option<(Vec<IpAddr>, usize)>>,
+}
+
+impl Verifier {
+    /// Asks others from the next round on. False: nobody is asked, because none were configured when the agent started.
+    pub fn ask_others(&self, addresses: Vec<IpAddr>, quorum: usize) -> bool {
+        let running = self.running.load(Ordering::Relaxed) && !addresses.is_empty();
+        if running {
+            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some((addresses, quorum));
+        }
+        running
+    }
+
+    fn take(&self) -> Option<(Vec<IpAddr>, usize)> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 struct Checker {
@@ -63,10 +96,13 @@ impl Checker {
         })
     }
 
-    fn run(&mut self, events: &Sink) {
+    fn run(&mut self, events: &Sink, verifier: &Verifier) {
         let mut told = None;
         loop {
             let begun = Instant::now();
+            if let Some((addresses, quorum)) = verifier.take() {
+                self.change(addresses, quorum);
+            }
             self.ask();
             let reachable = self.reachable();
             if told != Some(reachable) || self.round.is_multiple_of(TELL_EVERY) {
@@ -74,6 +110,21 @@ impl Checker {
                 events(Event::VerificationChecked { reachable });
             }
             std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
+        }
+    }
+
+    /// Those that stay keep their answers.
+    fn change(&mut self, addresses: Vec<IpAddr>, quorum: usize) {
+        match Self::new(addresses.clone(), quorum) {
+            Ok(mut new) => {
+                self.answered.retain(|address, _| addresses.contains(address));
+                new.answered = std::mem::take(&mut self.answered);
+                new.round = self.round;
+                *self = new;
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the old verification IPs are asked");
+            }
         }
     }
 
@@ -264,7 +315,7 @@ mod tests {
         let (sender, received) = mpsc::channel();
         let sink: Sink = Arc::new(move |event| drop(sender.send(event)));
         let addresses = vec![IpAddr::from([127, 0, 0, 1])];
-        if start(addresses, None, sink).is_ok() {
+        if start(addresses, None, sink, Arc::default()).is_ok() {
             let event = received.recv_timeout(Duration::from_secs(3));
             assert_eq!(event, Ok(Event::VerificationChecked { reachable: true }));
         }
@@ -273,7 +324,7 @@ mod tests {
     #[test]
     fn impossible_quorums_are_refused() {
         let sink: Sink = Arc::new(drop);
-        assert!(start(vec![], None, Arc::clone(&sink)).is_err());
-        assert!(start(vec![IpAddr::from([127, 0, 0, 1])], Some(2), sink).is_err());
+        assert!(start(vec![], None, Arc::clone(&sink), Arc::default()).is_err());
+        assert!(start(vec![IpAddr::from([127, 0, 0, 1])], Some(2), sink, Arc::default()).is_err());
     }
 }

@@ -21,6 +21,7 @@ use crate::record::RunRecord;
 use crate::systemd;
 use anyhow::{Context, Result, anyhow};
 use device::Device;
+pub(crate) use device::Source;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -38,7 +39,7 @@ const REPEAT_FAILURE: Millis = Millis(30_000);
 /// The device goes on counting to its end when the agent dies, without being fed by that.
 #[must_use]
 pub fn outlives_agent(device: &str) -> bool {
-    device::closing_is_harmless(device) || systemd::keeps_descriptors()
+    Source::named(device).closing_is_harmless() || systemd::keeps_descriptors()
 }
 
 /// Feeds the watchdog, on a thread of its own.
@@ -74,6 +75,7 @@ struct Shared {
 enum Request {
     Feed(Feed),
     Release,
+    End,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +98,25 @@ impl Watchdog {
         clock: Clock,
         events: Sink,
     ) -> Result<Self> {
+        Self::of(Source::named(device), timing, record, clock, events)
+    }
+
+    /// The same, of a device that need not have a name.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn of(
+        source: Source,
+        timing: &Timing,
+        record: RunRecord,
+        clock: Clock,
+        events: Sink,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let read_back = ReadBack::default();
+        let device = source.stored(STORED_NAME);
         let keeper = Keeper {
-            name: device.to_owned(),
+            name: source,
             timeout: timing.watchdog,
             timing: timing.clone(),
             read_back: read_back.clone(),
@@ -109,8 +126,7 @@ impl Watchdog {
             record,
             clock,
             events,
-            device: systemd::stored_descriptor(STORED_NAME)
-                .map(|descriptor| Device::from_store(device, descriptor)),
+            device,
             ready: false,
             rest_until: None,
             failures: BTreeMap::new(),
@@ -141,6 +157,11 @@ impl Watchdog {
         self.ask(Request::Release);
     }
 
+    /// Ends its thread: the node has no power any more.
+    pub(crate) fn end(&self) {
+        self.ask(Request::End);
+    }
+
     fn ask(&self, request: Request) {
         *self.shared.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
         self.shared.asked.notify_one();
@@ -158,7 +179,7 @@ impl Shared {
 
 /// The thread that owns the device.
 struct Keeper {
-    name: String,
+    name: Source,
     timeout: Millis,
     /// What W must be safe with.
     timing: Timing,
@@ -200,6 +221,7 @@ impl Keeper {
             match requests.wait(Duration::from_millis(self.timeout.0 / 4)) {
                 Some(Request::Feed(request)) => self.answer_feed(request),
                 Some(Request::Release) => self.answer_release(),
+                Some(Request::End) => return,
                 None if self.unstoppable => drop(self.ping()),
                 None => {}
             }
@@ -241,13 +263,12 @@ impl Keeper {
         let Some(device) = &mut self.device else { return Ok(()) };
         self.unstoppable = !device.stop()?;
         if self.unstoppable {
-            let device = &self.name;
-            tracing::warn!(device, "nowayout: it cannot be stopped, it is kept alive instead");
+            tracing::warn!(device = %self.name, "nowayout: it cannot be stopped, it is kept alive instead");
             return Ok(());
         }
         systemd::forget_descriptor(STORED_NAME);
         self.device = None;
-        tracing::info!(device = self.name, "watchdog closed");
+        tracing::info!(device = %self.name, "watchdog closed");
         Ok(())
     }
 
@@ -294,7 +315,7 @@ impl Keeper {
         self.ready = false;
         self.check(request)?;
         let device = Device::open(&self.name).map_err(|error| Unfed::Failed("open", error))?;
-        tracing::info!(device = self.name, "watchdog open");
+        tracing::info!(device = %self.name, "watchdog open");
         let fed = device.opening_feeds();
         self.device = Some(device);
         Ok(fed)
@@ -318,7 +339,7 @@ impl Keeper {
             self.set_timeout()? || fed
         };
         self.ready = true;
-        let descriptor = self.device.as_ref().map(Device::descriptor);
+        let descriptor = self.device.as_ref().and_then(Device::descriptor);
         let stored = descriptor.map(|it| systemd::store_descriptor(STORED_NAME, it));
         if let Some(Err(error)) = stored {
             let error = format!("{error:#}");
@@ -333,7 +354,7 @@ impl Keeper {
         match device.set_timeout(self.timeout).and_then(|answer| self.checked(answer)) {
             Ok((set, fed)) => {
                 let (asked_ms, set_ms) = (self.timeout.0, set.0);
-                tracing::info!(device = self.name, asked_ms, set_ms, "watchdog time-out set");
+                tracing::info!(device = %self.name, asked_ms, set_ms, "watchdog time-out set");
                 Ok(fed)
             }
             Err(error) => {

@@ -10,11 +10,11 @@ use alloc::{
 use core::fmt;
 
 use crate::abi::Wire;
+use crate::ids::Ids;
 use crate::wire::{
     NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedVm,
     RiskQuestion, RiskVerdict, Score,
 };
-use crate::words::Words;
 
 /// A question, the verdict that answers it, and what that may say.
 pub trait Question: Wire<Verdict: Clone + PartialEq + fmt::Debug> + Clone + fmt::Debug {
@@ -65,13 +65,12 @@ impl Question for PlacementQuestion {
     const KIND: &'static str = "placement";
 
     fn check(&self, verdict: &PlacementVerdict) -> Result<(), Fault> {
-        let mut vms = Words::default();
-        self.vms.iter().for_each(|vm| _ = vms.add((&vm.id, "")));
-        let mut seen = vec![false; vms.known().len()];
+        let mut vms = Ids::of(&self.vms);
+        let mut seen = vec![false; vms.len()];
         let mut nodes = Nodes::of(self);
         for (at, ranked) in verdict.vms.iter().enumerate() {
             let path = || format!("vms[{at}]");
-            let Some(number) = vms.find((&ranked.vm, "")) else {
+            let Some(number) = vms.find(&ranked.vm) else {
                 return fault(path(), format!("VM {:?} was not asked about", ranked.vm));
             };
             if core::mem::replace(&mut seen[number], true) {

@@ -17,6 +17,8 @@ use crate::words::Words;
 pub const MAGIC: u8 = 0xc1;
 /// Name of this encoding in a manifest.
 pub const NAME: &str = "columns";
+/// So many literals are looked at before one is looked up.
+const LITERALS: usize = 16;
 /// Section of the words: their number, their lengths, then all of them.
 const WORDS: u8 = 0;
 
@@ -42,7 +44,7 @@ impl core::error::Error for Malformed {}
 struct Writer<'a> {
     bytes: Vec<u8>,
     words: Words<'a>,
-    /// Which word is likely to come next.
+    /// Which literal is likely to come next.
     next: usize,
 }
 
@@ -110,10 +112,24 @@ impl<'a> Writer<'a> {
 
     #[inline]
     fn word(&mut self, word: &'a str) {
-        // Words mostly come in the same order, and literals are the same piece of memory: that is seen without hashing.
-        let is_it =
-            |at: &usize| self.words.known().get(*at).is_some_and(|it| core::ptr::eq(it.0, word));
-        let guess = [self.next, 0].into_iter().find(is_it);
+        let number = self.words.add((word, ""));
+        self.number(number as u64);
+    }
+
+    /// The same for one that mostly is a literal, and so the same piece of memory again: that is seen without hashing. They mostly
+    /// come in the same order, with some left out.
+    #[inline]
+    fn literal(&mut self, word: &'a str) {
+        let known = self.words.known();
+        if known.get(self.next).is_some_and(|it| core::ptr::eq(it.0, word)) {
+            self.number(self.next as u64);
+            self.next += 1;
+            return;
+        }
+        let from = self.next.min(known.len());
+        let is_it = |it: &(&str, &str)| core::ptr::eq(it.0, word);
+        let behind = known[from..].iter().take(LITERALS).position(is_it).map(|at| from + at);
+        let guess = behind.or_else(|| known[..from].iter().take(LITERALS).position(is_it));
         let number = guess.unwrap_or_else(|| self.words.add((word, "")));
         self.next = number + 1;
         self.number(number as u64);
@@ -204,6 +220,17 @@ impl<'m> Reader<'m> {
     }
 
     fn long_number(&mut self) -> Result<u64, Malformed> {
+        // Up to four bytes, as nearly all have, without a loop.
+        let four = self.rest.first_chunk().map_or(0x8080_8080, |four| u32::from_le_bytes(*four));
+        let ends = !four & 0x8080_8080;
+        if ends != 0 {
+            let len = ends.trailing_zeros() / 8 + 1;
+            let own = four & (u32::MAX >> (32 - 8 * len));
+            self.rest = &self.rest[len as usize..];
+            let number =
+                own & 0x7f | own >> 1 & 0x3f80 | own >> 2 & 0x1f_c000 | own >> 3 & 0xfe0_0000;
+            return Ok(number.into());
+        }
         let mut number = 0_u64;
         for (at, byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);

@@ -13,6 +13,10 @@ use crate::{order, rank};
 /// So many best candidates of a VM carry the terms of their score; the others only the value. A whole
 /// verdict with at most [`EXPLAIN_ALL`] pairs carries them all.
 pub const EXPLAINED: usize = 3;
+/// The same in a verdict on more than [`MANY`] VMs: the chosen node and the best one that was not.
+pub const EXPLAINED_OF_MANY: usize = 2;
+/// See [`EXPLAINED_OF_MANY`].
+pub const MANY: usize = 1_000;
 /// See [`EXPLAINED`].
 pub const EXPLAIN_ALL: usize = 512;
 /// So many pairs of VM and node a verdict ranks at most, but never fewer than [`FEWEST_RANKED`] nodes a VM:
@@ -50,6 +54,28 @@ pub trait Placement {
     #[inline]
     fn pair_score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         self.score(vm, node, now)
+    }
+
+    /// The part of [`Placement::pair_score`] that is the same for all VMs of this size (what [`Situation::load_of`] says) on the
+    /// node. For speed only, as the next: it is asked once for a size and a node, and again when a VM was placed there.
+    fn size_score(&self, size: (u64, u32), node: &NodeFacts) -> Score {
+        let _ = (size, node);
+        Score::new()
+    }
+
+    /// The value of [`Placement::size_score`]. Who can tell it without the score may leave out that a score is cut at the ends of its
+    /// range: it counts only where [`Placement::add_pair_values`] says that none is.
+    #[inline]
+    fn size_value(&self, size: (u64, u32), node: &NodeFacts) -> i64 {
+        self.size_score(size, node).value
+    }
+
+    /// Adds to each node's value what [`Placement::pair_score`] has besides [`Placement::size_score`]. `values` has one for each node,
+    /// in the order of [`Situation::nodes`]. `false`: it cannot, since some score might be cut at the end of its range; every pair is
+    /// asked about then. That is what happens unless it is implemented.
+    fn add_pair_values(&self, vm: &VmFacts, now: &Situation<'_>, values: &mut [i64]) -> bool {
+        let _ = (vm, now, values);
+        false
     }
 
     /// The order of starts. Unless implemented: by priority, and each behind those that it starts after

@@ -60,6 +60,7 @@ pub mod generate;
 pub mod guest;
 #[cfg(target_arch = "wasm32")]
 mod heap;
+mod ids;
 pub mod kinds;
 mod law_tests;
 #[cfg(not(target_arch = "wasm32"))]
@@ -77,6 +78,8 @@ pub mod residents;
 pub mod run;
 pub mod score;
 pub mod situation;
+mod sizes;
+mod tally;
 pub mod wire;
 mod words;
 
@@ -87,7 +90,7 @@ pub use serde_json;
 pub mod prelude {
     pub use crate::kinds::{NodePriority, Placement, Risk};
     pub use crate::math::{lost, mib, permille, points, ramp};
-    pub use crate::situation::Situation;
+    pub use crate::situation::{Shared, Situation};
     pub use crate::wire::*;
     pub use crate::{export_policy, laws, parameters};
     pub use crate::{log_debug, log_error, log_info, log_warn};

@@ -45,6 +45,7 @@ impl Manifest {
 }
 
 /// One parameter, as read from a manifest.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ParameterFacts {

@@ -4,15 +4,17 @@
 //! their terms, and only those that a verdict explains once more with them.
 
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
-use crate::kinds::{EXPLAIN_ALL, EXPLAINED, FEWEST_RANKED, Placement, RANKED_PAIRS};
+use crate::kinds::{
+    EXPLAIN_ALL, EXPLAINED, EXPLAINED_OF_MANY, FEWEST_RANKED, MANY, Placement, RANKED_PAIRS,
+};
 use crate::score;
 use crate::situation::Situation;
-use crate::wire::{
-    NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Score, VmFacts,
-};
+use crate::sizes::Sizes;
+use crate::tally;
+use crate::wire::{PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Score, VmFacts};
 
+#[inline(never)]
 pub(crate) fn placement<P: Placement + ?Sized>(
     policy: &P,
     question: &PlacementQuestion,
@@ -33,44 +35,64 @@ pub(crate) fn placement<P: Placement + ?Sized>(
     verdict
 }
 
+/// So many keys are looked at together.
+const FOUR: usize = 4;
+
 /// Ranks the candidates of one VM after the other.
 struct Ranking<'p, P: ?Sized> {
     policy: &'p P,
-    /// Of so many candidates a VM has at most.
-    most: usize,
     explain_all: bool,
-    /// By place: [`Placement::node_score`], and which it is by id.
+    /// So many best candidates otherwise.
+    explained: usize,
+    /// By place: the value of [`Placement::node_score`], and which it is by id.
     nodes: Vec<(i64, u32)>,
+    /// By place: all of it.
+    node_scores: Vec<Score>,
+    sizes: Sizes,
+    /// Of the VM on each node.
+    values: Vec<i64>,
     /// Places by id.
     by_id: Vec<u32>,
-    best: Vec<u64>,
+    /// The same as keys, see [`key`].
+    keys: Vec<u64>,
+    best: Best,
 }
 
 impl<'p, P: Placement + ?Sized> Ranking<'p, P> {
+    #[inline(never)]
     fn new(policy: &'p P, now: &Situation<'_>) -> Self {
         let (vms, nodes) = (now.question().vms.len().max(1), now.nodes());
-        let mut by_id: Vec<u32> = (0..u32::try_from(nodes.len()).unwrap_or(u32::MAX)).collect();
-        by_id.sort_by_key(|place| nodes[*place as usize].id);
+        let by_id = tally::sorted_by_id(nodes.iter().map(|node| node.id));
+        let by_id: Vec<u32> = by_id.into_iter().map(tally::place_in).collect();
+        let node_scores: Vec<Score> = nodes.iter().map(|node| policy.node_score(node)).collect();
         let mut scored: Vec<(i64, u32)> =
-            nodes.iter().map(|node| (node_value(policy, node), 0)).collect();
+            node_scores.iter().map(|score| (in_range(score), 0)).collect();
         (0..).zip(&by_id).for_each(|(rank, place)| scored[*place as usize].1 = rank);
         Self {
             policy,
-            most: (RANKED_PAIRS / vms).max(FEWEST_RANKED),
+            explained: if vms > MANY { EXPLAINED_OF_MANY } else { EXPLAINED },
             explain_all: vms.saturating_mul(nodes.len()) <= EXPLAIN_ALL,
             nodes: scored,
+            node_scores,
+            sizes: Sizes::default(),
+            values: Vec::new(),
             by_id,
-            best: Vec::new(),
+            keys: Vec::new(),
+            best: Best { most: (RANKED_PAIRS / vms).max(FEWEST_RANKED), keys: Vec::new() },
         }
     }
 
     /// A VM was placed on the node.
     fn update(&mut self, node: u32, now: &Situation<'_>) {
         let Some(place) = now.place_of(node) else { return };
-        self.nodes[place].0 = node_value(self.policy, &now.nodes()[place]);
+        let score = self.policy.node_score(&now.nodes()[place]);
+        self.nodes[place].0 = in_range(&score);
+        self.node_scores[place] = score;
+        self.sizes.changed(place);
     }
 
     /// The VM's candidates, best first, equals by id, no more than the verdict may rank.
+    #[inline(never)]
     fn of(&mut self, vm: &VmFacts, now: &Situation<'_>) -> Vec<RankedNode> {
         if self.explain_all || !score::quietly(|| self.find_best(vm, now)) {
             return self.explained(vm, now);
@@ -78,36 +100,106 @@ impl<'p, P: Placement + ?Sized> Ranking<'p, P> {
         let candidate = |(rank, key): (usize, &u64)| {
             let (value, place) = (key_value(*key), self.by_id[key_rank(*key)] as usize);
             let quick = Score { value, terms: Vec::new() };
-            let full = if rank < EXPLAINED { self.full(vm, place, now) } else { None };
+            let full = if rank < self.explained { self.full(vm, place, now) } else { None };
             RankedNode { node: now.nodes()[place].id, score: full.unwrap_or(quick) }
         };
-        self.best.iter().enumerate().map(candidate).collect()
+        self.best.keys.iter().enumerate().map(candidate).collect()
     }
 
     /// All candidates with their terms.
+    #[inline(never)]
     fn explained(&self, vm: &VmFacts, now: &Situation<'_>) -> Vec<RankedNode> {
-        let candidate = |(place, node): (usize, &NodeFacts)| {
-            self.full(vm, place, now).map(|score| RankedNode { node: node.id, score })
+        let mut scores: Vec<Option<Score>> =
+            (0..now.nodes().len()).map(|place| self.full(vm, place, now)).collect();
+        let ranked = scores.iter().zip(&self.nodes).filter_map(|(score, (_, rank))| {
+            // A score out of range is sorted as if it were at its end.
+            let value = score.as_ref()?.value.clamp(Score::MIN, Score::MAX);
+            Some(key(value, *rank))
+        });
+        let mut keys: Vec<u64> = ranked.collect();
+        keys.sort_unstable();
+        keys.truncate(self.best.most);
+        let candidate = |key: u64| {
+            let place = self.by_id[key_rank(key)] as usize;
+            let score = scores[place].take().unwrap_or_default();
+            RankedNode { node: now.nodes()[place].id, score }
         };
-        let mut ranked: Vec<RankedNode> =
-            now.nodes().iter().enumerate().filter_map(candidate).collect();
-        ranked.sort_unstable_by_key(|ranked| (Reverse(ranked.score.value), ranked.node));
-        ranked.truncate(self.most);
-        ranked
+        keys.into_iter().map(candidate).collect()
     }
 
+    #[inline(never)]
     fn full(&self, vm: &VmFacts, place: usize, now: &Situation<'_>) -> Option<Score> {
         let node = &now.nodes()[place];
         now.look_at(place);
-        self.policy.pair_score(vm, node, now).map(|score| score.plus(self.policy.node_score(node)))
+        let score = self.policy.pair_score(vm, node, now)?;
+        // There are thousands of them, and the first touch of memory costs more than a copy.
+        Some(score::packed(score.plus_all(&self.node_scores[place])))
     }
 
     /// Fills `best` with the keys of the VM's best candidates, best first. `false`: a score is out of range, and the host shall
     /// see it.
     fn find_best(&mut self, vm: &VmFacts, now: &Situation<'_>) -> bool {
-        let all = now.nodes().len() <= self.most;
-        self.best.clear();
-        self.best.reserve(now.nodes().len().min(self.most));
+        let all = now.nodes().len() <= self.best.most;
+        let sound = if self.value_all(vm, now) {
+            self.keep_values(all);
+            true
+        } else {
+            self.best.keys.clear();
+            self.keep_pairs(vm, now, all)
+        };
+        if all {
+            self.best.keys.sort_unstable();
+        }
+        sound
+    }
+
+    /// Fills `values`, if the policy can tell them at once.
+    #[inline(never)]
+    fn value_all(&mut self, vm: &VmFacts, now: &Situation<'_>) -> bool {
+        let (policy, size) = (self.policy, now.load_of(vm));
+        let nodes = &self.nodes;
+        let value = |place: usize| {
+            policy.size_value(size, &now.nodes()[place]).saturating_add(nodes[place].0)
+        };
+        self.values.clear();
+        self.values.extend_from_slice(self.sizes.values(size, nodes.len(), value));
+        policy.add_pair_values(vm, now, &mut self.values)
+    }
+
+    #[inline(never)]
+    fn keep_values(&mut self, all: bool) {
+        let key = |value: i64, rank| key(value.clamp(Score::MIN, Score::MAX), rank);
+        self.best.keys.clear();
+        if all {
+            let pairs = self.values.iter().zip(&self.nodes);
+            self.best.keys.extend(pairs.map(|(value, (_, rank))| key(*value, *rank)));
+            return;
+        }
+        self.keys.clear();
+        let pairs = self.values.iter().zip(&self.nodes);
+        self.keys.extend(pairs.map(|(value, (_, rank))| key(*value, *rank)));
+        if self.best.most == FEWEST_RANKED {
+            let lowest = self.lowest();
+            self.best.keys.extend(lowest);
+        } else {
+            self.keys.iter().for_each(|key| self.best.keep(*key));
+        }
+    }
+
+    /// The lowest of `keys`. All of them are in those fours whose lowest ones are the lowest of all fours.
+    fn lowest(&mut self) -> [u64; FEWEST_RANKED] {
+        self.keys.resize(self.keys.len().next_multiple_of(FOUR), u64::MAX);
+        let (fours, _) = self.keys.as_chunks::<FOUR>();
+        if fours.len() <= FEWEST_RANKED {
+            return lowest(self.keys.iter().copied());
+        }
+        let first: [u64; FEWEST_RANKED] =
+            lowest(fours.iter().map(|[a, b, c, d]| (*a.min(b)).min(*c.min(d))));
+        lowest(first.into_iter().flat_map(|key| fours[self.by_id[key_rank(key)] as usize / FOUR]))
+    }
+
+    #[inline(never)]
+    fn keep_pairs(&mut self, vm: &VmFacts, now: &Situation<'_>, all: bool) -> bool {
         for (place, node) in now.nodes().iter().enumerate() {
             now.look_at(place);
             let Some(score) = self.policy.pair_score(vm, node, now) else { continue };
@@ -118,41 +210,58 @@ impl<'p, P: Placement + ?Sized> Ranking<'p, P> {
             let sum = score.value.wrapping_add(nodes).clamp(Score::MIN, Score::MAX);
             let key = key(sum, rank);
             if all {
-                self.best.push(key);
+                self.best.keys.push(key);
             } else {
-                self.keep(key);
+                self.best.keep(key);
             }
-        }
-        if all {
-            self.best.sort_unstable();
         }
         true
     }
+}
 
+/// Keys of a VM's best candidates, best first.
+#[derive(Default)]
+struct Best {
+    /// So many are kept at most.
+    most: usize,
+    keys: Vec<u64>,
+}
+
+impl Best {
     /// Puts the key where it belongs, unless there are enough better ones.
     #[inline]
     fn keep(&mut self, key: u64) {
-        if self.best.len() == self.most {
-            // Most candidates end here.
-            if self.best.last().is_some_and(|last| *last < key) {
+        if self.keys.len() == self.most {
+            if self.keys.last().is_some_and(|last| *last < key) {
                 return;
             }
-            self.best.pop();
+            self.keys.pop();
         }
         // Not `insert`: that is a call out of the module, for eight numbers.
-        self.best.push(key);
-        let mut at = self.best.len() - 1;
-        while at > 0 && self.best[at - 1] > key {
-            self.best[at] = self.best[at - 1];
+        self.keys.push(key);
+        let mut at = self.keys.len() - 1;
+        while at > 0 && self.keys[at - 1] > key {
+            self.keys[at] = self.keys[at - 1];
             at -= 1;
         }
-        self.best[at] = key;
+        self.keys[at] = key;
     }
 }
 
-/// What of [`Placement::node_score`] is in range; what is not is refused when the verdict explains it.
-fn node_value<P: Placement + ?Sized>(policy: &P, node: &NodeFacts) -> i64 {
-    score::quietly(|| policy.node_score(node).value).clamp(Score::MIN, Score::MAX)
+/// The lowest keys, in order. No branch depends on a key: which are the lowest, no processor can guess.
+fn lowest<const N: usize>(keys: impl Iterator<Item = u64>) -> [u64; N] {
+    let mut lowest = [u64::MAX; N];
+    for mut key in keys {
+        for low in &mut lowest {
+            (*low, key) = (key.min(*low), key.max(*low));
+        }
+    }
+    lowest
+}
+
+/// What of a score is in range; what is not is refused when the verdict explains it.
+fn in_range(score: &Score) -> i64 {
+    score.value.clamp(Score::MIN, Score::MAX)
 }
 
 /// Sorts by value, the highest first, then by rank. The value must be in range.

@@ -66,6 +66,9 @@ impl Score {
     #[cold]
     #[inline(never)]
     fn keep(&mut self, name: Name, value: i64) {
+        if self.terms.capacity() == 0 {
+            self.terms = Vec::with_capacity(quiet::room());
+        }
         self.terms.push(Term { name, value });
     }
 
@@ -73,6 +76,16 @@ impl Score {
     #[must_use]
     pub fn plus(mut self, mut other: Self) -> Self {
         self.terms.append(&mut other.terms);
+        self.value = self.value.saturating_add(other.value);
+        self.within(Self::MIN, Self::MAX)
+    }
+
+    /// The same, of one that is needed again.
+    pub(crate) fn plus_all(mut self, other: &Self) -> Self {
+        if !other.terms.is_empty() && self.terms.capacity() == 0 {
+            self.terms = Vec::with_capacity(quiet::room());
+        }
+        self.terms.extend_from_slice(&other.terms);
         self.value = self.value.saturating_add(other.value);
         self.within(Self::MIN, Self::MAX)
     }
@@ -105,12 +118,36 @@ pub(crate) fn quietly<T>(score: impl FnOnce() -> T) -> T {
     score()
 }
 
+/// A score that is kept as one of thousands: nearly as small as it can be. The next one begins with room for as many terms.
+pub(crate) fn packed(mut score: Score) -> Score {
+    let (many, room) = (score.terms.len(), score.terms.capacity());
+    quiet::set_room(many.saturating_add(1));
+    if room > many.saturating_add(SPARE) {
+        score.terms.shrink_to_fit();
+    }
+    score
+}
+
+/// As many terms as most scores have.
+const ROOM: usize = 12;
+/// Room for so many terms more than there are is not worth a copy.
+const SPARE: usize = 4;
+
 #[cfg(target_arch = "wasm32")]
 mod quiet {
-    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
     /// A module has one thread (the host refuses shared memories).
     static QUIET: AtomicBool = AtomicBool::new(false);
+    static ROOM: AtomicUsize = AtomicUsize::new(super::ROOM);
+
+    pub(super) fn room() -> usize {
+        ROOM.load(Relaxed)
+    }
+
+    pub(super) fn set_room(room: usize) {
+        ROOM.store(room, Relaxed);
+    }
 
     #[inline]
     pub(super) fn is_quiet() -> bool {
@@ -137,6 +174,15 @@ mod quiet {
 
     std::thread_local! {
         static QUIET: Cell<bool> = const { Cell::new(false) };
+        static ROOM: Cell<usize> = const { Cell::new(super::ROOM) };
+    }
+
+    pub(super) fn room() -> usize {
+        ROOM.get()
+    }
+
+    pub(super) fn set_room(room: usize) {
+        ROOM.set(room);
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::name::Name;
 
 /// What the host knows of a node when it asks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeFacts {
@@ -50,6 +51,7 @@ pub struct NodeFacts {
 }
 
 /// What the host knows of a VM when it asks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VmFacts {
@@ -76,6 +78,7 @@ pub struct VmFacts {
 }
 
 /// Where a VM must stand, or would rather, by its operator. What it says of "must" the host keeps, whatever a verdict says.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Affinity {
@@ -124,6 +127,7 @@ impl Affinity {
 
 /// VMs that stay where they are, for policies that keep VMs apart or together. The host names only those that share a label, or a
 /// word of their affinity, with a VM that needs a place, and only what they share; those that share the same make one row.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resident {
@@ -149,6 +153,7 @@ impl Resident {
 }
 
 /// One reason of a score; the terms of a score sum to its value.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Term {
@@ -159,6 +164,7 @@ pub struct Term {
 }
 
 /// A number that explains itself.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Score {
@@ -170,6 +176,7 @@ pub struct Score {
 }
 
 /// `node_priority`: how well would this node lead? Each elector asks about itself.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodePriorityQuestion {
@@ -182,6 +189,7 @@ pub struct NodePriorityQuestion {
 }
 
 /// Verdict of `node_priority`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodePriorityVerdict {
@@ -190,6 +198,7 @@ pub struct NodePriorityVerdict {
 }
 
 /// `placement`: in which order do these VMs start, and where?
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlacementQuestion {
@@ -206,6 +215,7 @@ pub struct PlacementQuestion {
 }
 
 /// One node in a VM's ranking.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RankedNode {
@@ -216,6 +226,7 @@ pub struct RankedNode {
 }
 
 /// One VM in the order of starts.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RankedVm {
@@ -226,6 +237,7 @@ pub struct RankedVm {
 }
 
 /// Verdict of `placement`. A VM left out is ranked by the built-in policy.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlacementVerdict {
@@ -234,6 +246,7 @@ pub struct PlacementVerdict {
 }
 
 /// One reading of a node's equipment.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reading {
@@ -246,6 +259,7 @@ pub struct Reading {
 }
 
 /// `risk`: how likely is this node to fail soon?
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RiskQuestion {
@@ -260,6 +274,7 @@ pub struct RiskQuestion {
 }
 
 /// Verdict of `risk`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RiskVerdict {

@@ -5,3 +5,5 @@ pub mod mutants;
 pub mod pve;
 pub mod scenario;
 pub mod sim;
+#[cfg(feature = "browser")]
+pub mod stage;

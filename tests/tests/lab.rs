@@ -19,6 +19,10 @@ mod policies;
 mod proactive;
 #[path = "lab/realtime.rs"]
 mod realtime;
+#[path = "lab/upgrade.rs"]
+mod upgrade;
+#[path = "lab/watch.rs"]
+mod watch;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,10 +49,15 @@ fn programs() -> PathBuf {
 
 /// A lab with guests, all good; ends with the test.
 fn lab(name: &str, options: Options) -> Result<Guard> {
+    lab_of(programs(), name, options)
+}
+
+/// The same with programs of another build.
+fn lab_of(built: PathBuf, name: &str, options: Options) -> Result<Guard> {
     let run = programs().join("lab-tests").join(name);
     std::fs::create_dir_all(&run)?;
     let policies = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/out"));
-    let lab = Guard(Lab::new(&run, &programs(), Options { policies, ..options })?);
+    let lab = Guard(Lab::new(&run, &built, Options { policies, ..options })?);
     lab.up()?;
     lab.create_guests()?;
     lab.wait_until_good()?;

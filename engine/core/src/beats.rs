@@ -2,8 +2,8 @@
 //!
 //! A beat carries, for each node, the newest beat heard of it. When a majority of the configured nodes (this one
 //! counted) have echoed the beat that this node sent at `basis`, its lease is good until `basis + L`: content counts,
-//! arrival times do not. A node whose eviction was read or heard is never echoed again, until a committed body
-//! with a higher stamp admits it.
+//! arrival times do not. Only a node that the newest body read admits is echoed; one whose eviction was read or heard is
+//! never echoed again, until a committed body with a higher stamp admits it.
 
 use crate::config::Config;
 use crate::guest::GuestReport;
@@ -14,7 +14,7 @@ use crate::quorum::NodeSet;
 use crate::time::{Instant, Millis};
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -75,6 +75,10 @@ pub(crate) struct Beats {
     echoed_of_mine: BTreeMap<NodeId, u64>,
     newest_echoed: BTreeMap<NodeId, Instant>,
     barred: BTreeMap<NodeId, Stamp>,
+    /// Whom the newest body that was read admits: nobody else is echoed. A node that was removed, or removed and added anew, may
+    /// act on an admission whose eviction no body tells any more to an agent that starts now.
+    admitted: BTreeSet<NodeId>,
+    read: Stamp,
     may_echo: bool,
 }
 
@@ -91,6 +95,8 @@ impl Beats {
             echoed_of_mine: BTreeMap::new(),
             newest_echoed: BTreeMap::new(),
             barred: BTreeMap::new(),
+            admitted: BTreeSet::new(),
+            read: Stamp::default(),
             may_echo: false,
         }
     }
@@ -184,8 +190,10 @@ impl Beats {
         }
         let mut echoes = Vec::new();
         for (node, heard) in &self.heard {
-            let barred = self.barred.contains_key(node) && !mutant!(EvictedEchoed);
-            if *node == self.me.node || barred {
+            // Before any body there is no admission that somebody could act on.
+            let stranger = self.read > Stamp::default() && !self.admitted.contains(node);
+            let barred = self.barred.contains_key(node) || stranger;
+            if *node == self.me.node || barred && !mutant!(EvictedEchoed) {
                 continue;
             }
             self.newest_echoed.insert(*node, heard.received);
@@ -207,6 +215,11 @@ impl Beats {
 
     /// A body was read. Every body bars; only a committed one with a higher stamp than the bar restores.
     pub fn on_ledger(&mut self, stamp: Stamp, ledger: &Ledger, proved: bool) {
+        if stamp > self.read && (proved || !mutant!(RumourEchoed)) {
+            self.read = stamp;
+            let admitted = |node: &&NodeId| ledger.admission(**node).is_some();
+            self.admitted = ledger.nodes.keys().filter(admitted).copied().collect();
+        }
         for (node, eviction) in ledger.evictions().filter(|_| proved || !mutant!(RumourEchoed)) {
             self.bar(node, eviction.since);
         }

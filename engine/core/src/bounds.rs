@@ -13,6 +13,7 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// What the bounds assume of the world.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assumed {
     /// A storage cycle, ours or another node's, is over within this: (body,) page, all pages.
@@ -129,6 +130,7 @@ impl Role {
 }
 
 /// One summand.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Term {
     /// What passes, and how it is reckoned.

@@ -9,7 +9,6 @@
 use crate::ids::{NodeId, VmId};
 use crate::ledger::{Ledger, NodeEntry, VmEntry};
 use crate::liveness::Facts;
-use crate::proactive::Level;
 use crate::start_order::by_priority;
 use alloc::{sync::Arc, vec::Vec};
 
@@ -58,7 +57,7 @@ fn is_plain(entry: &VmEntry) -> bool {
 }
 
 fn empties(node: &NodeEntry) -> bool {
-    node.wants_empty() || node.hold.as_ref().is_some_and(|hold| hold.level == Level::Drain)
+    node.wants_empty() || node.drain().is_some()
 }
 
 /// Whether anything has changed since a leader found nothing to do for any VM.

@@ -1,5 +1,6 @@
 //! Timing and identity. Every derived time-out is a function here, with its reason.
 
+use crate::feature_level::FeatureLevel;
 use crate::host_shutdown::HostShutdown;
 use crate::ids::{Identity, NodeId};
 use crate::ledger::Ledger;
@@ -12,6 +13,7 @@ use steadfast_sdk::wire::{
 };
 
 /// PROTOCOL section 9. All in milliseconds of own time.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// Beat interval, and storage cycle interval.
@@ -132,6 +134,8 @@ pub struct Config {
     pub inherited: Option<Inherited>,
     /// Own name.
     pub name: String,
+    /// The feature level that it speaks: [`FeatureLevel::NEWEST`], or less for a while (`feature_level.rs`).
+    pub level: FeatureLevel,
     /// How much at once, how often, how long.
     pub limits: Limits,
     /// Answers when no policy does in time.

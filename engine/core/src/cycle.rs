@@ -57,6 +57,7 @@ impl Machine {
         let view_size = u16::try_from(self.view.members.len()).unwrap_or(u16::MAX);
         let mut page = Page {
             writer: self.config.me,
+            level: self.config.level,
             sequence: 0,
             promised: crate::ids::Ballot::default(),
             accepted: Stamp::default(),

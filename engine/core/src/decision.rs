@@ -3,7 +3,7 @@
 use crate::event::Decider;
 use crate::ids::{NodeId, Stamp, VmId};
 use crate::time::Instant;
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 use steadfast_sdk::wire::{
     NodePriorityQuestion, NodePriorityVerdict, PlacementQuestion, PlacementVerdict, RankedNode,
@@ -11,6 +11,7 @@ use steadfast_sdk::wire::{
 };
 
 /// What kind of thing a record tells.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -74,6 +75,8 @@ pub enum Kind {
     Disarm,
     /// The nodes agreed on another node-priority policy.
     Policy,
+    /// The feature level was raised: every node speaks it.
+    Level,
     /// Something that our reasoning calls impossible, or that needs a person.
     Alarm,
 }
@@ -121,6 +124,7 @@ pub struct Reasons {
 }
 
 /// A question to a policy and its verdict: they can be re-executed.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyRecord {
     /// Who decided.
@@ -132,6 +136,7 @@ pub struct PolicyRecord {
 }
 
 /// A question, to the byte, and the verdict as the policy gave it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asked {
@@ -159,14 +164,18 @@ pub enum Asked {
 }
 
 impl PolicyRecord {
-    /// What it says of one VM, told in the record with this number.
+    /// Of a placement, the candidates of each VM by its id.
     #[must_use]
-    pub fn reasons_for(&self, vm: &VmId, record: u64) -> Reasons {
-        let ranked = match &self.asked {
-            Asked::Placement { verdict, .. } => verdict.vms.iter().find(|ranked| ranked.vm == vm.0),
-            _ => None,
-        };
-        self.reasons(ranked.map(|ranked| ranked.nodes.clone()).unwrap_or_default(), record)
+    pub fn ranked(&self) -> BTreeMap<&str, &[RankedNode]> {
+        let Asked::Placement { verdict, .. } = &self.asked else { return BTreeMap::new() };
+        verdict.vms.iter().map(|ranked| (ranked.vm.as_str(), ranked.nodes.as_slice())).collect()
+    }
+
+    /// What it says of a VM with these candidates, told in the record with this number.
+    #[must_use]
+    pub fn reasons(&self, candidates: &[RankedNode], record: u64) -> Reasons {
+        let (decider, corrections) = (self.decider.clone(), self.corrections.clone());
+        Reasons { decider, candidates: candidates.to_vec(), corrections, record }
     }
 
     /// The same for the node that the question was about.
@@ -175,13 +184,8 @@ impl PolicyRecord {
         let (node, score) = match &self.asked {
             Asked::NodePriority { question, verdict } => (question.node.id, verdict.score.clone()),
             Asked::Risk { question, verdict } => (question.node.id, verdict.score.clone()),
-            Asked::Placement { .. } => return self.reasons(Vec::new(), record),
+            Asked::Placement { .. } => return self.reasons(&[], record),
         };
-        self.reasons([RankedNode { node, score }].into(), record)
-    }
-
-    fn reasons(&self, candidates: Vec<RankedNode>, record: u64) -> Reasons {
-        let (decider, corrections) = (self.decider.clone(), self.corrections.clone());
-        Reasons { decider, candidates, corrections, record }
+        self.reasons(&[RankedNode { node, score }], record)
     }
 }

@@ -158,7 +158,10 @@ impl Machine {
     pub(crate) fn leave_guests(&mut self) {
         self.guests.scan_if(false, &mut self.out);
         self.ordered.clear();
-        self.disarming.close(&mut self.out);
+        // A reset that was ordered and hangs is left to the watchdog: nothing else would ever end this node's limbo.
+        if !self.lease.is_resetting() {
+            self.disarming.close(&mut self.out);
+        }
     }
 
     pub(crate) fn on_watchdog_fed(&mut self, ended: Instant) {

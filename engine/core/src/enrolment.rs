@@ -6,7 +6,8 @@
 use crate::action::Action;
 use crate::ids::{Identity, Stamp};
 use crate::ledger::Ledger;
-use crate::message::{Body, Change, Reply, Request};
+use crate::machine::Machine;
+use crate::message::{Body, Change, Reply, Request, STALE};
 use crate::outbox::{Note, Outbox};
 use crate::time::{Instant, Millis};
 use crate::wishes::Desk;
@@ -15,12 +16,29 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 /// A request is sent again until it is answered, and given up after this: its outcome is unknown then.
 const GIVE_UP: Millis = Millis(12_000);
 const SEND_AGAIN: Millis = Millis(1_500);
+const UNKNOWN: &str =
+    "the leader did not answer in time: the outcome is unknown; look at `steadfast vm list`";
+
+impl Machine {
+    /// Somebody on this node asks for a change.
+    pub(crate) fn on_change_requested(&mut self, id: u64, change: Change) {
+        match change.refused_at(self.register.ledger().level) {
+            Some(why) => {
+                let to = self.config.me;
+                self.out.push(Action::Answer(Reply { to, id, result: Err(why) }));
+            }
+            None => self.enrolment.ask(id, change, self.out.now),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Own {
     change: Change,
     asked: Instant,
     sent: Option<Instant>,
+    /// It was sent more than once: an earlier one may have been granted, and its answer lost.
+    again: bool,
 }
 
 /// Own requests, and those that this node, as leader, is to decide.
@@ -34,7 +52,7 @@ pub(crate) struct Enrolment {
 
 impl Enrolment {
     pub fn ask(&mut self, id: u64, change: Change, now: Instant) {
-        self.own.insert(id, Own { change, asked: now, sent: None });
+        self.own.insert(id, Own { change, asked: now, sent: None, again: false });
     }
 
     /// Sends what is due; answers what took too long.
@@ -43,6 +61,7 @@ impl Enrolment {
         for (id, own) in &mut self.own {
             let due = own.sent.is_none_or(|at| now.since(at) >= SEND_AGAIN);
             if has_leader && due {
+                own.again = own.sent.is_some();
                 own.sent = Some(now);
                 out.send(Body::Request(Request { id: *id, change: own.change.clone() }));
             }
@@ -54,7 +73,7 @@ impl Enrolment {
             let own = self.own.remove(&id);
             let sent = own.is_some_and(|own| own.sent.is_some());
             let why = if sent {
-                "the leader did not answer in time: the outcome is unknown; look at `steadfast vm list`"
+                UNKNOWN
             } else {
                 "there is no leader: is a majority of the nodes up? see `steadfast status`"
             };
@@ -64,9 +83,13 @@ impl Enrolment {
 
     /// The leader answered.
     pub fn on_reply(&mut self, reply: &Reply, out: &mut Outbox) {
-        if self.own.remove(&reply.id).is_some() {
-            out.push(Action::Answer(reply.clone()));
+        let Some(own) = self.own.remove(&reply.id) else { return };
+        let mut reply = reply.clone();
+        // Stale by what it did itself, perhaps.
+        if own.again && reply.result.as_ref().is_err_and(|why| why == STALE) {
+            reply.result = Err(UNKNOWN.into());
         }
+        out.push(Action::Answer(reply));
     }
 
     /// A request was delivered to this node, which leads.
@@ -96,7 +119,18 @@ impl Enrolment {
             if out.now.since(received) >= GIVE_UP {
                 continue;
             }
-            match desk.apply(next, from.node, &request.change, notes) {
+            let (change, fresh) = match &request.change {
+                // The leader's own changes of this commit count too.
+                Change::AsOf { stamp, change } => {
+                    (&**change, *stamp == committed && *next == *desk.facts.ledger)
+                }
+                change => (change, true),
+            };
+            let granted = match fresh {
+                true => desk.apply(next, from.node, change, notes),
+                false => Err(STALE.into()),
+            };
+            match granted {
                 Ok(true) => {
                     changed = true;
                     self.committing.push((from, request.id));

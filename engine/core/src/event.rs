@@ -166,6 +166,7 @@ pub enum Event {
 }
 
 /// Who answered a question.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Decider {
     /// Policy name.

@@ -8,7 +8,8 @@
 //! | conditional | freeze at a reboot, failover when it is switched off | |
 //!
 //! The agent hears that the host is to stop, asks the leader for a way (it is in the ledger then), and lets the host go when no HA
-//! guest is left. If nobody else can take its VMs they wait for it, whatever was chosen: they are shut down in order.
+//! guest is left. If nobody else can take its VMs, or some are still there after `host_freeze`, they wait for it, whatever was
+//! chosen: they are shut down in order.
 //!
 //! Why a VM still never runs twice: nothing here moves a VM. VMs leave by the ways that are there (a migration, or proof 5), and freezing
 //! only *withholds*: new places for VMs that are proved to run nowhere, and a fence agent that nobody needs. The host that is silent
@@ -19,6 +20,7 @@
 
 use crate::action::Action;
 use crate::decision::Kind;
+use crate::guest::GuestState;
 use crate::ids::{Identity, NodeId, Stamp, VmId};
 use crate::ledger::{HostStop, Leave, Ledger, Way};
 use crate::liveness::Facts;
@@ -198,21 +200,38 @@ fn turn(
     stops: &mut HostStops,
     facts: &Facts<'_>,
 ) -> Turn {
-    let limit = facts.config.limits.host_freeze;
-    let heirs = has_heirs(node, next, facts);
     if is_back(node, stop, next, facts) {
         return Turn::Back;
     }
-    if stop.way != Way::Freeze {
-        let alone = !heirs && facts.is_beating(node);
-        let text = || String::from("nobody can take its VMs: they wait for it");
-        return if alone { Turn::Becomes(Way::Freeze, text()) } else { Turn::GoOn };
+    let limit = facts.config.limits.host_freeze;
+    let over = stops.lasted(node, stop.since, facts.now) >= limit;
+    let (heirs, up) = (has_heirs(node, next, facts), facts.is_beating(node));
+    match stop.way {
+        // A guest that is still there cannot be started elsewhere: it goes down first.
+        Way::Freeze if heirs && over && !(up && has_guests(node, facts)) => {
+            let text = alloc::format!("its host is not back after {limit}: its VMs wait no longer");
+            Turn::Becomes(Way::Failover, text)
+        }
+        Way::Freeze => Turn::GoOn,
+        Way::Migrate | Way::Failover if up && !heirs => {
+            Turn::Becomes(Way::Freeze, "nobody can take its VMs: they wait for it".into())
+        }
+        Way::Migrate | Way::Failover if over && up && has_guests(node, facts) => {
+            let text =
+                alloc::format!("not all of its VMs found a place within {limit}: they shut down");
+            Turn::Becomes(Way::Freeze, text)
+        }
+        Way::Migrate | Way::Failover => Turn::GoOn,
     }
-    if heirs && stops.lasted(node, stop.since, facts.now) >= limit {
-        let text = alloc::format!("its host is not back after {limit}: its VMs wait no longer");
-        return Turn::Becomes(Way::Failover, text);
-    }
-    Turn::GoOn
+}
+
+/// HA guests are there still, by the host's own word.
+fn has_guests(node: NodeId, facts: &Facts<'_>) -> bool {
+    let is_there = |vm: &VmId| {
+        use GuestState::{Leaving, Running, Starting, Stopping};
+        matches!(facts.state_of(node, vm), Some(Running | Starting | Stopping | Leaving))
+    };
+    facts.ledger.owned_by(node).any(|(vm, _)| is_there(vm))
 }
 
 fn is_back(node: NodeId, stop: &HostStop, next: &Ledger, facts: &Facts<'_>) -> bool {

@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Corosync node id. Range: 1..=u32::MAX.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(pub u32);
@@ -17,6 +18,7 @@ impl fmt::Display for NodeId {
 
 /// Kernel boot id (source: `/proc/sys/kernel/random/boot_id`): changes with every boot of a node. Written as 32 hex digits:
 /// few JSON readers hold a number of 128 bits.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BootId(pub u128);
@@ -43,6 +45,7 @@ impl fmt::Display for BootId {
 }
 
 /// One life of the agent within a boot: counts up from 1, kept on tmpfs.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
@@ -59,6 +62,7 @@ pub struct Identity {
 }
 
 /// Right to write the ledger: Disk Paxos's ballot. Ordered by term, then node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Ballot {
     /// Number of a leader's reign; 0 is the time before the first leader.
@@ -74,6 +78,7 @@ impl fmt::Display for Ballot {
 }
 
 /// Names one body of the ledger: (ballot, version). A higher stamp is a newer body.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Stamp {
     /// Ballot under which the body was written last.
@@ -89,6 +94,7 @@ impl fmt::Display for Stamp {
 }
 
 /// A VM's libvirt UUID, in its canonical text form.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmId(pub String);
@@ -100,6 +106,7 @@ impl fmt::Display for VmId {
 }
 
 /// SHA-256 of a body, a catalogue entry or a policy.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);

@@ -4,6 +4,7 @@ use crate::brake::Brake;
 use crate::brief::Rest;
 use crate::decision::Kind;
 use crate::disarm::{self, Outlook};
+use crate::feature_level;
 use crate::host_shutdown;
 use crate::ids::{Ballot, NodeId, Stamp};
 use crate::ledger::{Ledger, Standing};
@@ -32,6 +33,7 @@ impl Machine {
         let own = self.register.leading().map_or(0, |ballot| ballot.term);
         let term = self.election.highest_term.max(own);
         Beat {
+            level: self.config.level,
             number,
             echoes,
             term,
@@ -77,7 +79,7 @@ impl Machine {
             flaps: self.view.flaps.of(self.me(), &self.config, now),
             storage_latency_ms: self.heartbeat.latency().0,
             network_age_ms: self.lease.network_age(now).unwrap_or_default().0,
-            risk: self.own_risk_report().map_or(0, |report| report.score),
+            risk: self.own_risk.score(self.config.limits.proactive.stale, now),
             ..self.facts.clone()
         }
     }
@@ -285,7 +287,7 @@ impl Machine {
                 self.rest.plans_nothing(self.brief.read(ledger, self.config.me.node));
             }
         }
-        if !next.is_off() {
+        if !next.is_off() && self.proactive.is_due(&next, self.out.now) {
             changed |= self.keep_holds(&mut next, stamp, ledger, &mut notes);
         }
         let facts = facts_of!(self, ledger);
@@ -299,6 +301,7 @@ impl Machine {
             changed |= self.enrolment.apply(&mut next, &desk, committed, &mut notes, out);
         }
         changed |= membership::apply(&mut next, stamp, &self.fencing, &facts, &mut notes);
+        changed |= feature_level::raise(&mut next, &facts, &mut notes);
         self.brake.news.take().into_iter().for_each(|note| self.out.record(note));
         if !changed && !requested {
             self.draft = Some((ledger.clone(), next));

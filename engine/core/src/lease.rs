@@ -242,6 +242,11 @@ impl Lease {
         Ok(end - margin)
     }
 
+    /// This node's reset was ordered.
+    pub fn is_resetting(&self) -> bool {
+        self.resetting
+    }
+
     /// Nothing else helped: the node must go.
     pub fn reset(&mut self, reason: String, out: &mut Outbox) -> bool {
         let first = !self.resetting;

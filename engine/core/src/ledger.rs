@@ -1,6 +1,7 @@
 //! The ledger's value: who is admitted, who leads, which node owns which VM. Only a commit changes it
 //! (`register.rs`), and only the leader commits.
 
+use crate::feature_level::FeatureLevel;
 use crate::ids::{BootId, Digest, Identity, NodeId, Stamp, VmId};
 use crate::proactive::Level;
 use crate::time::Millis;
@@ -20,6 +21,9 @@ pub const LEDGER_FORMAT: u16 = 1;
 pub struct Ledger {
     /// Format, see [`LEDGER_FORMAT`].
     pub format: u16,
+    /// Feature level in force: what every configured node speaks (`feature_level.rs`).
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_oldest")]
+    pub level: FeatureLevel,
     /// Name of the cluster.
     pub cluster: String,
     /// Configured nodes; their number is N.
@@ -48,6 +52,7 @@ pub struct Changing {
 }
 
 /// HA is off for everybody: nothing is started, stopped, evicted or fenced.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disarm {
     /// The commit that disarmed: what a node's page says when it has read it.
@@ -83,6 +88,7 @@ pub struct NodeEntry {
 }
 
 /// A node at risk is used less, or emptied in advance; see `proactive.rs`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The commit that began it, or changed its level.
@@ -103,6 +109,18 @@ impl NodeEntry {
         Self { name: name.into(), standing: Standing::New, maintenance, leaving, stopping, hold }
     }
 
+    /// Proactive HA drains it, and why.
+    #[must_use]
+    pub fn drain(&self) -> Option<&Hold> {
+        self.hold.as_ref().filter(|hold| hold.level == Level::Drain)
+    }
+
+    /// VMs may move there of themselves: nobody wants it empty, and it is not at risk.
+    #[must_use]
+    pub fn is_welcoming(&self) -> bool {
+        !self.wants_empty() && self.hold.is_none()
+    }
+
     /// No VM is placed there, and it does not lead: in maintenance, on its way out, or its host goes down. Its VMs are to move
     /// away, unless they are to wait for their host.
     #[must_use]
@@ -118,6 +136,7 @@ impl NodeEntry {
 }
 
 /// A node is being emptied, or is empty.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintenance {
     /// The commit that began it.
@@ -276,6 +295,7 @@ pub const fn default_budget() -> u32 {
 }
 
 /// The guest shut itself down: what its operator wants then.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnShutdown {
@@ -287,6 +307,7 @@ pub enum OnShutdown {
 }
 
 /// What the operator wants of a VM.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
@@ -419,6 +440,18 @@ pub enum LedgerError {
         /// What was read.
         got: Digest,
     },
+    /// Of a newer release than this node's.
+    #[error(
+        "ledger body {stamp} is of feature level {level}, this release speaks {spoken}: upgrade steadfastd on this node"
+    )]
+    Level {
+        /// Which body.
+        stamp: Stamp,
+        /// Its level.
+        level: FeatureLevel,
+        /// What is spoken here.
+        spoken: FeatureLevel,
+    },
     /// Not ours, or of a newer major.
     #[error("unreadable ledger body {stamp}: {reason}; was it written by a newer steadfastd?")]
     Format {
@@ -436,6 +469,7 @@ impl Ledger {
         let entry = |(id, name): (&NodeId, &String)| (*id, NodeEntry::new(name));
         Self {
             format: LEDGER_FORMAT,
+            level: FeatureLevel::NEWEST,
             cluster: cluster.into(),
             nodes: nodes.iter().map(entry).collect(),
             vms: BTreeMap::new(),

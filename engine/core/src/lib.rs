@@ -37,7 +37,9 @@ mod election;
 mod enrolment;
 pub mod event;
 mod eviction;
+pub mod feature_level;
 mod flaps;
+mod glance;
 mod groups;
 pub mod guest;
 mod heartbeat;
@@ -79,6 +81,7 @@ pub mod time;
 pub mod timing_lint;
 mod view;
 mod watch;
+mod what_if;
 mod wishes;
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl Machine {
             view: View::default(),
             beats: Beats::new(me, now),
             heartbeat: Heartbeat::new(me, config.genesis.nodes.keys().copied().collect(), now),
-            register: Register::new(me.node, config.genesis.clone()),
+            register: Register::new(me.node, config.level, config.genesis.clone()),
             lease: Lease::new(&config),
             guests: Guests::new(config.inherited.is_some_and(|record| record.basis.is_some())),
             liveness: Liveness::default(),
@@ -239,7 +239,7 @@ impl Machine {
                 let migrations = &self.migrations;
                 self.recovery.on_answer(id, verdict, decider, migrations, &facts, &mut self.out);
             }
-            Event::ChangeRequested { id, change } => self.enrolment.ask(id, *change, now),
+            Event::ChangeRequested { id, change } => self.on_change_requested(id, *change),
             Event::GuestShutDown { vm } => self.on_guest_shut_down(&vm),
             Event::WatchdogClosed => self.on_watchdog_closed(),
             Event::LastWordsFound { text } => self.on_last_words_found(text),

@@ -12,7 +12,7 @@ use crate::decision::Kind;
 use crate::groups::Groups;
 use crate::guest::Ending;
 use crate::ids::{NodeId, Stamp, VmId};
-use crate::ledger::{Leave, Ledger, Maintenance, VmEntry, Way};
+use crate::ledger::{Leave, Ledger, Maintenance, NodeEntry, VmEntry, Way};
 use crate::liveness::Facts;
 use crate::machine::Machine;
 use crate::migration::{self, Migrations, begin, under_way};
@@ -136,7 +136,7 @@ pub(crate) fn return_home(
     let groups = Groups::wanted(facts.ledger);
     for entry in next.vms.values_mut() {
         let Some(home) = entry.home else { continue };
-        let usable = nodes.get(&home).is_some_and(|n| !n.wants_empty() && n.hold.is_none());
+        let usable = nodes.get(&home).is_some_and(NodeEntry::is_welcoming);
         let stays = entry.migration.is_none() && entry.leave.is_none();
         let arrived = home == entry.owner && usable && stays;
         if !nodes.contains_key(&home) || arrived || has_settled_elsewhere(entry, home, &groups) {

@@ -59,6 +59,13 @@ pub(crate) fn add(
         ));
     }
     // A page that was written for another ledger must not become one of ours.
+    if let Some(heard) = facts.word_of(node).filter(|heard| heard.beat.level < next.level) {
+        return Err(alloc::format!(
+            "the cluster works at feature level {}, {name} speaks {}: upgrade steadfastd there first",
+            next.level,
+            heard.beat.level
+        ));
+    }
     let read_ours = facts.word_of(node).is_some_and(|heard| {
         let known = heard.beat.known;
         known.ballot == stamp.ballot && known.version < stamp.version

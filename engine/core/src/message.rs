@@ -1,5 +1,6 @@
 //! Messages on the control network. Only what a message *says* counts, never its timing.
 
+use crate::feature_level::FeatureLevel;
 use crate::guest::GuestReport;
 use crate::ids::{BootId, Digest, Identity, Incarnation, NodeId, Stamp, VmId};
 use crate::time::Millis;
@@ -69,6 +70,9 @@ pub enum Body {
 pub struct Beat {
     /// Counts beats of this incarnation from 1.
     pub number: u64,
+    /// As in its page: a node that is yet to be added has a page that nobody reads.
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_oldest")]
+    pub level: FeatureLevel,
     /// Newest beat heard of each node that this one echoes.
     pub echoes: Vec<Echo>,
     /// Highest term this node has seen.
@@ -114,6 +118,7 @@ pub struct Beat {
 }
 
 /// What a node's risk policy says of it, as the node tells it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiskReport {
     /// Counts the policy's answers in this incarnation, from 1.
@@ -130,6 +135,7 @@ pub struct RiskReport {
 
 /// Which generation of each kind of policy a node would use: SHA-256 of module, parameters and limits. All zero: it has none
 /// loaded yet.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyDigests {
@@ -256,6 +262,13 @@ pub enum Change {
     StartVm(VmId),
     /// Shut a VM down and keep it off.
     StopVm(VmId),
+    /// Start a VM earlier or later than others after a failure.
+    SetPriority {
+        /// The VM.
+        vm: VmId,
+        /// Restart priority, 0 (last) to 1000 (first).
+        priority: u16,
+    },
     /// Move a running VM live to a node.
     MigrateVm {
         /// The VM.
@@ -306,7 +319,17 @@ pub enum Change {
     },
     /// Drain a node, then take it out of the cluster.
     RemoveNode(NodeId),
+    /// A change only if nothing was committed since its sender looked; refused with [`STALE`] otherwise.
+    AsOf {
+        /// The ledger that the sender looked at.
+        stamp: Stamp,
+        /// The change.
+        change: alloc::boxed::Box<Change>,
+    },
 }
+
+/// Why a [`Change::AsOf`] is refused: its sender looks again, and decides again.
+pub const STALE: &str = "something was committed meanwhile; look again, then ask again";
 
 /// The leader's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 
 use crate::groups::{Group, Groups, stands_at, touches};
 use crate::ids::{NodeId, VmId};
-use crate::ledger::VmEntry;
+use crate::ledger::{NodeEntry, VmEntry};
 use crate::liveness::Facts;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -142,8 +142,7 @@ fn preferred(group: &Group<'_>, seat: Option<NodeId>, facts: &Facts<'_>) -> Opti
 }
 
 fn is_usable(node: NodeId, facts: &Facts<'_>) -> bool {
-    let wanted =
-        facts.ledger.nodes.get(&node).is_some_and(|n| !n.wants_empty() && n.hold.is_none());
+    let wanted = facts.ledger.nodes.get(&node).is_some_and(NodeEntry::is_welcoming);
     let armed = facts.word_of(node).is_some_and(|heard| heard.beat.armed);
     wanted && armed && facts.ledger.admission(node).is_some()
 }

@@ -155,6 +155,10 @@ planted! {
     /// An owner acknowledges after its eviction that a VM is under HA, and an earlier proof is taken to cover it.
     EvictedAcknowledges = "5",
 
+    // Upgrades.
+    /// The leader raises the feature level to its own without asking what the others speak.
+    LevelOfTheLeaderAlone = "3",
+
     // Elections.
     /// An election waits for its policy for ever.
     PolicyAwaited = "6",

@@ -1,5 +1,6 @@
 //! The page: the record that only its node writes on shared storage.
 
+use crate::feature_level::FeatureLevel;
 use crate::ids::{Ballot, BootId, Digest, Identity, Incarnation, NodeId, Stamp};
 use crate::time::Millis;
 use alloc::{collections::BTreeMap, string::String};
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Page {
     /// The writer.
     pub writer: Identity,
+    /// The highest feature level that it speaks (`feature_level.rs`).
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_oldest")]
+    pub level: FeatureLevel,
     /// Counts every write of this page, over all incarnations.
     pub sequence: u64,
     /// Highest ballot this node has begun.

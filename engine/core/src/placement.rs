@@ -165,6 +165,35 @@ pub fn places(
     places
 }
 
+/// What a verdict comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// VMs that have a place, in the order of their starts.
+    pub places: Vec<(VmId, NodeId)>,
+    /// VMs without one, and why.
+    pub unfit: BTreeMap<VmId, String>,
+}
+
+/// What would become of the VMs of the question by this verdict, all hard constraints kept. VMs that the verdict leaves out are
+/// ranked by `fallback`.
+#[must_use]
+pub fn plan(
+    question: &PlacementQuestion,
+    verdict: &PlacementVerdict,
+    fallback: &PlacementVerdict,
+) -> Plan {
+    let admitted = admit(question, verdict, fallback, &BTreeMap::new());
+    let places: Vec<(VmId, NodeId)> =
+        admitted.assignments.into_iter().map(|it| (it.vm, it.node)).collect();
+    let mut unfit = admitted.waiting;
+    let placed: BTreeSet<VmId> = places.iter().map(|(vm, _)| vm.clone()).collect();
+    let missing = question.vms.iter().map(|vm| VmId(vm.id.clone()));
+    let missing = missing.filter(|vm| !placed.contains(vm) && !unfit.contains_key(vm));
+    let missing: Vec<VmId> = missing.collect();
+    unfit.extend(missing.into_iter().map(|vm| (vm, String::from("no candidate node"))));
+    Plan { places, unfit }
+}
+
 impl<'a> Admission<'a> {
     fn in_order<'v>(
         &mut self,

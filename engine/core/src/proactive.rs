@@ -76,6 +76,15 @@ impl Proactive {
         }
     }
 
+    /// There may be something to hold, drain or release.
+    pub fn is_due(&self, next: &Ledger, now: Instant) -> bool {
+        let held = next.nodes.values().any(|node| node.hold.is_some());
+        let idle = !held && self.shadow.is_empty();
+        let calm = self.gauges.values().all(|gauge| gauge.level < Level::Avoid);
+        let looked = self.looked.is_some_and(|at| now.since(at) < LOOK_AGAIN);
+        !(idle && calm || looked)
+    }
+
     /// Holds, drains and releases what is due, in the next ledger; in shadow mode only in mind. True if `next` changed.
     pub fn keep(
         &mut self,
@@ -86,12 +95,6 @@ impl Proactive {
         notes: &mut Vec<Note>,
     ) -> bool {
         let mode = facts.config.limits.proactive.mode;
-        let held = next.nodes.values().any(|node| node.hold.is_some());
-        let idle = !held && self.shadow.is_empty();
-        let calm = self.gauges.values().all(|gauge| gauge.level < Level::Avoid);
-        if idle && calm || self.looked.is_some_and(|at| facts.now.since(at) < LOOK_AGAIN) {
-            return false;
-        }
         self.looked = Some(facts.now);
         let mut holds = self.held_now(next, mode);
         let changed = self.release(&mut holds, next, mode, notes);
@@ -384,7 +387,7 @@ impl Ledger {
     /// Proactive HA drains `node`, and why.
     #[must_use]
     pub fn drain_of(&self, node: NodeId) -> Option<&Hold> {
-        self.nodes.get(&node)?.hold.as_ref().filter(|hold| hold.level == Level::Drain)
+        self.nodes.get(&node)?.drain()
     }
 }
 

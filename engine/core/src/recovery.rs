@@ -401,26 +401,38 @@ impl Recovery {
     /// The places are committed: tells why, once per VM.
     pub fn on_committed(&mut self, before: &Ledger, after: &Ledger, out: &mut Outbox) {
         self.promises.on_committed(before, after, out.now);
-        let placing = self.placing.take();
-        // The question may be large: only the first record holds it.
-        let (mut whole, first) =
-            (placing.as_ref().map(|(record, _)| record.clone()), out.next_record());
-        for (vm, entry) in &after.vms {
-            let moved = before.vms.get(vm).is_some_and(|old| old.since != entry.since);
-            if !moved {
-                continue;
-            }
-            self.waiting.remove(vm);
+        let is_moved = |(vm, entry): &(&VmId, &VmEntry)| {
+            before.vms.get(*vm).is_some_and(|old| old.since != entry.since)
+        };
+        let moved: Vec<(&VmId, &VmEntry)> = after.vms.iter().filter(is_moved).collect();
+        moved.iter().for_each(|(vm, _)| drop(self.waiting.remove(*vm)));
+        if let Some((record, vms)) = self.placing.take() {
             // Others were given a new ownership by their operators, not a new place.
-            let Some((record, _)) = placing.as_ref().filter(|(_, vms)| vms.contains(vm)) else {
-                continue;
-            };
-            let (name, node) = (&entry.spec.name, after.name(entry.owner));
-            let text = alloc::format!("{name} goes to {node}, decided by {}", record.decider.name);
-            let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
-            out.record(note.reasons(record.reasons_for(vm, first)).policy(whole.take()));
+            let placed = moved.into_iter().filter(|(vm, _)| vms.contains(*vm));
+            tell_places(record, placed, after, out);
         }
         self.asked = None;
+    }
+}
+
+/// The question may be large: only the first record holds it.
+fn tell_places<'a>(
+    record: PolicyRecord,
+    placed: impl Iterator<Item = (&'a VmId, &'a VmEntry)>,
+    after: &Ledger,
+    out: &mut Outbox,
+) {
+    let (ranked, first) = (record.ranked(), out.next_record());
+    let told = placed.map(|(vm, entry)| {
+        (vm, entry, record.reasons(ranked.get(vm.0.as_str()).copied().unwrap_or_default(), first))
+    });
+    let told: Vec<_> = told.collect();
+    let mut whole = Some(record);
+    for (vm, entry, reasons) in told {
+        let (name, node) = (&entry.spec.name, after.name(entry.owner));
+        let text = alloc::format!("{name} goes to {node}, decided by {}", reasons.decider.name);
+        let note = Note::new(Kind::Decided, "PROTOCOL 5", text).vm(vm).node(entry.owner);
+        out.record(note.reasons(reasons).policy(whole.take()));
     }
 }
 

@@ -5,6 +5,7 @@
 //! the body, write the page, read all pages; nobody above our ballot. *Read with proof*: the newest body, and a read of
 //! all pages begun after it was seen that shows no promise above its ballot. The I/O is `heartbeat.rs`'s cycles.
 
+use crate::feature_level::FeatureLevel;
 use crate::heartbeat::Cycle;
 use crate::ids::{Ballot, Digest, NodeId, Stamp};
 use crate::ledger::{Ledger, LedgerError};
@@ -82,6 +83,8 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Register {
     me: NodeId,
+    /// What this node speaks.
+    level: FeatureLevel,
     genesis: Arc<Ledger>,
     promised: Ballot,
     accepted: Stamp,
@@ -98,9 +101,10 @@ pub(crate) struct Register {
 }
 
 impl Register {
-    pub fn new(me: NodeId, genesis: Ledger) -> Self {
+    pub fn new(me: NodeId, level: FeatureLevel, genesis: Ledger) -> Self {
         Self {
             me,
+            level,
             genesis: Arc::new(genesis),
             promised: Ballot::default(),
             accepted: Stamp::default(),
@@ -276,6 +280,10 @@ impl Register {
         shown: Instant,
     ) -> Result<(), LedgerError> {
         let ledger = Arc::new(Ledger::decode(wanted.stamp, wanted.digest, bytes)?);
+        if ledger.level > self.level {
+            let (stamp, level, spoken) = (wanted.stamp, ledger.level, self.level);
+            return Err(LedgerError::Level { stamp, level, spoken });
+        }
         let proved = wanted.stamp == self.committed || mutant!(RumourIsProof);
         let stamp = wanted.stamp;
         self.known = Some(Known { stamp, ledger, proved, shown });

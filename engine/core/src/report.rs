@@ -2,8 +2,9 @@
 
 use crate::beats::Heard;
 use crate::election::Phase;
+use crate::feature_level;
 use crate::guest::GuestState;
-use crate::ids::{NodeId, Stamp};
+use crate::ids::{NodeId, Stamp, VmId};
 use crate::ledger::{Eviction, Ledger, VmEntry};
 use crate::liveness::{facts_of, reason_words};
 use crate::machine::Machine;
@@ -18,9 +19,13 @@ use crate::snapshot::{
 use crate::start_order::held_by;
 use crate::time::{Instant, Millis};
 use alloc::{
+    collections::BTreeMap,
     string::{String, ToString},
     vec::Vec,
 };
+
+/// HA guests here, and their states.
+type Own = BTreeMap<VmId, GuestState>;
 
 /// What a node says of itself that the ledger does not name.
 const NOT_CONFIGURED: &str =
@@ -32,6 +37,10 @@ impl Machine {
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let ledger = self.register.ledger();
         let known = self.register.known();
+        // Once: of 10,000 VMs a quarter may be here.
+        let own = self.guest_reports().into_iter().map(|report| (report.vm, report.state));
+        let own: Own = own.collect();
+        let vm = |entry| self.vm_view(entry, &ledger, &own, now);
         Snapshot {
             at: now,
             cluster: ledger.cluster.clone(),
@@ -48,8 +57,9 @@ impl Machine {
             lease: self.lease_view(now),
             election: self.election_view(),
             nodes: self.nodes_shown(&ledger).map(|n| self.node_view(n, &ledger, now)).collect(),
-            vms: ledger.vms.values().map(|entry| self.vm_view(entry, &ledger, now)).collect(),
+            vms: ledger.vms.values().map(vm).collect(),
             disarm: ledger.disarm.clone(),
+            feature_level: ledger.level,
         }
     }
 
@@ -168,6 +178,7 @@ impl Machine {
                 seen.and_then(|seen| seen.page.last_words.clone())
             },
             maintenance: ledger.nodes.get(&node).and_then(|entry| entry.maintenance.clone()),
+            speaks: feature_level::spoken(node, &facts_of!(self, ledger)),
             leaving: ledger.nodes.get(&node).is_some_and(|entry| entry.leaving),
             risk: self.risk_view(node, ledger, now),
         }
@@ -220,8 +231,8 @@ impl Machine {
         alloc::format!("{why}; {next}")
     }
 
-    fn vm_view(&self, entry: &VmEntry, ledger: &Ledger, now: Instant) -> VmView {
-        let (state, reason) = self.vm_state(entry, ledger, now);
+    fn vm_view(&self, entry: &VmEntry, ledger: &Ledger, own: &Own, now: Instant) -> VmView {
+        let (state, reason) = self.vm_state(entry, ledger, own, now);
         VmView {
             id: entry.spec.id.clone(),
             name: entry.spec.name.clone(),
@@ -238,7 +249,13 @@ impl Machine {
         }
     }
 
-    fn vm_state(&self, entry: &VmEntry, ledger: &Ledger, now: Instant) -> (&'static str, String) {
+    fn vm_state(
+        &self,
+        entry: &VmEntry,
+        ledger: &Ledger,
+        own: &Own,
+        now: Instant,
+    ) -> (&'static str, String) {
         let vm = &entry.spec.id;
         if let Some(why) = &entry.failed {
             return ("failed", why.clone());
@@ -259,22 +276,20 @@ impl Machine {
         if let Some(eviction) = orphan {
             return ("orphan", self.eviction_text(entry.owner, eviction, ledger));
         }
-        let own = (entry.owner == self.me()).then(|| self.guest_reports());
-        let reports = match own {
-            Some(reports) => reports,
-            None => {
-                let Some(heard) = self.beats.heard(entry.owner) else {
-                    return ("unknown", "its owner was not heard of yet".into());
-                };
-                let age = now.since(heard.received);
-                if age >= self.config.timing.beat * 3 {
-                    return ("unknown", alloc::format!("its owner was last heard {age} ago"));
-                }
-                heard.beat.guests.clone()
+        let heard = self.beats.heard(entry.owner);
+        let state = if entry.owner == self.me() {
+            own.get(vm)
+        } else {
+            let Some(heard) = heard else {
+                return ("unknown", "its owner was not heard of yet".into());
+            };
+            let age = now.since(heard.received);
+            if age >= self.config.timing.beat * 3 {
+                return ("unknown", alloc::format!("its owner was last heard {age} ago"));
             }
+            heard.report(vm).map(|report| &report.state)
         };
-        let report = reports.iter().find(|report| report.vm == *vm);
-        match report.map(|report| &report.state) {
+        match state {
             Some(GuestState::Running) => ("running", self.why_it_stays(entry, ledger)),
             Some(GuestState::Starting) => ("starting", String::new()),
             Some(GuestState::Stopping) => ("stopping", String::new()),

@@ -1,5 +1,6 @@
 //! What people and the API see: the state of one machine at one instant, as values.
 
+use crate::feature_level::FeatureLevel;
 use crate::ids::{Ballot, BootId, Digest, Incarnation, NodeId, Stamp, VmId};
 use crate::ledger::{Desired, Disarm, Hold, Maintenance};
 use crate::message::{PolicyDigests, RiskReport};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use steadfast_sdk::wire::{NodeFacts, Score};
 
 /// Status of a node, by the seed's names and ours (PROTOCOL section 5).
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Status {
     /// The leader in its cluster.
@@ -73,6 +75,7 @@ impl Status {
 }
 
 /// Everything, from one node's point of view.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Own time of the snapshot.
@@ -102,9 +105,13 @@ pub struct Snapshot {
     /// HA is switched off for everybody.
     #[serde(default)]
     pub disarm: Option<Disarm>,
+    /// Feature level in force.
+    #[serde(default)]
+    pub feature_level: FeatureLevel,
 }
 
 /// A node, named.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeName {
     /// Its id.
@@ -114,6 +121,7 @@ pub struct NodeName {
 }
 
 /// Newest ledger body read.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerView {
     /// Its stamp.
@@ -125,6 +133,7 @@ pub struct LedgerView {
 }
 
 /// Own lease.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseView {
     /// What is left; `None` without a lease.
@@ -140,6 +149,7 @@ pub struct LeaseView {
 }
 
 /// An election.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElectionView {
     /// Its round.
@@ -155,6 +165,7 @@ pub struct ElectionView {
 }
 
 /// One ballot.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BallotView {
     /// The elector.
@@ -168,6 +179,7 @@ pub struct BallotView {
 }
 
 /// One configured node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
     /// Its id.
@@ -217,9 +229,13 @@ pub struct NodeView {
     /// What its risk policy says of it, and what proactive HA makes of that.
     #[serde(default)]
     pub risk: Option<RiskView>,
+    /// The feature level that it speaks, by its page; `None`: no page of it was seen.
+    #[serde(default)]
+    pub speaks: Option<FeatureLevel>,
 }
 
 /// A node's risk.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiskView {
     /// 0 (healthy) to 1000 (failing), by the node's own policy; `None`: it says nothing, or what it said is stale.
@@ -235,6 +251,7 @@ pub struct RiskView {
 }
 
 /// One HA VM.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmView {
     /// Its UUID.

@@ -4,11 +4,13 @@ use core::{fmt, ops};
 use serde::{Deserialize, Serialize};
 
 /// A point of this node's own time, in milliseconds. Points of two nodes are never compared.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instant(pub u64);
 
 /// A length of own time in milliseconds.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Millis(pub u64);

@@ -46,6 +46,7 @@ impl Desk<'_> {
             Change::EnableVm(spec) => self.enable(next, from, spec, notes),
             Change::StartVm(vm) => self.start(next, vm, notes),
             Change::StopVm(vm) => stop(next, vm, notes),
+            Change::SetPriority { vm, priority } => set_priority(next, vm, *priority, notes),
             Change::RelocateVm { vm, to } => self.relocate(next, vm, *to, notes),
             Change::BeginMaintenance { node, restart, reason } => {
                 let how = (*restart, reason.as_str());
@@ -66,6 +67,7 @@ impl Desk<'_> {
             Change::Disarm { limit, reason } => {
                 Ok(disarm::disarm(next, self.stamp, (*limit, reason), self.outlook, notes))
             }
+            Change::AsOf { .. } => Err("a condition of a condition makes no sense".into()),
             Change::Arm => {
                 let why = "an operator said so";
                 Ok(disarm::arm(next, self.stamp, self.outlook, why, notes))
@@ -315,6 +317,23 @@ fn stop(next: &mut Ledger, vm: &VmId, notes: &mut Vec<Note>) -> Result<bool, Str
     (entry.desired, entry.leave, entry.failed) = (Desired::Stopped, None, None);
     let text = alloc::format!("{} is to be off: an operator said so", entry.spec.name);
     notes.push(Note::new(Kind::Wish, "PROTOCOL 7", text).vm(vm));
+    Ok(true)
+}
+
+fn set_priority(
+    next: &mut Ledger,
+    vm: &VmId,
+    priority: u16,
+    notes: &mut Vec<Note>,
+) -> Result<bool, String> {
+    let entry = under_ha(next, vm)?;
+    let before = core::mem::replace(&mut entry.spec.priority, priority);
+    if before == priority {
+        return Ok(false);
+    }
+    let name = &entry.spec.name;
+    let text = alloc::format!("the priority of {name} is {priority}, was {before}");
+    notes.push(Note::new(Kind::Enrolment, "PROTOCOL 7", text).vm(vm).node(entry.owner));
     Ok(true)
 }
 

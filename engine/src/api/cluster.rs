@@ -11,6 +11,9 @@ use std::sync::Arc;
 use steadfast_core::message::Change;
 use steadfast_core::time::Millis;
 
+/// HA is not switched off by a clock for longer than a year.
+const LONGEST_MS: u64 = 31_536_000_000;
+
 type Shared = State<Arc<Agent>>;
 type Answer = Result<Json<Done>, Refusal>;
 
@@ -19,8 +22,9 @@ pub(super) async fn disarm(State(agent): Shared, body: Bytes) -> Answer {
     if reason.trim().is_empty() {
         return Err(Refusal::malformed("say why: \"reason\" is empty"));
     }
-    if limit_ms == Some(0) {
-        return Err(Refusal::malformed("\"limit_ms\" is 0: leave it out, or give a time"));
+    if let Some(ms) = limit_ms.filter(|ms| !(1..=LONGEST_MS).contains(ms)) {
+        let why = format!("\"limit_ms\" is {ms}: leave it out, or write 1 to {LONGEST_MS}");
+        return Err(Refusal::malformed(why));
     }
     let live = agent.live()?;
     let stamp = change(&live, Change::Disarm { limit: limit_ms.map(Millis), reason }).await?;

@@ -1,6 +1,7 @@
 //! Errors as problem+json (RFC 9457), each with its remedy.
 
 use super::wire::Problem;
+use crate::policy::{Class, Failure, Stage};
 use axum::Json;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ pub struct Refusal {
     title: &'static str,
     detail: String,
     remedy: String,
+    policy: Option<(Stage, Class)>,
 }
 
 impl Refusal {
@@ -22,16 +24,17 @@ impl Refusal {
         detail: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { status, kind, title, detail: detail.into(), remedy: remedy.into() }
+        let (detail, remedy) = (detail.into(), remedy.into());
+        Self { status, kind, title, detail, remedy, policy: None }
     }
 
     /// This case, in words.
-    pub(super) fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 
     /// What to do about it.
-    pub(super) fn remedy(&self) -> &str {
+    pub(crate) fn remedy(&self) -> &str {
         &self.remedy
     }
 
@@ -52,30 +55,93 @@ impl Refusal {
     }
 
     /// Nothing of that name.
-    pub(super) fn not_found(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn not_found(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, ("not_found", "no such thing"), what, remedy)
     }
 
     /// The request is understood and will not be done.
-    pub(super) fn refused(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn refused(why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, ("refused", "refused"), why, remedy)
     }
 
     /// The request is not understood.
-    pub(super) fn malformed(why: impl Into<String>) -> Self {
+    pub(crate) fn malformed(why: impl Into<String>) -> Self {
         let kind = ("malformed", "the request is malformed");
         let remedy = "are steadfast and steadfastd of one version?";
         Self::new(StatusCode::BAD_REQUEST, kind, why, remedy)
     }
 
+    /// A policy did not pass its check.
+    pub(super) fn policy(failure: &Failure) -> Self {
+        let kind = ("policy_refused", "the policy is refused");
+        let Failure { stage, class, reason, remedy } = failure;
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self { policy: Some((*stage, *class)), ..Self::new(status, kind, reason, remedy) }
+    }
+
+    /// Nobody knows who asks.
+    pub(crate) fn unauthenticated() -> Self {
+        let kind = ("unauthenticated", "nobody knows who you are");
+        let detail = "no bearer token and no client certificate that [[api.user]] names";
+        let remedy = "send \"authorization: Bearer TOKEN\", or use the agent's unix socket as root";
+        Self::new(StatusCode::UNAUTHORIZED, kind, detail, remedy)
+    }
+
+    /// Somebody asks who may not.
+    pub(crate) fn forbidden(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, ("forbidden", "you may not do this"), why, remedy)
+    }
+
+    /// What is to be changed is not what the client believes.
+    pub(super) fn stale(wanted: &str, is: Option<&str>) -> Self {
+        let kind = ("stale", "it has changed meanwhile");
+        let detail = match is {
+            Some(is) => format!("if-match is {wanted}, its etag is {is} now"),
+            None => format!("if-match is {wanted}, but there is nothing of that name"),
+        };
+        let remedy = "read it again, then decide again";
+        Self::new(StatusCode::PRECONDITION_FAILED, kind, detail, remedy)
+    }
+
+    /// Its subject is not what the client believes.
+    pub(super) fn is_stale(&self) -> bool {
+        self.status == StatusCode::PRECONDITION_FAILED
+    }
+
+    /// The same request is under way.
+    pub(super) fn under_way() -> Self {
+        let kind = ("under_way", "the same request is under way");
+        let detail = "a request with this idempotency-key has no answer yet";
+        Self::new(StatusCode::CONFLICT, kind, detail, "ask again in a few seconds")
+    }
+
+    /// What a layer of the server said in its own words.
+    pub(super) fn of_status(status: StatusCode, words: String) -> Self {
+        let kind = match status {
+            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "no such method here"),
+            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the request is too large"),
+            StatusCode::NOT_FOUND => ("not_found", "no such thing"),
+            _ if status.is_server_error() => ("broken", "the agent failed"),
+            _ => ("malformed", "the request is malformed"),
+        };
+        let words = if words.is_empty() { kind.1.into() } else { words };
+        Self::new(status, kind, words, "see GET /v1/openapi.json")
+    }
+
+    /// The request is larger than anything that makes sense.
+    pub(crate) fn too_large(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let kind = ("too_large", "the request is too large");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind, why, remedy)
+    }
+
     /// A part that the request needs does not work.
-    pub(super) fn unavailable(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(why: impl Into<String>, remedy: impl Into<String>) -> Self {
         let kind = ("unavailable", "something the request needs does not work");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, why, remedy)
     }
 
     /// No answer in time: it may have been done, or may still be.
-    pub(super) fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         let kind = ("unknown", "the outcome is unknown");
         let detail = "no answer within 15 s; the change may have been made, or be made later";
         let remedy = "look with `steadfast status`, then ask again: asking twice does no harm";
@@ -85,17 +151,18 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, kind, title, detail, remedy } = self;
+        let Self { status, kind, title, detail, remedy, policy } = self;
         let kind = format!("urn:steadfast:{kind}");
-        let problem =
-            Problem { kind, title: title.into(), status: status.as_u16(), detail, remedy };
+        let (title, number) = (title.into(), status.as_u16());
+        let (stage, class) = policy.unzip();
+        let problem = Problem { kind, title, status: number, detail, remedy, stage, class };
         (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem))
             .into_response()
     }
 }
 
-pub(super) async fn no_such_route(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("no route {}", uri.path()), "see GET /v1/status")
+pub(crate) async fn no_such_route(uri: Uri) -> Refusal {
+    Refusal::not_found(format!("no route {}", uri.path()), "see GET /v1/openapi.json")
 }
 
 #[cfg(test)]

@@ -7,9 +7,13 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
+
+/// Something is said at least this often, so that whoever listens notices a node without power.
+const BREATH: Duration = Duration::from_secs(1);
 
 type Item = Result<Event, Infallible>;
 
@@ -18,7 +22,7 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Item>>, Refusal> {
     let decisions = agent.live()?.decisions.watch();
     let events = BroadcastStream::new(decisions).map(|received| Ok(event(received)));
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(BREATH)))
 }
 
 fn event(received: Result<Arc<DecisionReport>, BroadcastStreamRecvError>) -> Event {

@@ -1,6 +1,7 @@
 //! `GET /v1/decisions` and `GET /v1/explain/{name}`: what was decided, by whom, on which facts; also by nodes that are dead.
 
 use super::errors::Refusal;
+use super::read::{Limit, find_node, find_vm};
 use super::wire::{DecisionReport, Explanation};
 use crate::decisions::OfCluster;
 use crate::driver::{Agent, Live};
@@ -37,7 +38,7 @@ enum Scope {
 pub(super) struct Wanted {
     vm: Option<String>,
     node: Option<String>,
-    limit: Option<usize>,
+    limit: Option<Limit>,
     #[serde(default)]
     scope: Scope,
 }
@@ -57,7 +58,7 @@ pub(super) async fn decisions(
     State(agent): Shared,
     Query(wanted): Query<Wanted>,
 ) -> Answer<Vec<Arc<DecisionReport>>> {
-    let (live, limit) = (agent.live()?, wanted.limit.unwrap_or(LIMIT));
+    let (live, limit) = (agent.live()?, wanted.limit.map_or(LIMIT, usize::from));
     Ok(Json(match wanted.scope {
         Scope::Node => live.decisions.last(limit, |report| wanted.wants(report)),
         Scope::Cluster => {
@@ -69,7 +70,7 @@ pub(super) async fn decisions(
 /// The limit of an explanation.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Depth {
-    limit: Option<usize>,
+    limit: Option<Limit>,
 }
 
 pub(super) async fn explain(
@@ -80,15 +81,15 @@ pub(super) async fn explain(
     let live = agent.live()?;
     let snapshot = agent.snapshot().await?;
     live.decisions.learn(&snapshot);
-    let vm = snapshot.vms.iter().find(|vm| vm.name == name || vm.id.0 == name).cloned();
+    let vm = find_vm(&snapshot, &name).ok().cloned();
     // A VM that is called like a node is explained first: both names are the operator's choice.
-    let node = snapshot.nodes.iter().find(|node| node.name == name && vm.is_none()).cloned();
+    let node = find_node(&snapshot, &name).ok().filter(|_| vm.is_none()).cloned();
     let (asked, is_node) = (name.clone(), node.is_some());
     let about = move |report: &DecisionReport| match is_node {
         true => report.node.as_deref() == Some(asked.as_str()),
         false => report.id == asked || is_vm(report, &asked),
     };
-    let limit = depth.limit.unwrap_or(TOLD);
+    let limit = depth.limit.map_or(TOLD, usize::from);
     let OfCluster { decisions, notes } = of_cluster(Arc::clone(&live), limit, about).await?;
     if vm.is_none() && node.is_none() && decisions.is_empty() {
         return Err(nothing(&name, &snapshot));

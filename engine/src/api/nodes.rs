@@ -67,7 +67,7 @@ pub(super) async fn add(State(agent): Shared, body: Bytes) -> Answer {
         let wanted = Change::AddNode { node: NodeId(id), name: name.clone() };
         match change(&live, wanted).await {
             Ok(stamp) => return Ok(Json(Done { stamp: stamp.to_string(), notes: Vec::new() })),
-            Err(refusal) if Instant::now() >= end => return Err(refusal),
+            Err(refusal) if refusal.is_stale() || Instant::now() >= end => return Err(refusal),
             Err(_) => tokio::time::sleep(ASK_AGAIN).await,
         }
     }

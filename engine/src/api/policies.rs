@@ -77,7 +77,10 @@ pub(super) async fn evaluate(
 
 fn refusal(why: NotEvaluated) -> Refusal {
     match why {
-        NotEvaluated::Question(..) => Refusal::malformed(why.to_string()),
+        NotEvaluated::Question(..) => Refusal::refused(
+            why.to_string(),
+            "ask as `GET /v1/explain/ID` shows the question of a decision",
+        ),
         NotEvaluated::Unknown { .. } => Refusal::not_found(
             why.to_string(),
             "name a policy or a file of the folder that is valid",
@@ -95,7 +98,7 @@ fn rolled_back(live: &Live, kind: Kind, from: Option<String>) -> RolledBack {
     RolledBack { kind, from, decides }
 }
 
-fn find_kind(name: &str) -> Result<Kind, Refusal> {
+pub(super) fn find_kind(name: &str) -> Result<Kind, Refusal> {
     let known = || Kind::ALL.map(Kind::name).join(", ");
     Kind::named(&name.replace('-', "_")).ok_or_else(|| {
         Refusal::not_found(
@@ -106,7 +109,7 @@ fn find_kind(name: &str) -> Result<Kind, Refusal> {
 }
 
 /// What this node knows, with what the others hold by their beats.
-fn status(live: &Live, snapshot: &Snapshot) -> PoliciesStatus {
+pub(super) fn status(live: &Live, snapshot: &Snapshot) -> PoliciesStatus {
     let mut status = live.policies.status();
     for kind in &mut status.kinds {
         compare(kind, snapshot);

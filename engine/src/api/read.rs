@@ -1,17 +1,43 @@
 //! Routes that only look.
 
 use super::errors::Refusal;
-use super::wire::{BeatReport, StatusReport};
+use super::wire::{BeatReport, Disarmed, StatusReport};
 use crate::clock::Clock;
 use crate::config::{assumed, bounds};
 use crate::driver::Agent;
 use axum::Json;
 use axum::extract::{Path, State};
+use serde::Deserialize;
 use std::sync::Arc;
 use steadfast_core::snapshot::{ElectionView, NodeView, Snapshot, VmView};
 
 type Shared = State<Arc<Agent>>;
 type Answer<T> = Result<Json<T>, Refusal>;
+
+/// How many of something, at most, as a query says it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "usize")]
+pub(super) struct Limit(usize);
+
+impl Limit {
+    /// More than this is a mistake.
+    pub(super) const MOST: usize = 1_000_000;
+}
+
+impl TryFrom<usize> for Limit {
+    type Error = String;
+
+    fn try_from(asked: usize) -> Result<Self, String> {
+        let most = Self::MOST;
+        (asked <= most).then_some(Self(asked)).ok_or(format!("limit is {asked}, at most {most}"))
+    }
+}
+
+impl From<Limit> for usize {
+    fn from(limit: Limit) -> Self {
+        limit.0
+    }
+}
 
 pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
     let live = agent.live()?;
@@ -32,6 +58,14 @@ pub(super) async fn status(State(agent): Shared) -> Answer<StatusReport> {
 
 pub(super) async fn nodes(State(agent): Shared) -> Answer<Vec<NodeView>> {
     Ok(Json(agent.snapshot().await?.nodes.clone()))
+}
+
+pub(super) async fn node(State(agent): Shared, Path(name): Path<String>) -> Answer<NodeView> {
+    find_node(&*agent.snapshot().await?, &name).cloned().map(Json)
+}
+
+pub(super) async fn disarm(State(agent): Shared) -> Answer<Disarmed> {
+    Ok(Json(Disarmed { disarm: agent.snapshot().await?.disarm.clone() }))
 }
 
 pub(super) async fn vms(State(agent): Shared) -> Answer<Vec<VmView>> {

@@ -3,7 +3,7 @@
 use super::change::{blocking, change, parse};
 use super::errors::Refusal;
 use super::read::{find_node, find_vm};
-use super::wire::{Changed, EnableVm, MoveVm};
+use super::wire::{Changed, Defined, EnableVm, MoveVm, SetPriority};
 use crate::driver::{Agent, Live};
 use crate::enrol;
 use axum::Json;
@@ -22,10 +22,7 @@ type Answer = Result<Json<Changed>, Refusal>;
 
 pub(super) async fn enable(State(agent): Shared, body: Bytes) -> Answer {
     let wanted: EnableVm = parse(&body)?;
-    if wanted.priority > 1_000 {
-        let given = wanted.priority;
-        return Err(Refusal::malformed(format!("priority is from 0 to 1000, got {given}")));
-    }
+    check_priority(wanted.priority)?;
     let (live, snapshot) = (agent.live()?, agent.snapshot().await?);
     let found = |name: &String| find_vm(&snapshot, name).map(|vm| vm.id.clone());
     let after: BTreeSet<VmId> = wanted.after.iter().map(found).collect::<Result<_, _>>()?;
@@ -35,6 +32,21 @@ pub(super) async fn enable(State(agent): Shared, body: Bytes) -> Answer {
     let (vm, id) = (spec.name.clone(), spec.id.clone());
     let stamp = change(&live, Change::EnableVm(Box::new(spec))).await?;
     Ok(Json(Changed { vm, id, stamp: stamp.to_string(), notes }))
+}
+
+pub(super) async fn defined(
+    State(agent): Shared,
+    Path(name): Path<String>,
+) -> Result<Json<Defined>, Refusal> {
+    let live = agent.live()?;
+    let look = move || {
+        live.hypervisor.domain_xml(&name).map_err(|error| {
+            let remedy = "name a VM that is defined on this node; see: virsh list --all";
+            Refusal::not_found(format!("{error:#}"), remedy)
+        })
+    };
+    let domain = blocking(look).await?;
+    Ok(Json(Defined { id: domain.uuid, name: domain.name }))
 }
 
 pub(super) async fn disable(State(agent): Shared, Path(name): Path<String>) -> Answer {
@@ -63,6 +75,23 @@ pub(super) async fn relocate(
     alter(&agent, &name, |vm| Change::RelocateVm { vm, to }).await
 }
 
+pub(super) async fn set_priority(
+    State(agent): Shared,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let SetPriority { priority } = parse(&body)?;
+    check_priority(priority)?;
+    alter(&agent, &name, |vm| Change::SetPriority { vm, priority }).await
+}
+
+fn check_priority(given: u16) -> Result<(), Refusal> {
+    match given {
+        0..=1_000 => Ok(()),
+        _ => Err(Refusal::malformed(format!("priority is from 0 to 1000, got {given}"))),
+    }
+}
+
 async fn target(agent: &Agent, body: &Bytes) -> Result<NodeId, Refusal> {
     let MoveVm { to } = parse(body)?;
     Ok(find_node(&*agent.snapshot().await?, &to)?.id)
@@ -86,7 +115,11 @@ fn prepare(
 ) -> Result<(VmSpec, Vec<String>), Refusal> {
     let domain = live.hypervisor.domain_xml(&wanted.name).map_err(|error| {
         let remedy = format!("define it on this node first; see: virsh dominfo {}", wanted.name);
-        Refusal::unavailable(format!("{error:#}"), remedy)
+        let why = format!("{error:#}");
+        match live.hypervisor.healthy() {
+            Ok(()) => Refusal::not_found(why, remedy),
+            Err(_) => Refusal::unavailable(why, remedy),
+        }
     })?;
     let notes = check(&domain.xml, shared_paths)?;
     let xml = live.pages.put_catalogue(&domain.xml).map_err(|error| {
@@ -117,7 +150,7 @@ fn check(xml: &str, shared_paths: &[PathBuf]) -> Result<Vec<String>, Refusal> {
 }
 
 /// Why `path` does not really lead to shared storage.
-fn is_local(path: &std::path::Path, shared_paths: &[PathBuf]) -> Option<String> {
+pub(super) fn is_local(path: &std::path::Path, shared_paths: &[PathBuf]) -> Option<String> {
     let real = match path.canonicalize() {
         Ok(real) => real,
         Err(error) => return Some(format!("cannot be looked at: {error}")),

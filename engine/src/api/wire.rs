@@ -1,7 +1,12 @@
 //! What crosses the agent's socket, for both of its ends.
 
+mod admin;
+mod live;
+
 use crate::config::Bound;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use steadfast_core::decision::{Kind, PolicyRecord};
@@ -11,8 +16,37 @@ use steadfast_core::ledger::{OnShutdown, default_budget};
 use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
 use steadfast_sdk::wire::Score;
 
+pub use admin::{
+    AuditEntry, CheckSettings, CheckedSettings, Disarmed, SetPriority, SettingProblem, Settings,
+    Uploaded, Verification,
+};
+pub(crate) use live::Beside;
+pub use live::{LiveState, NodePlan, Restart, timing_by_key};
+
+/// An object; serde alone would take a list of its fields' values too.
+pub(crate) fn object<'de, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(from)?;
+    if !value.is_object() {
+        return Err(D::Error::custom(format!("expected an object, got {value}")));
+    }
+    serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+fn objects<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let values = Vec::<Value>::deserialize(from)?;
+    values.into_iter().map(|value| object(value).map_err(D::Error::custom)).collect()
+}
+
 /// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, schemars::JsonSchema, Serialize)]
 pub struct StatusReport {
     /// Version of the agent.
     pub version: String,
@@ -30,7 +64,9 @@ pub struct StatusReport {
 }
 
 /// How late beats were: whether anything kept the lease path waiting.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize,
+)]
 pub struct BeatReport {
     /// Time between two beats, as configured.
     pub interval_ms: u64,
@@ -63,7 +99,7 @@ impl StatusReport {
 }
 
 /// `GET /v1/decisions`, and one item of `GET /v1/events`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct DecisionReport {
     /// Names it among all decisions of the cluster: node, when its agent started, number.
     #[serde(default)]
@@ -104,7 +140,7 @@ pub struct DecisionReport {
 }
 
 /// What a policy said of one VM or node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct ReasonsReport {
     /// Who decided.
     pub decider: Decider,
@@ -118,7 +154,7 @@ pub struct ReasonsReport {
 }
 
 /// One node that a policy ranked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct CandidateReport {
     /// Name of the node.
     pub node: String,
@@ -160,10 +196,11 @@ impl DecisionReport {
 }
 
 /// `POST /v1/policies/{kind}/evaluate`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
-    /// The question, as the policy would get it.
+    /// The question, as the policy would get it: its fields follow from the kind.
+    #[schemars(with = "BTreeMap<String, Value>")]
     pub question: serde_json::Value,
     /// A policy of the folder, by its name or its file's; without it whoever decides.
     #[serde(default)]
@@ -171,7 +208,7 @@ pub struct Evaluate {
 }
 
 /// `POST` and `DELETE /v1/policies/{kind}/rollback`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct RolledBack {
     /// The kind.
     pub kind: crate::policy::Kind,
@@ -182,7 +219,7 @@ pub struct RolledBack {
 }
 
 /// `GET /v1/explain/{name}`: of a VM, a node, or a decision.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Explanation {
     /// What was asked about.
     pub name: String,
@@ -200,13 +237,14 @@ pub struct Explanation {
 }
 
 /// `POST /v1/vms`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnableVm {
     /// libvirt name of a VM that is defined on this node.
     pub name: String,
     /// Restart priority, 0 (last) to 1000 (first).
     #[serde(default = "EnableVm::default_priority")]
+    #[schemars(range(max = 1000))]
     pub priority: u16,
     /// Labels for policies.
     #[serde(default)]
@@ -233,8 +271,17 @@ impl EnableVm {
     }
 }
 
+/// `GET /v1/domains/{name}`.
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
+pub struct Defined {
+    /// Its UUID.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+}
+
 /// `POST /v1/vms/{name}/migrate` and `relocate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoveVm {
     /// Name of the node to move it to.
@@ -242,7 +289,7 @@ pub struct MoveVm {
 }
 
 /// `POST /v1/nodes/{name}/maintenance`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BeginMaintenance {
     /// VMs that cannot move live are stopped and started elsewhere; otherwise they stay.
@@ -252,36 +299,43 @@ pub struct BeginMaintenance {
 }
 
 /// `POST /v1/nodes/{name}/telemetry`: readings of another system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostTelemetry {
     /// Who posts, in one word: a reading becomes `external.<source>.<name>`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub source: String,
     /// They count for so many milliseconds.
+    #[schemars(range(min = 1_000, max = 604_800_000))]
     pub ttl_ms: u64,
     /// The readings.
+    #[serde(deserialize_with = "objects")]
     pub readings: Vec<PostedReading>,
 }
 
 /// One of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostedReading {
     /// Words with dots between them.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"), length(max = 64))]
     pub name: String,
     /// An integer, in the unit that its name ends in.
     pub value: i64,
 }
 
 /// `POST /v1/nodes/{name}/risk`: another system's verdict, which becomes the reading `external.<source>.risk`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostRisk {
     /// Who says so, in one word.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub source: String,
     /// It counts for so many milliseconds.
+    #[schemars(range(min = 1_000, max = 604_800_000))]
     pub ttl_ms: u64,
     /// 0 (healthy) to 1000 (failing).
+    #[schemars(range(max = 1000))]
     pub score: u16,
     /// Why, for people.
     #[serde(default)]
@@ -289,35 +343,40 @@ pub struct PostRisk {
 }
 
 /// How many readings were kept, or withdrawn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Posted {
     /// Their number.
     pub readings: usize,
 }
 
 /// `POST /v1/nodes`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddNode {
     /// Its corosync node id.
+    #[schemars(range(min = 1))]
     pub id: u32,
     /// Its name, as corosync's node list has it.
+    #[schemars(length(min = 1))]
     pub name: String,
 }
 
 /// `POST /v1/disarm`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "DisarmRequest")]
 pub struct Disarm {
     /// Armed again after this many milliseconds; without it, when somebody arms.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 31_536_000_000_u64))]
     pub limit_ms: Option<u64>,
     /// The operator's words.
+    #[schemars(regex(pattern = r"\S"))]
     pub reason: String,
 }
 
 /// Answer to a change that is of no VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Done {
     /// The ledger's stamp that holds the change.
     pub stamp: String,
@@ -327,7 +386,7 @@ pub struct Done {
 }
 
 /// Answer to a change of a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Changed {
     /// Name of the VM.
     pub vm: String,
@@ -341,7 +400,7 @@ pub struct Changed {
 }
 
 /// An error as RFC 9457 has it, with what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Problem {
     /// Names the kind of problem.
     #[serde(rename = "type")]
@@ -354,4 +413,10 @@ pub struct Problem {
     pub detail: String,
     /// What to do.
     pub remedy: String,
+    /// Where a policy was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<crate::policy::Stage>,
+    /// The class of its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<crate::policy::Class>,
 }

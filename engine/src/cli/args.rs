@@ -1,16 +1,20 @@
 //! The command line, as people write it.
 
-use super::{format, policy, storage};
+use super::setup_args::{ClusterCommand, ForgetArgs, PrepareArgs};
+use super::{format, manual, policy, storage};
+use crate::demo::Script;
 use crate::hook::install;
 use crate::policy::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ledger::{OnShutdown, default_budget};
 
 /// High availability for VMs on KVM.
 #[derive(Debug, Parser)]
-#[command(name = "steadfast", version, about)]
+#[command(name = "steadfast", version, about, after_help = manual::EXIT_CODES)]
 pub(super) struct Cli {
     /// The agent's socket.
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/steadfast/api.sock")]
@@ -32,6 +36,9 @@ pub(super) enum Command {
     /// Nodes: maintenance, and those that come and go.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The cluster: make it, let machines in, begin.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Switch high availability off for the whole cluster: nothing is started, stopped or fenced.
     Disarm {
         /// On again after this: 90s, 30m, 2h; without it, until `steadfast arm`.
@@ -61,13 +68,29 @@ pub(super) enum Command {
         name: String,
     },
     /// Decisions of this node's agent.
-    Events {
-        /// Go on with what happens from now.
-        #[arg(short, long)]
-        follow: bool,
+    Events(EventsArgs),
+    /// What would happen if a node died now: which VMs start where, which wait, which have no place.
+    Plan {
+        /// Its name; without it, every node in one table.
+        node: Option<String>,
     },
-    /// Status and decisions, live.
-    Watch,
+    /// Nodes, VMs and decisions, live. With `--json`, every state on a line of its own.
+    Top,
+    /// Print a script that lets a shell complete these commands, as in `steadfast completions bash > /etc/bash_completion.d/steadfast`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write one page a command into this folder instead, such as /usr/local/share/man/man1.
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+    },
+    /// A cluster in this process, to try: no root, no corosync, no libvirt. Nothing outside its own folder is touched.
+    ///
+    /// Commands are read from standard input: kill n2, boot n2, cut n2, join n2, stall n2, heal n2, stall, heal.
+    Demo(DemoArgs),
     /// Shared storage.
     #[command(subcommand)]
     Storage(StorageCommand),
@@ -77,6 +100,51 @@ pub(super) enum Command {
     /// What libvirt's hook calls.
     #[command(hide = true)]
     Hook(Hook),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) nodes: u32,
+    /// VMs under HA. There is one more, without.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(super) vms: u32,
+    /// Port of the page on 127.0.0.1; without it 8470, or a free one.
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// The agents' time-outs.
+    #[arg(long, value_enum, default_value_t = PresetArg::Standard)]
+    pub(super) preset: PresetArg,
+    /// No node has a fence agent: only a node's own word, its watchdog and time prove it dead.
+    #[arg(long)]
+    pub(super) no_fencing: bool,
+    /// What to do, and when, counted from when it is ready: kill:n2@5s,boot:n2@20s; standard input is not read then.
+    #[arg(long, value_name = "SCRIPT")]
+    pub(super) script: Option<Script>,
+    /// End after this: 90s, 2m; without it, with Ctrl-C.
+    #[arg(long = "for", value_name = "TIME", value_parser = format::length)]
+    pub(super) limit: Option<Duration>,
+    /// Keep its files here; without it, in a temporary folder that is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
+    /// Begin with the modules of this folder; without it, with those that `policies/build` made in this checkout, if it did.
+    #[arg(long, value_name = "DIR")]
+    pub(super) policies: Option<PathBuf>,
+    /// Write the agents' log here.
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+}
+
+/// Time-outs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PresetArg {
+    /// Shortest.
+    Fast,
+    /// As usual.
+    Standard,
+    /// For slow storage.
+    Calm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +157,14 @@ pub(super) enum VmCommand {
     Disable {
         /// Its name.
         name: String,
+    },
+    /// Change its restart priority.
+    Priority {
+        /// Its name.
+        name: String,
+        /// 1000 starts first, 0 last.
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
+        priority: u16,
     },
     /// Let it run; forgives its failures.
     Start {
@@ -114,6 +190,18 @@ pub(super) enum VmCommand {
         /// The node to start it on.
         node: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Only those about this VM or node, by name or UUID.
+    pub(super) about: Option<String>,
+    /// Go on with what happens from now.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// How many of the past, at most.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(super) limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +254,10 @@ pub(super) enum NodeCommand {
     /// Empty a node, and use it again.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// Make this machine fit to be a node: packages, clock, watchdog, libvirt's hook, firewall, journal. Safe to repeat.
+    Prepare(PrepareArgs),
+    /// Put back what `node prepare` changed on this machine.
+    Forget(ForgetArgs),
     /// Take another node into the cluster. First let corosync on all nodes know it, and start its agent.
     Add {
         /// Its corosync node id and name.
@@ -177,6 +269,8 @@ pub(super) enum NodeCommand {
         /// Its name.
         node: String,
     },
+    /// What would it cost to stop the agent on this node? Exit code 0: nothing; 1: what, and what to do first.
+    MayStop,
     /// Let libvirt on this node ask steadfastd before a VM starts.
     InstallHook {
         /// The agent's configuration.
@@ -361,6 +455,10 @@ pub(super) struct Init {
     #[arg(long = "node", value_name = "ID=NAME", required = true, num_args = 1..,
           value_parser = storage::node)]
     pub(super) nodes: Vec<(u32, String)>,
+    /// Begin at an older feature level, if some nodes run an older release; it rises when all of them speak more.
+    #[arg(long, value_name = "LEVEL",
+          value_parser = clap::value_parser!(u16).range(..=i64::from(FeatureLevel::NEWEST.0)))]
+    pub(super) feature_level: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! HTTP over the agent's unix socket.
 
+use super::progress::Progress;
 use crate::api::wire::{Problem, StatusReport};
 use crate::doctor::Level;
 use anyhow::anyhow;
@@ -63,6 +64,13 @@ impl Failure {
         }
     }
 
+    /// What an agent of another version says.
+    pub(super) fn not_understood(error: serde_json::Error) -> Self {
+        Self::Other(anyhow!(error).context(
+            "the agent's answer is not understood: are steadfast and steadfastd of one version?",
+        ))
+    }
+
     fn other(error: impl Into<anyhow::Error>) -> Self {
         Self::Other(error.into())
     }
@@ -118,7 +126,7 @@ impl Client {
     /// See [`Client::get`].
     pub async fn status(&self) -> Result<StatusReport, Failure> {
         let response = checked(self.send(Method::GET, "/v1/status", Bytes::new()).await?).await?;
-        StatusReport::parse(&collect(response).await?).map_err(not_understood)
+        StatusReport::parse(&collect(response).await?).map_err(Failure::not_understood)
     }
 
     /// `POST path` with a JSON body.
@@ -132,6 +140,19 @@ impl Client {
     ) -> Result<T, Failure> {
         let bytes = serde_json::to_vec(body).map_err(Failure::other)?;
         decode(self.send(Method::POST, path, bytes.into()).await?).await
+    }
+
+    /// `PUT path` with a JSON body.
+    ///
+    /// # Errors
+    /// See [`Client::get`].
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let bytes = serde_json::to_vec(body).map_err(Failure::other)?;
+        decode(self.send(Method::PUT, path, bytes.into()).await?).await
     }
 
     /// `DELETE path`.
@@ -157,6 +178,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         let unreachable = |error| Failure::Unreachable { socket: self.socket.clone(), error };
+        let _shown = Progress::begin(waits_for(&method, path));
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(Failure::other)?;
@@ -170,6 +192,16 @@ impl Client {
             .map_err(Failure::other)?;
         let closed = |error| unreachable(io::Error::other::<hyper::Error>(error));
         sender.send_request(request).await.map_err(closed)
+    }
+}
+
+/// What an operator reads while there is no answer yet.
+fn waits_for(method: &Method, path: &str) -> &'static str {
+    match (method, path) {
+        (&Method::GET, "/v1/doctor") => "the agent looks at this node",
+        (&Method::GET, _) => "waiting for steadfastd",
+        (_, path) if path.starts_with("/v1/policies/") => "waiting for the policy",
+        _ => "waiting for the leader",
     }
 }
 
@@ -191,13 +223,7 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Failure {
 
 async fn decode<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Failure> {
     let bytes = collect(checked(response).await?).await?;
-    serde_json::from_slice(&bytes).map_err(not_understood)
-}
-
-fn not_understood(error: serde_json::Error) -> Failure {
-    Failure::Other(anyhow!(error).context(
-        "the agent's answer is not understood: are steadfast and steadfastd of one version?",
-    ))
+    serde_json::from_slice(&bytes).map_err(Failure::not_understood)
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, Failure> {

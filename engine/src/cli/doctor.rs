@@ -2,6 +2,7 @@
 
 use super::client::{Client, Failure};
 use super::format::table;
+use super::progress::Progress;
 use super::{bounds, say, say_json};
 use crate::doctor::{Level, Report};
 use std::path::Path;
@@ -11,6 +12,7 @@ pub(super) async fn print(client: &Client, file: &Path, json: bool) -> Result<()
     let report = match client.get::<Report>("/v1/doctor").await {
         Err(failure @ Failure::Unreachable { .. }) => {
             let remedy = "journalctl -u steadfastd says why; below is what can be told without it";
+            let _shown = Progress::begin("looking at this host");
             Report::offline(file, &failure.to_string(), remedy)
         }
         answer => answer?,

@@ -11,15 +11,19 @@ use steadfast_core::snapshot::{NodeView, VmView};
 use steadfast_sdk::wire::{NodeFacts, Score};
 
 pub(super) async fn print(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
-    let path = format!("/v1/explain/{}", encoded(name));
-    let explanation: Explanation = client.get(&path).await?;
+    let explanation = ask(client, name).await?;
     match json {
         true => say_json(&explanation),
         false => say(&tell(&explanation)),
     }
 }
 
-fn tell(explanation: &Explanation) -> String {
+pub(super) async fn ask(client: &Client, name: &str) -> Result<Explanation, Failure> {
+    client.get(&format!("/v1/explain/{}", encoded(name))).await
+}
+
+/// The whole story in words.
+pub(super) fn tell(explanation: &Explanation) -> String {
     let Explanation { name, vm, node, decisions, notes } = explanation;
     let mut text = match (vm, node) {
         (Some(vm), _) => about_vm(vm),

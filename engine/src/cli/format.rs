@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use std::fmt::Write as _;
 use std::time::Duration;
 use steadfast_core::time::Millis;
+use steadfast_sdk::wire::Score;
 
 /// A table without frames, as wide as the terminal.
 pub(super) fn table(header: &[&str]) -> Table {
@@ -15,6 +16,15 @@ pub(super) fn table(header: &[&str]) -> Table {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// A node's priority. Below zero its size says nothing to people, the gravest doubt does: `low: status`.
+pub(super) fn priority(score: &Score) -> String {
+    if score.value >= 0 {
+        return score.value.to_string();
+    }
+    let gravest = score.terms.iter().min_by_key(|term| term.value);
+    gravest.map_or_else(|| "low".into(), |term| format!("low: {}", term.name))
 }
 
 /// `key=value`.
@@ -76,6 +86,14 @@ mod tests {
         assert_eq!(age(Some(Millis(119_000))), "119 s");
         assert_eq!(age(Some(Millis(180_000))), "3 min");
         assert_eq!(age(None), "-");
+    }
+
+    #[test]
+    fn a_priority_below_zero_is_told_by_its_gravest_doubt() {
+        let score = |value| Score::new().term("healthy", 100_000).term("status", value);
+        assert_eq!(priority(&score(-180)), "99820");
+        assert_eq!(priority(&score(-1_000_000)), "low: status");
+        assert_eq!(priority(&Score { value: -1, terms: Vec::new() }), "low");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::args::{Maintenance, NodeCommand};
 use super::client::{Client, Failure};
 use super::format::encoded;
-use super::{cluster, say, say_json, status, telemetry};
+use super::{cluster, may_stop, say, say_json, status, telemetry};
 use crate::api::wire::{AddNode, BeginMaintenance};
 use crate::config::Config;
 use crate::hook::{Places, install};
@@ -28,10 +28,13 @@ pub(super) async fn run(client: &Client, command: &NodeCommand, json: bool) -> R
             let what = format!("{node} is to leave: its VMs move away, then it is removed");
             cluster::tell(&done, &what, json)
         }
+        NodeCommand::MayStop => may_stop::run(client, json).await,
         NodeCommand::InstallHook { config, hooks, program } => {
             install_hook(config, hooks, program.as_deref())
         }
         NodeCommand::RemoveHook { hooks } => remove_hook(hooks),
+        // Need no agent, and are done already.
+        NodeCommand::Prepare(_) | NodeCommand::Forget(_) => Ok(()),
     }
 }
 

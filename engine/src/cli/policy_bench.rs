@@ -4,6 +4,7 @@ use super::args::PolicyFile;
 use super::client::Failure;
 use super::format::table;
 use super::policy_file::settings;
+use super::progress::Progress;
 use super::{say, say_json};
 use crate::policy::{Kind, Largest, Limits, Measured, Workbench};
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub(super) fn run(
     let text = text.map_err(|error| {
         Failure::Usage(format!("cannot read the question {}: {error}", question.display()))
     })?;
+    let progress = Progress::begin("compiling and asking the policy");
     let bench =
         Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
     let kind = match (kind, bench.kinds()) {
@@ -48,6 +50,7 @@ pub(super) fn run(
         }
     };
     let measured = bench.run(kind, &text).map_err(Failure::Other)?;
+    drop(progress);
     if json {
         return say_json(&measured);
     }
@@ -56,6 +59,7 @@ pub(super) fn run(
 }
 
 pub(super) fn bench(file: &PolicyFile, json: bool) -> Result<(), Failure> {
+    let progress = Progress::begin("compiling the policy");
     let bench =
         Workbench::open(&file.file, settings(file.config.as_deref())?).map_err(Failure::Other)?;
     let mut rows = Vec::new();
@@ -63,6 +67,7 @@ pub(super) fn bench(file: &PolicyFile, json: bool) -> Result<(), Failure> {
         // One node is asked about at a time; its size does not depend on the cluster's.
         let sizes = if *kind == Kind::Placement { &SIZES[..] } else { &SIZES[..1] };
         for (nodes, vms, times) in sizes {
+            progress.tell(format!("asking {kind} for {vms} VMs on {nodes} nodes"));
             let asked = bench.bench(*kind, Largest { nodes: *nodes, vms: *vms }, *times);
             let (measured, failure) = match asked {
                 Ok(measured) => (Some(measured), None),
@@ -71,6 +76,7 @@ pub(super) fn bench(file: &PolicyFile, json: bool) -> Result<(), Failure> {
             rows.push(Row { kind: *kind, nodes: *nodes, vms: *vms, measured, failure });
         }
     }
+    drop(progress);
     if json { say_json(&rows) } else { say(&shown(&rows, bench.limits())) }
 }
 

@@ -4,6 +4,7 @@ use super::args::PolicyFile;
 use super::client::Failure;
 use super::format::table;
 use super::policy::rehearsal;
+use super::progress::Progress;
 use super::{say, say_json};
 use crate::config::Config;
 use crate::policy::{self, Check, Inspection, Settings};
@@ -21,7 +22,9 @@ pub(super) fn inspect(file: &PolicyFile, json: bool) -> Result<(), Failure> {
 
 pub(super) fn check(file: &PolicyFile, json: bool) -> Result<(), Failure> {
     let settings = settings(file.config.as_deref())?;
+    let progress = Progress::begin("compiling and trying the policy");
     let check = policy::check_file(&file.file, &settings).map_err(Failure::Other)?;
+    drop(progress);
     if json {
         say_json(&check)?;
     } else {

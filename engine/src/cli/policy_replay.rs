@@ -4,6 +4,7 @@ use super::args::{PolicyDiff, PolicyReplay};
 use super::client::Failure;
 use super::format::table;
 use super::policy_file::settings;
+use super::progress::Progress;
 use super::{say, say_json};
 use crate::policy::{Change, Player, Recorded, Replayed, Workbench, read_recorded};
 use anyhow::Context;
@@ -26,12 +27,15 @@ struct ReplayLine {
 
 pub(super) fn replay(args: &PolicyReplay, json: bool) -> Result<(), Failure> {
     let settings = settings(args.config.as_deref())?;
+    let progress = Progress::begin("compiling the policies");
     let open = |file| Workbench::open(file, settings.clone());
     let modules =
         args.files.iter().map(|file| open(file).with_context(|| file.display().to_string()));
     let player = Player::new(modules.collect::<anyhow::Result<_>>().map_err(Failure::Other)?);
     let recorded = recorded(&args.decisions)?;
+    progress.tell(format!("asking again for {} decisions", recorded.len()));
     let lines: Vec<ReplayLine> = recorded.iter().map(|one| line(&player, one)).collect();
+    drop(progress);
     if json {
         say_json(&lines)?;
     } else {
@@ -108,6 +112,7 @@ struct Diff {
 
 pub(super) fn diff(args: &PolicyDiff, json: bool) -> Result<(), Failure> {
     let settings = settings(args.config.as_deref())?;
+    let progress = Progress::begin("compiling the policy, and asking it for each decision");
     let candidate = Workbench::open(&args.file, settings).map_err(Failure::Other)?;
     let mut diff = Diff::default();
     for recorded in recorded(&args.decisions)? {
@@ -121,6 +126,7 @@ pub(super) fn diff(args: &PolicyDiff, json: bool) -> Result<(), Failure> {
         }
         diff.questions += 1;
     }
+    drop(progress);
     if json {
         return say_json(&diff);
     }

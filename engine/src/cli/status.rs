@@ -4,6 +4,8 @@ use super::client::{Client, Failure};
 use super::format::{age, table};
 use super::{say, say_json};
 use crate::api::wire::StatusReport;
+use crate::doctor::feature_level;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ledger::{Desired, Disarm};
 use steadfast_core::proactive::Level;
 use steadfast_core::snapshot::{NodeView, Snapshot, VmView};
@@ -47,13 +49,17 @@ fn head(snapshot: &Snapshot) -> String {
         let until = until(disarm);
         text.push_str(&format!("HIGH AVAILABILITY {state} OFF{until}: {}\n", disarm.reason));
     }
+    if snapshot.feature_level < FeatureLevel::NEWEST {
+        let behind = feature_level::behind(snapshot);
+        text.push_str(&format!("feature level {}{behind}\n", snapshot.feature_level));
+    }
     if snapshot.lease.text != "good" {
         text.push_str(&format!("lease of this node: {}\n", snapshot.lease.text));
     }
     text
 }
 
-fn until(disarm: &Disarm) -> String {
+pub(super) fn until(disarm: &Disarm) -> String {
     match disarm.limit {
         Some(limit) => format!(" for {} from when it was switched off", age(Some(limit))),
         None => " until `steadfast arm`".into(),
@@ -78,7 +84,7 @@ pub(super) fn nodes(nodes: &[NodeView]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn note(node: &NodeView) -> String {
+pub(super) fn note(node: &NodeView) -> String {
     let leaving = node.leaving.then(|| "leaves the cluster".to_owned());
     let maintenance = node.maintenance.as_ref().map(|wish| match wish.reason.as_str() {
         "" => "in maintenance".to_owned(),
@@ -118,7 +124,7 @@ pub(super) fn vms(vms: &[VmView]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn vm_note(vm: &VmView) -> String {
+pub(super) fn vm_note(vm: &VmView) -> String {
     let stopped = vm.desired == Desired::Stopped && vm.state != "stopped";
     let parts = [
         Some(vm.reason.clone()).filter(|reason| !reason.is_empty()),

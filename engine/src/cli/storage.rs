@@ -2,10 +2,12 @@
 
 use super::args::Init;
 use super::client::Failure;
+use super::progress::Progress;
 use super::{format, say};
 use crate::config::{Config, assumed, bounds};
-use crate::pages::{self, Place, StoredNode};
+use crate::pages::{self, ClusterFile, Place, StoredNode};
 use std::path::Path;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::NodeId;
 use steadfast_core::time::Millis;
 
@@ -22,7 +24,13 @@ pub(super) fn init(init: &Init) -> Result<(), Failure> {
     let stored = |(id, name): &(u32, String)| StoredNode { id: NodeId(*id), name: name.clone() };
     let nodes: Vec<StoredNode> = init.nodes.iter().map(stored).collect();
     let place = place(init)?;
-    pages::init(&place, &init.cluster, &nodes, init.force.as_ref()).map_err(Failure::Other)?;
+    let mut wanted = ClusterFile::new(&init.cluster, &nodes).map_err(Failure::Other)?;
+    if let Some(level) = init.feature_level.map(FeatureLevel) {
+        wanted.level = level;
+    }
+    let progress = Progress::begin(format!("preparing {place}"));
+    pages::init(&place, &wanted, init.force.as_ref()).map_err(Failure::Other)?;
+    drop(progress);
     let count = nodes.len();
     say(&format!("{place} is ready for cluster {} of {count} nodes\n", init.cluster))
 }

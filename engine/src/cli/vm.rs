@@ -4,7 +4,7 @@ use super::args::{Enable, VmCommand};
 use super::client::{Client, Failure};
 use super::format::encoded;
 use super::{say, say_json, status};
-use crate::api::wire::{Changed, EnableVm, MoveVm};
+use crate::api::wire::{Changed, EnableVm, MoveVm, SetPriority};
 use serde::Serialize;
 use steadfast_core::snapshot::VmView;
 
@@ -19,6 +19,11 @@ pub(super) async fn run(client: &Client, command: &VmCommand, json: bool) -> Res
         VmCommand::Disable { name } => {
             let changed = client.delete(&format!("/v1/vms/{}", encoded(name))).await?;
             tell(&changed, "is not under high availability any more; it is left as it is", json)
+        }
+        VmCommand::Priority { name, priority } => {
+            let body = SetPriority { priority: *priority };
+            let changed = client.put(&path(name, "priority"), &body).await?;
+            tell(&changed, &format!("has restart priority {priority}"), json)
         }
         VmCommand::Start { name } => {
             post(client, &path(name, "start"), &(), "is to run", json).await

@@ -1,16 +1,19 @@
 //! The file as people write it. Raw first, resolved once.
 
+use super::api::RawApi;
 use super::limits::RawLimits;
 use super::policies::RawPolicies;
 use super::proactive::{RawProactive, RawTelemetry};
 use super::{Config, Fence, Preset, Problem, TimingOverrides};
 use crate::pages::Place;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
+use steadfast_core::feature_level::FeatureLevel;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -30,7 +33,7 @@ pub(super) struct File {
     reset: Reset,
     verification: Verification,
     policies: RawPolicies,
-    api: Api,
+    api: RawApi,
     run: Run,
     fence: Vec<RawFence>,
 }
@@ -40,6 +43,7 @@ pub(super) struct File {
 struct Cluster {
     name: Option<String>,
     preset: Preset,
+    feature_level: Option<FeatureLevel>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,12 +88,6 @@ struct Verification {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Api {
-    socket: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct Run {
     directory: Option<PathBuf>,
     state_directory: Option<PathBuf>,
@@ -107,20 +105,20 @@ struct RawFence {
 }
 
 /// Reads `text`; what cannot be read is reported and left out, so that the rest is checked too.
-pub(super) fn read(text: &str) -> (File, Vec<Problem>) {
+pub(crate) fn read<F: Default + DeserializeOwned>(text: &str) -> (F, Vec<Problem>) {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = errors.iter().map(|error| problem(text, error)).collect();
     if !problems.is_empty() {
-        return (File::default(), problems);
+        return (F::default(), problems);
     }
     loop {
-        match File::deserialize(toml::de::Deserializer::from(table.clone())) {
+        match F::deserialize(toml::de::Deserializer::from(table.clone())) {
             Ok(file) => return (file, problems),
             Err(error) => {
                 problems.push(problem(text, &error));
                 let removed = error.span().is_some_and(|span| remove(table.get_mut(), &span));
                 if !removed {
-                    return (File::default(), problems);
+                    return (F::default(), problems);
                 }
             }
         }
@@ -158,7 +156,7 @@ fn problem(text: &str, error: &toml::de::Error) -> Problem {
         Some((what, expected)) => {
             (what.replace("unknown field", "unknown key"), format!("expected {expected}"))
         }
-        None => (message, "see examples/steadfast.toml".into()),
+        None => (message, "see the commented file in examples".into()),
     };
     Problem { line, what, remedy }
 }
@@ -183,9 +181,13 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         problems.push(missing("cluster.name", "name = \"production\""));
     }
     let run = file.run.directory.unwrap_or_else(|| "/run/steadfast".into());
+    let socket = file.api.socket.clone().unwrap_or_else(|| run.join("api.sock"));
+    let api = file.api.resolve(problems);
     Some(Config {
+        file: None,
         cluster: name?,
         preset: file.cluster.preset,
+        feature_level: resolve_level(file.cluster.feature_level, problems),
         overrides: file.timing,
         limits,
         labels: file.node.labels,
@@ -198,7 +200,8 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         verification: file.verification.addresses,
         verification_quorum: quorum,
         policies,
-        socket: file.api.socket.unwrap_or_else(|| run.join("api.sock")),
+        socket,
+        api,
         run,
         state,
         never_paused: file.run.never_paused,
@@ -206,6 +209,19 @@ pub(super) fn resolve(file: File, problems: &mut Vec<Problem>) -> Option<Config>
         fence,
         telemetry,
     })
+}
+
+/// No release speaks more than it knows.
+fn resolve_level(raw: Option<FeatureLevel>, problems: &mut Vec<Problem>) -> FeatureLevel {
+    let newest = FeatureLevel::NEWEST;
+    let wanted = raw.unwrap_or(newest);
+    if wanted > newest {
+        problems.push(Problem::new(
+            format!("cluster.feature_level is {wanted}, this release speaks {newest}"),
+            "remove the key, or upgrade steadfastd on this node",
+        ));
+    }
+    wanted.min(newest)
 }
 
 /// Exactly one of both.
@@ -230,7 +246,7 @@ fn resolve_place(
     None
 }
 
-fn missing(key: &str, example: &str) -> Problem {
+pub(crate) fn missing(key: &str, example: &str) -> Problem {
     Problem::new(format!("{key} is missing"), format!("add e.g. {example}"))
 }
 

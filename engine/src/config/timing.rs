@@ -8,26 +8,67 @@ use steadfast_core::time::Millis;
 use steadfast_core::timing_lint::{self, Refusal, least_start_margin};
 
 /// Time-outs that differ from the preset's, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize,
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimingOverrides {
+    #[schemars(range(max = 604_800_000))]
     beat_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     lease_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     stop_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     watchdog_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     full_failure_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     network_isolation_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     storage_isolation_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     election_window_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     policy_deadline_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     start_margin_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     storage_deadline_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     boot_grace_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     fence_timeout_ms: Option<u64>,
+    #[schemars(range(max = 604_800_000))]
     restart_backoff_ms: Option<u64>,
 }
 
 impl TimingOverrides {
+    /// The longest time-out that is checked: a week.
+    pub const LONGEST_MS: u64 = 604_800_000;
+
+    /// One that is longer than [`TimingOverrides::LONGEST_MS`].
+    #[must_use]
+    pub fn too_long(&self) -> Option<u64> {
+        let all = [
+            self.beat_ms,
+            self.lease_ms,
+            self.stop_ms,
+            self.watchdog_ms,
+            self.full_failure_ms,
+            self.network_isolation_ms,
+            self.storage_isolation_ms,
+            self.election_window_ms,
+            self.policy_deadline_ms,
+            self.start_margin_ms,
+            self.storage_deadline_ms,
+            self.boot_grace_ms,
+            self.fence_timeout_ms,
+            self.restart_backoff_ms,
+        ];
+        all.into_iter().flatten().find(|ms| *ms > Self::LONGEST_MS)
+    }
+
     /// `timing` with these overrides; the start margin follows from the others unless it is given.
     #[must_use]
     pub fn apply(&self, mut timing: Timing) -> Timing {
@@ -67,7 +108,7 @@ fn problem(refusal: &Refusal) -> Problem {
 }
 
 /// How long a failure may last until the start is ordered elsewhere, with its sum.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Bound {
     /// Row of PROTOCOL section 5.
     pub failure: String,

@@ -25,7 +25,12 @@ pub struct ClusterFacts {
 /// # Errors
 /// Corosync is not there, does not answer, or its map lacks something; the error says what to do.
 pub fn read_cluster(patience: Duration) -> Result<ClusterFacts> {
-    let answer = spawn_for_answer(read_map)?;
+    ask_for(patience, read_map)
+}
+
+/// Corosync's libraries wait without end: they are asked on a thread that nobody waits for.
+pub(super) fn ask_for<T: Send + 'static>(patience: Duration, read: fn() -> Result<T>) -> Result<T> {
+    let answer = spawn_for_answer(read)?;
     let result = answer.recv_timeout(patience);
     let result = result.map_err(|_| anyhow!("no answer within {} ms", patience.as_millis()));
     result.flatten().with_context(|| format!("cannot read corosync's map; {REMEDY}"))

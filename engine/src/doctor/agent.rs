@@ -22,11 +22,14 @@ pub struct Facts {
     pub storage: String,
     /// What the agent has found by trying, by who found it.
     pub warnings: BTreeMap<&'static str, String>,
+    /// What others were asked for: the policy, libvirt, corosync, telemetry.
+    pub asked: Vec<Check>,
 }
 
 pub(super) fn checks(config: &Config, snapshot: &Snapshot, facts: &Facts) -> Vec<Check> {
     let mut all = vec![
         agent(snapshot),
+        super::feature_level::check(snapshot),
         timing(&facts.timing),
         corosync(snapshot, &facts.timing),
         leader(snapshot),

@@ -2,6 +2,7 @@ use super::super::Level;
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use steadfast_core::config::{Builtin, Config as MachineConfig, Limits};
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::{BootId, Identity, Incarnation, NodeId};
 use steadfast_core::ledger::{Disarm, Ledger};
 use steadfast_core::machine::Machine;
@@ -26,6 +27,7 @@ fn snapshot() -> Snapshot {
         never_paused: true,
         inherited: None,
         name: "n1".into(),
+        level: FeatureLevel::NEWEST,
         limits: Limits::default(),
         builtin: Builtin {
             node_priority: steadfast_policy_node_priority::builtin,
@@ -53,6 +55,7 @@ fn facts() -> Facts {
         read_back: Some(Millis(4_000)),
         storage: "directory /shared".into(),
         warnings: BTreeMap::new(),
+        asked: Vec::new(),
     }
 }
 

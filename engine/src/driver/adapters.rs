@@ -1,13 +1,17 @@
 //! Each adapter, started from the configuration.
 
+use super::Agent;
+use super::edge::{Edge, Fence as FenceEdge};
 use crate::clock::Clock;
 use crate::config::{Config, Fence};
 use crate::fence::{FenceAgents, FenceConfig};
-use crate::libvirt::{Hypervisor, Settings};
+use crate::hypervisor::Hypervisor;
+use crate::libvirt::{self, Settings};
 use crate::pages::ClusterFile;
 use crate::policy::{Kind, PolicyStatus, PolicyStore};
 use crate::record::RunRecord;
-use crate::watchdog::Watchdog;
+use crate::verify_ip::Verifier;
+use crate::watchdog::{Source, Watchdog};
 use crate::{Sink, verify_ip};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -22,17 +26,23 @@ use steadfast_core::message::PolicyDigests;
 const LIBVIRT_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn hypervisor(
-    config: &Config,
+    agent: &Agent,
     incarnation: Incarnation,
     events: &Sink,
 ) -> Result<Arc<Hypervisor>> {
+    let config = &agent.config;
+    if let Edge::Demo(seat) = &agent.edge {
+        return Ok(Arc::new(Hypervisor::Demo(Arc::clone(seat))));
+    }
     let settings = Settings {
         uri: config.libvirt_uri.clone(),
         run_directory: config.run.clone(),
         call_deadline: LIBVIRT_DEADLINE,
         incarnation,
     };
-    Hypervisor::start(settings, Arc::new(|| Clock.now()), Arc::clone(events))
+    let started =
+        libvirt::Hypervisor::start(settings, Arc::new(|| Clock.now()), Arc::clone(events))?;
+    Ok(Arc::new(Hypervisor::Libvirt(started)))
 }
 
 pub(super) fn policies(config: &Config, events: &Sink) -> Result<Arc<PolicyStore>> {
@@ -63,12 +73,16 @@ fn log_policy(status: &PolicyStatus) {
 }
 
 pub(super) fn watchdog(
-    config: &Config,
+    agent: &Agent,
     timing: &Timing,
     record: &RunRecord,
     events: &Sink,
 ) -> Result<Option<Watchdog>> {
-    let Some(device) = &config.watchdog else {
+    if let Edge::Demo(seat) = &agent.edge {
+        let source = Source::Demo(Arc::clone(seat));
+        return Watchdog::of(source, timing, record.clone(), Clock, Arc::clone(events)).map(Some);
+    }
+    let Some(device) = &agent.config.watchdog else {
         tracing::warn!("no watchdog is configured: only a fence agent frees this node's VMs");
         return Ok(None);
     };
@@ -76,23 +90,30 @@ pub(super) fn watchdog(
     Watchdog::start(device, timing, record.clone(), Clock, Arc::clone(events)).map(Some)
 }
 
-pub(super) fn fence(config: &Config, stored: &ClusterFile, events: &Sink) -> FenceAgents {
+pub(super) fn fence(agent: &Agent, stored: &ClusterFile, events: &Sink) -> FenceEdge {
+    if let Edge::Demo(seat) = &agent.edge {
+        return FenceEdge::Demo(Arc::clone(seat));
+    }
     let known = |fence: &Fence| {
         let node = stored.nodes.iter().find(|node| node.name == fence.node)?.id;
         let (agent, options) = (PathBuf::from(&fence.agent), fence.options.clone());
         Some(FenceConfig { node, agent, options, timeout: fence.timeout })
     };
-    FenceAgents::new(config.fence.iter().filter_map(known).collect(), Arc::clone(events))
+    let agents = agent.config.fence.iter().filter_map(known).collect();
+    FenceEdge::Agents(FenceAgents::new(agents, Arc::clone(events)))
 }
 
 /// Without an answer nobody calls a node's network isolated: the rest of the agent goes on.
-pub(super) fn verification(config: &Config, events: &Sink) {
-    if config.verification.is_empty() {
-        return;
+pub(super) fn verification(agent: &Agent, events: &Sink) -> Arc<Verifier> {
+    let config = &agent.config;
+    let verifier = Arc::<Verifier>::default();
+    if config.verification.is_empty() || agent.edge.is_demo() {
+        return verifier;
     }
-    let quorum = Some(config.verification_quorum);
-    let started = verify_ip::start(config.verification.clone(), quorum, Arc::clone(events));
+    let (quorum, addresses) = (Some(config.verification_quorum), config.verification.clone());
+    let started = verify_ip::start(addresses, quorum, Arc::clone(events), Arc::clone(&verifier));
     if let Err(error) = started {
         tracing::warn!(error = format!("{error:#}"), "verification IPs are not asked");
     }
+    verifier
 }

@@ -1,14 +1,16 @@
 //! The agent as its API sees it: waiting for something, or live.
 
-use super::{BeatGaps, Inbox, Requests};
-use crate::api::Refusal;
+use super::edge::Edge;
+use super::{BeatGaps, Inbox, News, Requests};
+use crate::api::{Feed, Reception, Refusal};
 use crate::config::Config;
 use crate::decisions::Decisions;
-use crate::libvirt::Hypervisor;
+use crate::hypervisor::Hypervisor;
 use crate::pages::PageStore;
 use crate::policy::PolicyStore;
 use crate::systemd;
 use crate::telemetry::Hub;
+use crate::verify_ip::Verifier;
 use crate::watchdog::ReadBack;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Agent {
     /// What it was told.
     pub config: Config,
+    /// What its parts reach.
+    pub(crate) edge: Edge,
+    /// Rings when there is something new to see.
+    pub news: Arc<News>,
+    /// What is told to whoever looks on.
+    pub(crate) feed: Feed,
+    /// What is remembered of those who ask.
+    pub(crate) reception: Reception,
     phase: Mutex<Phase>,
     newest: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
     warnings: Mutex<BTreeMap<&'static str, String>>,
@@ -58,21 +68,30 @@ pub struct Live {
     pub decisions: Arc<Decisions>,
     /// Policies.
     pub policies: Arc<PolicyStore>,
-    /// libvirt.
+    /// What runs the guests.
     pub hypervisor: Arc<Hypervisor>,
     /// Shared storage.
     pub pages: Arc<PageStore>,
     /// What is known of this node's equipment.
     pub telemetry: Arc<Hub>,
+    /// Verification IPs.
+    pub verification: Arc<Verifier>,
 }
 
 impl Agent {
     /// An agent that has not begun.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
+        Self::at(config, Edge::Host)
+    }
+
+    /// The same, on this edge.
+    pub(crate) fn at(config: Config, edge: Edge) -> Arc<Self> {
         let phase = Mutex::new(Phase::Waiting("the agent is starting".into()));
         let (newest, warnings) = (tokio::sync::Mutex::default(), Mutex::default());
-        Arc::new(Self { config, phase, newest, warnings })
+        let (news, feed) = (Arc::default(), Feed::default());
+        let reception = Reception::new(&config);
+        Arc::new(Self { config, edge, news, feed, reception, phase, newest, warnings })
     }
 
     /// What a person should put right, by who found it; `None` when it is right. Told once in the log.
@@ -91,6 +110,7 @@ impl Agent {
                 warnings.remove(finder);
             }
         }
+        self.news.ring();
     }
 
     /// What a person should put right.
@@ -138,11 +158,19 @@ impl Agent {
     /// # Errors
     /// The agent waits for something, or the lease path is stuck.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
+        self.snapshot_not_older(FRESH).await
+    }
+
+    /// The state, at most `age` old.
+    ///
+    /// # Errors
+    /// See [`Agent::snapshot`].
+    pub(crate) async fn snapshot_not_older(&self, age: Duration) -> Result<Arc<Snapshot>, Refusal> {
         let live = self.live()?;
         // Held while asking, so that many requests ask once.
         let mut newest = self.newest.lock().await;
         if let Some((taken, snapshot)) = &*newest
-            && taken.elapsed() < FRESH
+            && taken.elapsed() < age
         {
             return Ok(Arc::clone(snapshot));
         }

@@ -1,13 +1,11 @@
 //! Hands actions to their adapters. Every call here returns at once.
 
+use super::edge::{Edge, Fence, Network};
 use super::questions::{Question, Questions};
 use crate::Sink;
-use crate::corosync::Corosync;
-use crate::fence::FenceAgents;
+use crate::hypervisor::Hypervisor;
 use crate::last_words::LastWords;
-use crate::libvirt::Hypervisor;
 use crate::pages::PageStore;
-use crate::reset::reset_node;
 use crate::watchdog::Watchdog;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,11 +18,12 @@ use steadfast_core::time::Instant;
 
 /// All adapters.
 pub(super) struct Hands {
-    pub(super) corosync: Arc<Corosync>,
+    pub(super) edge: Edge,
+    pub(super) network: Network,
     pub(super) pages: Arc<PageStore>,
     pub(super) hypervisor: Arc<Hypervisor>,
     pub(super) watchdog: Option<Watchdog>,
-    pub(super) fence: FenceAgents,
+    pub(super) fence: Fence,
     pub(super) questions: Questions,
     /// libvirt of another node, with `{node}` for its name.
     pub(super) migrate_uri: String,
@@ -38,9 +37,9 @@ impl Hands {
     /// Hands over one action.
     pub(super) fn act(&self, action: &Action) {
         match action {
-            Action::Send(message) => self.corosync.send(Message::clone(message)),
+            Action::Send(message) => self.network.send(Message::clone(message)),
             Action::FeedWatchdog { basis, last, not_after } => self.feed(*basis, *last, *not_after),
-            Action::ResetNode { reason } => reset_node(&self.sysrq, &self.last_words, reason),
+            Action::ResetNode { reason } => self.edge.reset(&self.sysrq, &self.last_words, reason),
             Action::Fence { victim, eviction } => self.fence.fence(*victim, *eviction),
             Action::AskPriority { .. } | Action::AskPlacement { .. } => self.ask(action),
             Action::WritePage { .. }
@@ -62,6 +61,11 @@ impl Hands {
             // The driver does these itself.
             Action::Answer(_) | Action::Record(_) | Action::LetHostStop => {}
         }
+    }
+
+    /// The node has lost its power: what has a thread of its own ends it.
+    pub(super) fn end(&self) {
+        self.watchdog.iter().for_each(Watchdog::end);
     }
 
     fn store(&self, action: &Action) {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use steadfast_core::event::Event;
+use steadfast_core::ids::NodeId;
 use steadfast_core::snapshot::Snapshot;
+use steadfast_sdk::wire::PlacementQuestion;
 
 /// One thing to do on the lease path.
 pub enum Input {
@@ -13,6 +15,10 @@ pub enum Input {
     Event(Event),
     /// Somebody wants to see the state; must not block.
     Show(Box<dyn FnOnce(Snapshot) + Send>),
+    /// Somebody wants to know where the VMs of a node would go if it died now; must not block.
+    WhatIf(NodeId, Box<dyn FnOnce(Option<PlacementQuestion>) + Send>),
+    /// The node lost its power: nothing more is to be done.
+    PowerCut,
 }
 
 impl fmt::Debug for Input {
@@ -20,6 +26,8 @@ impl fmt::Debug for Input {
         match self {
             Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
             Self::Show(_) => f.write_str("Show"),
+            Self::WhatIf(node, _) => write!(f, "WhatIf({node})"),
+            Self::PowerCut => f.write_str("PowerCut"),
         }
     }
 }
@@ -34,6 +42,8 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     open: bool,
+    /// Nobody will ever read it again.
+    ended: bool,
     inputs: VecDeque<Input>,
 }
 
@@ -41,7 +51,8 @@ impl Inbox {
     /// Queues `event`. Before the machine exists messages are dropped: nobody would ever read them in time.
     pub fn push(&self, event: Event) {
         let mut queue = self.lock();
-        if queue.open || !matches!(event, Event::MessageReceived { .. }) {
+        let wanted = queue.open || !matches!(event, Event::MessageReceived { .. });
+        if wanted && !queue.ended {
             queue.inputs.push_back(Input::Event(event));
             self.ready.notify_one();
         }
@@ -49,7 +60,20 @@ impl Inbox {
 
     /// Asks for a snapshot; `tell` runs on the lease path and must only hand it over.
     pub fn show(&self, tell: impl FnOnce(Snapshot) + Send + 'static) {
-        self.lock().inputs.push_back(Input::Show(Box::new(tell)));
+        let mut queue = self.lock();
+        if !queue.ended {
+            queue.inputs.push_back(Input::Show(Box::new(tell)));
+            self.ready.notify_one();
+        }
+    }
+
+    /// Asks what would be asked if `node` died now; `tell` runs on the lease path and must only hand it over.
+    pub fn ask_what_if(
+        &self,
+        node: NodeId,
+        tell: impl FnOnce(Option<PlacementQuestion>) + Send + 'static,
+    ) {
+        self.lock().inputs.push_back(Input::WhatIf(node, Box::new(tell)));
         self.ready.notify_one();
     }
 
@@ -59,6 +83,18 @@ impl Inbox {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.show(move |snapshot| drop(tell.try_send(snapshot)));
         told.recv_timeout(patience).ok()
+    }
+
+    /// The node of a demonstration loses its power, in the middle of whatever it does.
+    pub(crate) fn cut_power(&self) {
+        let mut queue = self.lock();
+        (queue.ended, queue.inputs) = (true, VecDeque::from([Input::PowerCut]));
+        self.ready.notify_one();
+    }
+
+    /// The power was cut.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// From now on everything is kept.
@@ -95,5 +131,16 @@ mod tests {
         assert!(matches!(next(), Some(Input::Event(Event::CorosyncLost { .. }))));
         assert!(matches!(next(), Some(Input::Event(Event::Woke))));
         assert!(next().is_none());
+    }
+
+    #[test]
+    fn without_power_nothing_waits_and_nothing_comes() {
+        let inbox = Inbox::default();
+        inbox.push(lost());
+        inbox.cut_power();
+        inbox.push(lost());
+        assert!(inbox.snapshot(Duration::from_secs(9)).is_none(), "and nobody waits for it");
+        assert!(matches!(inbox.pop(Duration::ZERO), Some(Input::PowerCut)));
+        assert!(inbox.pop(Duration::ZERO).is_none());
     }
 }

@@ -1,9 +1,11 @@
 //! Log lines leave the lease path through a bounded queue: a hung stderr must not hang a lease.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -46,6 +48,19 @@ pub fn start() -> Flusher {
         let _ = log.with_ansi(false).with_writer(lines.clone()).try_init();
     }
     Flusher(lines)
+}
+
+/// Logs to `file`, for a program that needs the terminal for other things; without a file nothing is logged.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn to_file(file: Option<&Path>) -> io::Result<()> {
+    let Some(path) = file else { return Ok(()) };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let file = Mutex::new(File::create(path)?);
+    let _ = log.with_ansi(false).with_thread_names(true).with_writer(file).try_init();
+    Ok(())
 }
 
 fn write_all(lines: &Receiver<Line>, gaps: &AtomicU64) {

@@ -5,6 +5,7 @@
 //! machine must have comes first, and what it can do without for a while connects in the background.
 
 use super::agent::{Agent, Live};
+use super::edge::Edge;
 use super::hands::Hands;
 use super::questions::{self, Questions};
 use super::{BeatGaps, Driver, Inbox, Requests, adapters};
@@ -15,11 +16,10 @@ use crate::corosync::{self, ClusterFacts};
 use crate::decisions::Decisions;
 use crate::hook;
 use crate::journal::Journal;
-use crate::last_words::LastWords;
-use crate::pages::{ClusterFile, Opening, PageStore};
+use crate::pages::{ClusterFile, PageStore};
 use crate::policy::PolicyStore;
-use crate::realtime;
-use crate::record::{RunRecord, next_incarnation, read_boot_id};
+use crate::record::{RunRecord, next_incarnation};
+use crate::setup::cluster::activation;
 use crate::telemetry;
 use crate::virtualization;
 use crate::watchdog::{self, Watchdog};
@@ -49,11 +49,13 @@ const CLUSTER_CACHE: &str = "corosync.json";
 
 /// Why the lease path did not begin.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The operator has to change the configuration.
     Configuration(Problems),
     /// The system lacks something basic; another incarnation may have more luck.
     Broken(anyhow::Error),
+    /// The node of a demonstration lost its power before it had begun.
+    PowerCut,
 }
 
 impl From<Problems> for Failure {
@@ -81,47 +83,60 @@ pub(super) fn live(agent: &Arc<Agent>) -> Result<(), Failure> {
         let inbox = Arc::clone(&inbox);
         Arc::new(move |event| inbox.push(event))
     };
-    // First of all: libvirt may be starting VMs already.
-    let gate = wait(agent, || hook::gate::open(agent));
-    hook::check::start(Arc::clone(agent), gate)
-        .map_err(|error| Failure::Broken(anyhow::Error::from(error).context("no thread")))?;
-    let parts = gather(agent, &events)?;
+    agent.edge.begin(&inbox);
+    if !agent.edge.is_demo() {
+        // First of all: libvirt may be starting VMs already.
+        let gate = wait(agent, &inbox, || hook::gate::open(agent))?;
+        hook::check::start(Arc::clone(agent), gate)
+            .map_err(|error| Failure::Broken(anyhow::Error::from(error).context("no thread")))?;
+    }
+    if !agent.edge.is_demo() {
+        wait(agent, &inbox, || activation::may_begin(&agent.config.state))?;
+    }
+    let parts = gather(agent, &inbox, &events)?;
     let name = check_cluster(&agent.config, parts.pages.cluster(), parts.me)?;
     agent.warn("fence", unknown_victims(&agent.config, parts.pages.cluster()));
-    corosync_check(agent, parts.timing.membership);
+    if !agent.edge.is_demo() {
+        corosync_check(agent, parts.timing.membership);
+    }
     let assembled = assemble(agent, &parts, &inbox, &events, &name);
     let (driver, first, now) = assembled.map_err(Failure::Broken)?;
-    agent.warn("priority", realtime::raise().err());
-    agent.warn("watchdog", watchdog_trouble(&agent.config));
+    agent.warn("priority", agent.edge.raise());
+    agent.warn("watchdog", watchdog_trouble(agent));
     driver.hands.last_words.tell_earlier(events);
     driver.run(first, now);
     Ok(())
 }
 
 /// Waits for everything that the machine cannot begin without.
-fn gather(agent: &Agent, events: &Sink) -> Result<Parts, Problems> {
-    let config = &agent.config;
-    let boot = wait(agent, || {
+fn gather(agent: &Agent, inbox: &Inbox, events: &Sink) -> Result<Parts, Failure> {
+    let (config, edge) = (&agent.config, &agent.edge);
+    let boot = wait(agent, inbox, || {
         std::fs::create_dir_all(&config.run).with_context(|| {
             format!("cannot create {}: is [run] directory writable?", config.run.display())
         })?;
-        read_boot_id()
-    });
-    let known = wait(agent, || known_cluster(&config.run, boot));
+        edge.boot()
+    })?;
+    let known = wait(agent, inbox, || known_cluster(edge, &config.run, boot))?;
     let timing = config.timing(known.membership)?;
     let me = known.local;
-    let mut opening = Opening::new(config.storage.clone());
-    let pages = wait(agent, || opening.open(me, &config.run, Arc::clone(events)));
+    let mut opening = edge.opening(config.storage.clone());
+    let pages = wait(agent, inbox, || opening.open(me, &config.run, Arc::clone(events)))?;
     // After the store: its lock is what makes the earlier incarnation surely dead.
-    let record = wait(agent, || next_incarnation(&config.run, boot));
+    let record = wait(agent, inbox, || next_incarnation(&config.run, boot))?;
     Ok(Parts { boot, me, timing, pages, record })
 }
 
 /// `work`, until it succeeds. Says once why not.
-fn wait<T>(agent: &Agent, mut work: impl FnMut() -> Result<T>) -> T {
+fn wait<T>(
+    agent: &Agent,
+    inbox: &Inbox,
+    mut work: impl FnMut() -> Result<T>,
+) -> Result<T, Failure> {
     loop {
         match work() {
-            Ok(value) => return value,
+            Ok(value) => return Ok(value),
+            Err(_) if inbox.has_ended() => return Err(Failure::PowerCut),
             Err(error) => agent.wait_for(format!("{error:#}")),
         }
         std::thread::sleep(RETRY);
@@ -136,9 +151,9 @@ struct Known {
     membership: Millis,
 }
 
-fn known_cluster(run: &Path, boot: BootId) -> Result<Known> {
+fn known_cluster(edge: &Edge, run: &Path, boot: BootId) -> Result<Known> {
     let path = run.join(CLUSTER_CACHE);
-    match corosync::read_cluster(CMAP_PATIENCE) {
+    match edge.cluster(CMAP_PATIENCE) {
         Ok(ClusterFacts { local, membership, .. }) => {
             let known = Known { boot, local, membership };
             let text = serde_json::to_vec(&known).context("corosync's facts cannot be encoded")?;
@@ -165,6 +180,15 @@ fn check_cluster(config: &Config, stored: &ClusterFile, me: NodeId) -> Result<St
                 config.cluster, config.storage, stored.cluster
             ),
             format!("set cluster.name or {} right", config.storage.key()),
+        ));
+    }
+    if stored.level > config.feature_level {
+        problems.push(Problem::new(
+            format!(
+                "{} was made by a release of feature level {}, this node speaks {}",
+                config.storage, stored.level, config.feature_level
+            ),
+            "upgrade steadfastd on this node, and remove cluster.feature_level from its configuration",
         ));
     }
     if !problems.is_empty() {
@@ -229,25 +253,26 @@ fn assemble(
     let (decisions, taken) =
         Decisions::start(name, Arc::clone(inbox), &config.state, Arc::clone(&parts.pages))
             .context("cannot start the recorder's threads")?;
-    let hypervisor = adapters::hypervisor(config, incarnation, events)?;
+    let hypervisor = adapters::hypervisor(agent, incarnation, events)?;
     let policies = adapters::policies(config, events)?;
     let hands = Hands {
-        watchdog: adapters::watchdog(config, &parts.timing, &parts.record, events)?,
-        fence: adapters::fence(config, parts.pages.cluster(), events),
+        watchdog: adapters::watchdog(agent, &parts.timing, &parts.record, events)?,
+        fence: adapters::fence(agent, parts.pages.cluster(), events),
         questions: Questions::start(Arc::clone(&policies), Arc::clone(events))?,
-        corosync: corosync::Corosync::start("steadfast", Arc::clone(events))?,
+        edge: agent.edge.clone(),
+        network: agent.edge.network(events)?,
         pages: Arc::clone(&parts.pages),
         hypervisor: Arc::clone(&hypervisor),
         migrate_uri: config.migrate_uri.clone(),
         sysrq: config.sysrq.clone(),
-        last_words: LastWords::new(&config.state, parts.boot),
+        last_words: agent.edge.last_words(&config.state, parts.boot),
         events: Arc::clone(events),
         told_no_watchdog: false.into(),
     };
-    adapters::verification(config, events);
+    let verification = adapters::verification(agent, events);
     let labels = config.labels.clone();
     let named = telemetry::Named { id: me.node, name: name.into(), labels };
-    telemetry::start(named, Arc::clone(&hypervisor), Arc::clone(events))?;
+    telemetry::start(named, Arc::downgrade(&hypervisor), Arc::clone(events))?;
     let hub = watch_equipment(config, inbox, &policies, events)?;
     let (requests, gaps) = (Arc::new(Requests::default()), Arc::new(BeatGaps::default()));
     agent.begin(Arc::new(Live {
@@ -261,11 +286,12 @@ fn assemble(
         hypervisor,
         pages: Arc::clone(&parts.pages),
         telemetry: hub,
+        verification,
     }));
     let journal = open_journal(&config.run);
     let now = Clock.now();
     tracing::info!(node = name, id = me.node.0, boot = %me.boot, incarnation = incarnation.0, "begun");
-    let (machine, first) = Machine::new(machine_config(config, parts, me, name, now), now);
+    let (machine, first) = Machine::new(machine_config(agent, parts, me, name, now), now);
     let wake_at = first.wake_at.0;
     let inbox = Arc::clone(inbox);
     let (decisions, releasing) = (taken, false.into());
@@ -278,7 +304,10 @@ fn assemble(
         requests,
         decisions,
         pulse,
+        beat: parts.timing.beat,
         gaps,
+        news: Arc::clone(&agent.news),
+        glimpse: <_>::default(),
         wake_at,
         releasing,
     };
@@ -294,13 +323,17 @@ fn watch_equipment(
 ) -> Result<Arc<telemetry::Hub>> {
     let (settings, hub) = (Arc::new(config.telemetry.clone()), Arc::default());
     telemetry::watch(&settings, &hub).context("cannot start telemetry's threads")?;
-    let (inbox, policies) = (Arc::clone(inbox), Arc::clone(policies));
+    // A node that loses its power in a demonstration must not keep its policies.
+    let (inbox, policies) = (Arc::clone(inbox), Arc::downgrade(policies));
     let facts = move || {
         let snapshot = inbox.snapshot(FACTS_PATIENCE)?;
         let own = snapshot.nodes.into_iter().find(|node| node.id == snapshot.node.id)?;
         Some((snapshot.at.0, own.facts))
     };
-    let assess = move |question: &_| questions::assess(&policies, question);
+    let assess = move |question: Option<&_>| {
+        let policies = policies.upgrade()?;
+        Some(question.map(|question| questions::assess(&policies, question)))
+    };
     let events = Arc::clone(events);
     telemetry::risk::start(settings.interval, Arc::clone(&hub), facts, assess, events)?;
     Ok(hub)
@@ -328,24 +361,25 @@ fn open_journal(run: &Path) -> Option<Journal> {
 }
 
 fn machine_config(
-    config: &Config,
+    agent: &Agent,
     parts: &Parts,
     me: Identity,
     name: &str,
     now: Instant,
 ) -> MachineConfig {
-    let stored = parts.pages.cluster();
+    let (config, stored) = (&agent.config, parts.pages.cluster());
     let nodes: BTreeMap<NodeId, String> =
         stored.nodes.iter().map(|node| (node.id, node.name.clone())).collect();
     MachineConfig {
         me,
         timing: parts.timing.clone(),
-        genesis: Ledger::genesis(&stored.cluster, &nodes),
+        genesis: Ledger { level: stored.level, ..Ledger::genesis(&stored.cluster, &nodes) },
         fence_agents: fenced_nodes(config, &nodes),
         verification: !config.verification.is_empty(),
-        never_paused: time_proves(config),
+        never_paused: time_proves(agent),
         inherited: parts.record.inherited(now),
         name: name.into(),
+        level: config.feature_level,
         limits: config.limits.clone(),
         builtin: Builtin {
             node_priority: steadfast_policy_node_priority::builtin,
@@ -356,14 +390,14 @@ fn machine_config(
 
 /// Time may prove this node dead (PROTOCOL section 5, rule 4): nothing pauses it from outside, and a dying agent does not
 /// feed the watchdog.
-fn time_proves(config: &Config) -> bool {
-    config.is_never_paused() && watchdog_trouble(config).is_none()
+fn time_proves(agent: &Agent) -> bool {
+    agent.config.is_never_paused() && watchdog_trouble(agent).is_none()
 }
 
 /// Why a dying agent may feed the watchdog once more.
-fn watchdog_trouble(config: &Config) -> Option<String> {
-    let device = config.watchdog.as_ref()?.to_str()?;
-    (!watchdog::outlives_agent(device)).then(|| {
+fn watchdog_trouble(agent: &Agent) -> Option<String> {
+    let device = agent.config.watchdog.as_ref()?.to_str()?;
+    (!agent.edge.is_demo() && !watchdog::outlives_agent(device)).then(|| {
         format!(
             "nobody keeps {device} open for this agent: its death would feed it once more, so that time is no proof \
              for this node; start the agent by systemd, with NotifyAccess=main and FileDescriptorStoreMax=4"

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where libvirt (6.5 and later) looks for hooks of its QEMU driver, below its folder of hooks.
-const SCRIPT: &str = "qemu.d/steadfast";
+pub(crate) const SCRIPT: &str = "qemu.d/steadfast";
 /// libvirt's folder of hooks.
 pub const HOOKS: &str = "/etc/libvirt/hooks";
 const MARK: &str = "# Written by `steadfast node install-hook`";
@@ -69,6 +69,20 @@ pub fn remedy() -> &'static str {
             "install its hook: steadfast node install-hook, then systemctl restart libvirtd (guests keep running)"
         }
     }
+}
+
+/// The script as a node has it before it has a configuration: everything lies where it usually does.
+#[must_use]
+pub(crate) fn standard_script(program: &str) -> String {
+    let (socket, starts) = ("/run/steadfast/hook.sock".into(), "/run/steadfast/starts".into());
+    let places = Places { socket, list: "/var/lib/steadfast/ha-vms".into(), starts };
+    script(Path::new(program), &places)
+}
+
+/// A script of ours.
+#[must_use]
+pub(crate) fn is_ours(text: &str) -> bool {
+    text.contains(MARK)
 }
 
 fn script_path(hooks: &Path) -> PathBuf {

@@ -8,6 +8,8 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
 
+const NAME: &str = "steadfast-hook-test";
+
 /// Asks libvirt to start a tiny VM of this UUID, paused. It is gone when this returns.
 ///
 /// # Errors
@@ -15,6 +17,10 @@ use virt::sys;
 pub fn start(inner: &Arc<Inner>, vm: &VmId) -> anyhow::Result<()> {
     let vm = vm.clone();
     inner.connection.call("test the hook", move |connect| {
+        // On a very slow machine one that was given up on may have come to life since, and would be in the way for ever.
+        if let Ok(earlier) = Domain::lookup_by_name(connect, NAME) {
+            let _ = earlier.destroy();
+        }
         // A QEMU that can only do one of them refuses the other before the hook is asked.
         let [first, second] = ["kvm", "qemu"].map(|kind| create(connect, kind, &vm));
         first.or_else(|first| second.map_err(|second| anyhow!("{second:#}; {first:#}")))
@@ -30,7 +36,7 @@ fn create(connect: &Connect, kind: &str, vm: &VmId) -> anyhow::Result<()> {
 
 fn definition(kind: &str, vm: &VmId) -> String {
     format!(
-        "<domain type='{kind}'><name>steadfast-hook-test</name><uuid>{vm}</uuid>\
+        "<domain type='{kind}'><name>{NAME}</name><uuid>{vm}</uuid>\
          <memory unit='MiB'>16</memory><os><type>hvm</type></os></domain>"
     )
 }

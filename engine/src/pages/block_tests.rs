@@ -44,7 +44,7 @@ impl Disk {
     }
 
     fn init(&self, cluster: &str, force: Option<&Path>) -> Result<()> {
-        format(&self.path(), cluster, &nodes(), force)
+        format(&self.path(), &ClusterFile::new(cluster, &nodes())?, force)
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -92,7 +92,9 @@ impl Agent {
         let (sender, received) = mpsc::channel();
         let sink: crate::Sink = Arc::new(move |event| drop(sender.send(event)));
         let layout = Backend::Device(layout);
-        let store = PageStore::start(layout, cluster, NodeId(node), lock, sink).unwrap();
+        let store =
+            PageStore::start((layout, Default::default()), cluster, NodeId(node), lock, sink)
+                .unwrap();
         Self { store, received }
     }
 
@@ -336,7 +338,9 @@ fn headers_of_newer_versions_are_refused() {
 fn node_ids_beyond_the_slots_are_refused() {
     let disk = Disk::new("ids", SIZE);
     let node = StoredNode { id: NodeId(65), name: "n65".into() };
-    let error = format(&disk.path(), "test", &[node], None).unwrap_err().to_string();
+    let error = format(&disk.path(), &ClusterFile::new("test", &[node]).unwrap(), None)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("#65") && error.contains("from 1 to 64"), "{error}");
 }
 
@@ -390,7 +394,8 @@ fn on_a_real_device_one_agent_a_node_and_nobody_else() {
         return;
     };
     let path = device.0.as_path();
-    init(path, "test", &nodes(), None).unwrap();
+    let cluster = |name| ClusterFile::new(name, &nodes()).unwrap();
+    init(path, &cluster("test"), None).unwrap();
     let (sender, received) = mpsc::channel();
     let sink: crate::Sink = Arc::new(move |event| drop(sender.send(event)));
     let opening = || Opening::new(Place::Device(path.to_owned()));
@@ -412,10 +417,10 @@ fn on_a_real_device_one_agent_a_node_and_nobody_else() {
 
     for refused in [
         opening().open(NodeId(2), &lock("2"), sink).map(drop),
-        init(path, "other", &nodes(), Some(path)),
+        init(path, &cluster("other"), Some(path)),
     ] {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("in use on this node"), "{error}");
     }
-    assert!(init(&disk.path(), "test", &nodes(), None).is_err(), "a file is no device");
+    assert!(init(&disk.path(), &cluster("test"), None).is_err(), "a file is no device");
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::NodeId;
 
 /// Newest format of a store that this engine knows.
@@ -22,6 +23,9 @@ pub struct StoredNode {
 pub struct ClusterFile {
     /// Format of the store.
     pub format: u16,
+    /// Feature level of the release that made the store: the first ledger is of it.
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_oldest")]
+    pub level: FeatureLevel,
     /// The cluster's name.
     pub cluster: String,
     /// The nodes that have a slot.
@@ -43,7 +47,8 @@ impl ClusterFile {
         ensure!(names.len() == count, "{count} nodes have only {} different names", names.len());
         ensure!(!ids.contains(&NodeId(0)), "node ids begin at 1, got 0");
         ensure!(!names.contains(""), "every node needs a name");
-        Ok(Self { format: FORMAT, cluster: cluster.to_owned(), nodes: nodes.to_vec() })
+        let (cluster, nodes) = (cluster.to_owned(), nodes.to_vec());
+        Ok(Self { format: FORMAT, level: FeatureLevel::NEWEST, cluster, nodes })
     }
 
     /// The same with `node`. Another node of its id or name, which was removed from the cluster, loses its entry.
@@ -54,7 +59,13 @@ impl ClusterFile {
         let others = self.nodes.iter().filter(|it| it.id != node.id && it.name != node.name);
         let mut nodes: Vec<StoredNode> = others.chain([node]).cloned().collect();
         nodes.sort_by_key(|known| known.id);
-        Self::new(&self.cluster, &nodes)
+        Ok(Self { level: self.level, ..Self::new(&self.cluster, &nodes)? })
+    }
+
+    /// The same store, whichever release made it.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self == Self { level: self.level, ..other.clone() }
     }
 
     /// In words, for refusals.

@@ -66,13 +66,12 @@ impl Layout {
 /// Formats a store. Does nothing if the same store is already there. Blocks: for the command line.
 ///
 /// # Errors
-/// The directory holds something else, a node is named twice or badly, or storage fails.
-pub fn init(directory: &Path, cluster: &str, nodes: &[StoredNode]) -> Result<()> {
-    let wanted = ClusterFile::new(cluster, nodes)?;
+/// The directory holds something else, or storage fails.
+pub fn init(directory: &Path, wanted: &ClusterFile) -> Result<()> {
     let layout = Layout::new(directory);
     if let Some(found) = read_cluster_file(&layout)? {
         ensure!(
-            found == wanted,
+            found.is_same(wanted),
             "{} already holds {}, asked for {}: use another directory, or remove that store if no node uses it",
             directory.display(),
             found.words(),
@@ -80,9 +79,9 @@ pub fn init(directory: &Path, cluster: &str, nodes: &[StoredNode]) -> Result<()>
         );
         return check_files(&layout, &found);
     }
-    create_files(&layout, nodes)?;
+    create_files(&layout, &wanted.nodes)?;
     // Last, so that a store with this file is whole.
-    replace(&layout.cluster(), &serde_json::to_vec_pretty(&wanted)?)
+    replace(&layout.cluster(), &serde_json::to_vec_pretty(wanted)?)
 }
 
 /// Gives `node` a slot, or its name to the slot that it has. A slot of another node of this name, which was

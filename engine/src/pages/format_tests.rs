@@ -1,4 +1,5 @@
 use super::*;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::{Ballot, BootId, Digest, Identity, Incarnation, Stamp};
 
 const ME: NodeId = NodeId(3);
@@ -6,6 +7,7 @@ const ME: NodeId = NodeId(3);
 pub(crate) fn page(sequence: u64) -> Page {
     let ballot = Ballot { term: 7, node: 3 };
     Page {
+        level: FeatureLevel::OLDEST,
         writer: Identity { node: ME, boot: BootId(u128::MAX), incarnation: Incarnation(2) },
         sequence,
         promised: ballot,

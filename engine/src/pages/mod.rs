@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod dir;
 pub mod direct;
 pub mod format;
+mod gate;
 mod lock;
 pub mod records;
 mod workers;
@@ -31,6 +32,7 @@ mod workers;
 pub use backend::Place;
 use backend::{Layout, Shelf};
 pub use cluster::{ClusterFile, StoredNode};
+pub use gate::Gate;
 use records::RecordWriter;
 use workers::{ReadRequest, Reader, WriteRequest, Writer};
 
@@ -52,6 +54,7 @@ pub struct PageStore {
     cluster: ClusterFile,
     catalogue: Shelf,
     me: NodeId,
+    gate: Gate,
     writes: mpsc::Sender<WriteRequest>,
     reads: mpsc::Sender<ReadRequest>,
 }
@@ -60,6 +63,7 @@ pub struct PageStore {
 #[derive(Debug)]
 pub struct Opening {
     place: Place,
+    gate: Gate,
     patience: Duration,
     pending: Option<mpsc::Receiver<Result<(Layout, ClusterFile)>>>,
 }
@@ -68,7 +72,13 @@ impl Opening {
     /// Of the store at `place`.
     #[must_use]
     pub fn new(place: Place) -> Self {
-        Self { place, patience: OPEN_PATIENCE, pending: None }
+        Self { place, gate: Gate::default(), patience: OPEN_PATIENCE, pending: None }
+    }
+
+    /// The same, with a gate before it.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// Opens the store as node `me`. Blocks up to 10 s. Takes the exclusive lock in `lock_dir`
@@ -85,7 +95,7 @@ impl Opening {
             known,
             "node {me} has no slot in the store of cluster {name:?}: see its list of nodes in {place}"
         );
-        PageStore::start(layout, cluster, me, lock, events).map(Arc::new)
+        PageStore::start((layout, self.gate.clone()), cluster, me, lock, events).map(Arc::new)
     }
 
     fn layout(&mut self) -> Result<(Layout, ClusterFile)> {
@@ -93,8 +103,9 @@ impl Opening {
             Some(receiver) => receiver,
             None => {
                 let (answer, receiver) = mpsc::channel();
-                let place = self.place.clone();
-                threads::spawn("store-open", move || drop(answer.send(Layout::open(&place))))?;
+                let (place, gate) = (self.place.clone(), self.gate.clone());
+                let open = move || gate.through().and_then(|()| Layout::open(&place));
+                threads::spawn("store-open", move || drop(answer.send(open())))?;
                 receiver
             }
         };
@@ -125,22 +136,33 @@ fn spawn(name: &str, lock: Arc<File>, work: impl FnOnce() + Send + 'static) -> R
 /// A device that holds something else is left alone, unless `force` names it once more.
 ///
 /// # Errors
-/// The place holds something else or is unfit, a node is named twice or badly, or storage fails.
-pub fn init(
-    place: &Place,
-    cluster: &str,
-    nodes: &[StoredNode],
-    force: Option<&PathBuf>,
-) -> Result<()> {
+/// The place holds something else or is unfit, or storage fails.
+pub fn init(place: &Place, wanted: &ClusterFile, force: Option<&PathBuf>) -> Result<()> {
     match place {
-        Place::Directory(directory) => dir::init(directory, cluster, nodes),
-        Place::Device(device) => block::init(device, cluster, nodes, force.map(PathBuf::as_path)),
+        Place::Directory(directory) => dir::init(directory, wanted),
+        Place::Device(device) => block::init(device, wanted, force.map(PathBuf::as_path)),
     }
+}
+
+/// Who has a slot in the store at `place`. Blocks: for the command line.
+///
+/// # Errors
+/// There is no store, or storage fails.
+pub fn look(place: &Place) -> Result<ClusterFile> {
+    Layout::open(place).map(|(_, cluster)| cluster)
+}
+
+/// Gives a node a slot in the store at `place`. Idempotent. Blocks: for the command line.
+///
+/// # Errors
+/// There is no store, or storage fails.
+pub fn add_node(place: &Place, node: &StoredNode) -> Result<()> {
+    Layout::open(place)?.0.add_node(node)
 }
 
 impl PageStore {
     fn start(
-        layout: Layout,
+        (layout, gate): (Layout, Gate),
         cluster: ClusterFile,
         me: NodeId,
         lock: Arc<File>,
@@ -150,10 +172,11 @@ impl PageStore {
         let (reads, read_queue) = mpsc::channel();
         let writer = Writer::new(&layout, me, Arc::clone(&events))?;
         let reader = Reader::new(&layout, &cluster, events);
-        spawn("page-writer", Arc::clone(&lock), move || writer.run(&write_queue))?;
-        spawn("page-reader", lock, move || reader.run(&read_queue))?;
+        let (write_gate, read_gate) = (gate.clone(), gate.clone());
+        spawn("page-writer", Arc::clone(&lock), move || writer.run(&write_queue, &write_gate))?;
+        spawn("page-reader", lock, move || reader.run(&read_queue, &read_gate))?;
         let catalogue = Shelf::new(&layout, me, &cluster);
-        Ok(Self { layout, cluster, catalogue, me, writes, reads })
+        Ok(Self { layout, cluster, catalogue, me, gate, writes, reads })
     }
 
     /// Who has a slot.
@@ -188,6 +211,7 @@ impl PageStore {
     /// # Errors
     /// Storage fails.
     pub fn add_node(&self, node: &StoredNode) -> Result<()> {
+        self.gate.through()?;
         self.layout.add_node(node)
     }
 
@@ -196,6 +220,7 @@ impl PageStore {
     /// # Errors
     /// Storage fails, or the store was made by a version that kept no decisions.
     pub fn record_writer(&self) -> Result<RecordWriter> {
+        self.gate.through()?;
         RecordWriter::open(&self.layout, self.me)
     }
 
@@ -204,6 +229,7 @@ impl PageStore {
     /// # Errors
     /// Storage fails.
     pub fn read_records(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
+        self.gate.through()?;
         records::lines(&self.layout, node)
     }
 
@@ -212,6 +238,7 @@ impl PageStore {
     /// # Errors
     /// Storage fails, or has no place for it.
     pub fn put_catalogue(&self, xml: &str) -> Result<Digest> {
+        self.gate.through()?;
         self.catalogue.put(xml)
     }
 
@@ -220,6 +247,7 @@ impl PageStore {
     /// # Errors
     /// It is not there, damaged, or storage fails.
     pub fn get_catalogue(&self, digest: Digest) -> Result<String> {
+        self.gate.through()?;
         self.catalogue.get(digest)
     }
 }

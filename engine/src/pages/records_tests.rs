@@ -12,7 +12,8 @@ impl Shared {
         let root = std::env::temp_dir().join(unique);
         let _ = std::fs::remove_dir_all(&root);
         let nodes = [1, 2].map(|id| StoredNode { id: NodeId(id), name: format!("n{id}") });
-        init(&Place::Directory(root.clone()), "test", &nodes, None).unwrap();
+        let cluster = crate::pages::ClusterFile::new("test", &nodes).unwrap();
+        init(&Place::Directory(root.clone()), &cluster, None).unwrap();
         Self(root)
     }
 

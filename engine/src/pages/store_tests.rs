@@ -2,6 +2,7 @@ use super::format::BLOCK;
 use super::*;
 use std::collections::BTreeMap;
 use steadfast_core::event::Event;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::{Ballot, BootId, Identity, Incarnation, Stamp};
 use steadfast_core::page::{Pages, StorageError};
 
@@ -10,6 +11,7 @@ fn page(node: u32, sequence: u64) -> Page {
     let (promised, accepted) = (Ballot::default(), Stamp::default());
     let digest = Digest::default();
     Page {
+        level: FeatureLevel::OLDEST,
         writer,
         sequence,
         promised,
@@ -54,7 +56,7 @@ impl World {
     }
 
     fn init(&self) -> Result<()> {
-        init(&self.place(), "test", &nodes(), None)
+        init(&self.place(), &ClusterFile::new("test", &nodes())?, None)
     }
 
     fn open(&self, node: u32) -> Result<Arc<PageStore>> {
@@ -191,10 +193,10 @@ fn init_is_idempotent_and_destroys_nothing() {
     world.init().unwrap();
     one.read_pages(1, both());
     assert_eq!(world.pages_read().unwrap()[&NodeId(1)], Some(page(1, 1)));
-    assert!(init(&world.place(), "other", &nodes(), None).is_err());
+    assert!(init(&world.place(), &ClusterFile::new("other", &nodes()).unwrap(), None).is_err());
     std::fs::remove_file(world.shared().join("cluster.json")).unwrap();
     assert!(world.init().unwrap_err().to_string().contains("holds data"));
-    assert!(init(&world.place(), "test", &[nodes()[0].clone(), nodes()[0].clone()], None).is_err());
+    assert!(ClusterFile::new("test", &[nodes()[0].clone(), nodes()[0].clone()]).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::backend::{Batch, Layout};
 use super::cluster::ClusterFile;
 use super::direct::{self, Access, AlignedBuffer, DirectFile};
 use super::format::{self, BLOCK};
+use super::gate::Gate;
 use crate::Sink;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,12 +55,18 @@ impl Writer {
         })
     }
 
-    pub(super) fn run(mut self, queue: &mpsc::Receiver<WriteRequest>) {
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<WriteRequest>, gate: &Gate) {
         for request in queue {
+            if !gate.pass() {
+                return;
+            }
             let (id, result) = match request {
                 WriteRequest::Page(id, page) => (id, self.write_page(&page)),
                 WriteRequest::Body(id, slot, bytes) => (id, self.write_body(slot, &bytes)),
             };
+            if !gate.pass() {
+                return;
+            }
             (self.events)(Event::WriteEnded { id, result: result.map_err(told) });
         }
     }
@@ -105,8 +112,11 @@ impl Reader {
         Self { layout: layout.clone(), nodes, batches, names, events }
     }
 
-    pub(super) fn run(mut self, queue: &mpsc::Receiver<ReadRequest>) {
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<ReadRequest>, gate: &Gate) {
         for request in queue {
+            if !gate.pass() {
+                return;
+            }
             let event = match request {
                 ReadRequest::Pages(id, nodes) => {
                     Event::PagesRead { id, result: self.read_pages(nodes) }
@@ -116,6 +126,9 @@ impl Reader {
                     Event::BodyRead { id, result }
                 }
             };
+            if !gate.pass() {
+                return;
+            }
             (self.events)(event);
         }
     }

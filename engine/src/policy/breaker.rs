@@ -19,7 +19,9 @@ pub(super) struct Breaker {
 }
 
 /// Whether a policy is asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// It is.
@@ -32,7 +34,7 @@ pub enum BreakerState {
 }
 
 /// The breaker as people see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BreakerStatus {
     /// Whether the policy is asked.

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Classes of failure, never merged: each asks for another remedy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, schemars::JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// The file is not what a policy file must be.
@@ -31,7 +33,9 @@ pub enum Class {
 }
 
 /// Stages of loading, in order, and the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, schemars::JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Reading the module and its parameters.
@@ -81,7 +85,9 @@ macro_rules! display_as_serialized {
 display_as_serialized!(Class, Stage);
 
 /// One failure, complete enough to act on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize, thiserror::Error,
+)]
 #[error("{class} at {stage}: {reason} (remedy: {remedy})")]
 pub struct Failure {
     /// Where.

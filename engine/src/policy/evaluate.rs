@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use steadfast_sdk::wire::{NodePriorityQuestion, PlacementQuestion, RiskQuestion};
+use steadfast_sdk::wire::{
+    NodePriorityQuestion, PlacementQuestion, PlacementVerdict, RiskQuestion,
+};
 
 use super::generation::hex;
 use super::kind::Question;
@@ -12,7 +14,7 @@ use super::settings::is_called;
 use super::{Failure, Kind, PolicyStore};
 
 /// What a policy would have said.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Who was asked.
     pub policy: String,
@@ -66,6 +68,19 @@ impl PolicyStore {
             Kind::Placement => self.try_out::<PlacementQuestion>(question, name),
             Kind::Risk => self.try_out::<RiskQuestion>(question, name),
         }
+    }
+
+    /// Who would decide where VMs go, and what it would say; the agent's own answers where that fails. Nothing is counted.
+    /// Blocks as long as a call may.
+    pub fn rehearse_placement(&self, question: &PlacementQuestion) -> (String, PlacementVerdict) {
+        let first = self.book().first(Kind::Placement, &self.settings);
+        if let Some(it) = first
+            && let Ok((verdict, _)) = self.sandbox.ask(&it.program, &it.parameters, question)
+        {
+            return (format!("{} {}", it.manifest.name, it.manifest.version), verdict);
+        }
+        let twin = Kind::Placement.twin();
+        (format!("{} {}", twin.name, twin.version), question.builtin())
     }
 
     fn try_out<Q: Question>(

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use steadfast_sdk::manifest::{DEFAULT_PREFIX, Manifest};
 
 use super::breaker::Breaker;
+use super::load::in_micros;
 use super::rehearsal::Headroom;
 use super::sandbox::{Program, Usage};
 use super::status::{ShadowStatus, StageTime};
@@ -101,7 +102,7 @@ impl fmt::Display for Generation {
 
 impl Tally {
     pub(super) fn succeeded(&mut self, usage: &Usage, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = in_micros(took);
         let at = usize::try_from(self.calls).unwrap_or(0) % KEPT;
         match self.micros.get_mut(at) {
             Some(oldest) => *oldest = micros,

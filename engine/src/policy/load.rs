@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::files::{self, FileRead};
 use super::generation::{Digests, Generation};
 use super::rehearsal::Headroom;
-use super::sandbox::Sandbox;
+use super::sandbox::{Program, Sandbox};
 use super::settings::Settings;
 use super::status::StageTime;
 use super::trial::Trial;
@@ -123,18 +123,39 @@ impl Source {
         })
     }
 
-    /// Takes what is trusted through all further stages.
+    /// Compiles it ahead, if nothing speaks against it so far: the longest stage, while the folder may not be quiet yet.
+    pub(super) fn compile_ahead(
+        &self,
+        sandbox: &Sandbox,
+        settings: &Settings,
+    ) -> Result<Ahead, Failure> {
+        self.trust(settings, &mut Progress::default())?;
+        let kinds = inspect::kinds(&inspect::manifest(&self.wasm.bytes)?);
+        inspect::limits(&self.wasm.bytes, &settings.limits)?;
+        let begin = Instant::now();
+        let program = sandbox.compile(&self.wasm.bytes, &kinds)?;
+        Ok(Ahead { module: self.digests.wasm, program, micros: micros(begin) })
+    }
+
+    /// Takes what is trusted through all further stages. `ahead` may be this module, compiled.
     pub(super) fn load(
         self,
         sandbox: &Sandbox,
         settings: &Settings,
         progress: &mut Progress,
+        ahead: Option<Ahead>,
     ) -> Result<Generation, Failure> {
         let manifest = progress.pass(Stage::Manifest, || inspect::manifest(&self.wasm.bytes))?;
         let kinds = inspect::kinds(&manifest);
         progress.pass(Stage::Limits, || inspect::limits(&self.wasm.bytes, &settings.limits))?;
         let module = &self.wasm.bytes;
-        let program = progress.pass(Stage::Compile, || sandbox.compile(module, &kinds))?;
+        let program = match ahead.filter(|ahead| ahead.module == self.digests.wasm) {
+            Some(Ahead { program, micros, .. }) => {
+                progress.stages.push(StageTime { stage: Stage::Compile, micros, passed: true });
+                program
+            }
+            None => progress.pass(Stage::Compile, || sandbox.compile(module, &kinds))?,
+        };
         let program = program.speaking(&manifest);
         let parameters = self.parameters.map_or_else(Vec::new, |file| file.bytes);
         let seed = self.digests.seed();
@@ -169,6 +190,15 @@ impl Source {
         let remedy = "chown root and chmod go-w the file, its .json and the folder";
         Err(Failure::refused(Stage::Permissions, reason, remedy))
     }
+}
+
+/// A module compiled ahead.
+pub(super) struct Ahead {
+    /// SHA-256 of the module.
+    module: [u8; 32],
+    program: Program,
+    /// How long it took.
+    micros: u64,
 }
 
 /// What a file was when it was tried.

@@ -8,6 +8,7 @@
 //! ([`kind`]); [`verdict`] checks every answer, [`breaker`] spares those that only fail, [`shadow`] asks others what
 //! they would have said. Nothing here is on the lease path: calls block.
 
+mod arena;
 mod book;
 mod breaker;
 mod error;
@@ -30,7 +31,7 @@ mod signature;
 mod status;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod ticker;
 mod trial;
 mod verdict;

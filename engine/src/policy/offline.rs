@@ -82,7 +82,7 @@ pub fn check_file(path: &Path, settings: &Settings) -> anyhow::Result<Check> {
     let loaded = read.and_then(|source| {
         insecure = source.insecurity().map(Into::into);
         source.signatures(settings, &mut progress)?;
-        source.load(&sandbox, settings, &mut progress)
+        source.load(&sandbox, settings, &mut progress, None)
     });
     let (headroom, failure) = match loaded {
         Ok(generation) => (generation.headroom, None),

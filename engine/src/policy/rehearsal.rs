@@ -11,7 +11,7 @@ use super::{Class, Failure, Kind, Limits, Stage};
 const LEAST_FACTOR: u64 = 2;
 
 /// The largest cluster that policies must be able to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Largest {
     /// Nodes.
@@ -27,7 +27,7 @@ impl Default for Largest {
 }
 
 /// What the rehearsal of one kind used, and what it might have used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct Headroom {
     /// The kind rehearsed.
     pub kind: Kind,

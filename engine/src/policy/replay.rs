@@ -11,7 +11,7 @@ use serde::Serialize;
 use steadfast_core::decision::{Asked, PolicyRecord};
 use steadfast_core::ids::NodeId;
 use steadfast_core::placement::places;
-use steadfast_sdk::wire::{PlacementQuestion, PlacementVerdict};
+use steadfast_sdk::wire::{NodeFacts, PlacementQuestion, PlacementVerdict, Score};
 
 use crate::api::wire::DecisionReport;
 
@@ -178,14 +178,12 @@ impl Workbench {
                 self.ask(question).map(|asked| moved(question, verdict, &asked.verdict, id))
             }
             Asked::NodePriority { question, verdict } if decides(Kind::NodePriority) => {
-                let was = verdict.score.value;
                 let asked = self.ask(question);
-                asked.map(|is| rescored(&question.node.name, (was, is.verdict.score.value), id))
+                asked.map(|is| rescored(&question.node, (&verdict.score, &is.verdict.score), id))
             }
             Asked::Risk { question, verdict } if decides(Kind::Risk) => {
-                let was = verdict.score.value;
                 let asked = self.ask(question);
-                asked.map(|is| rescored(&question.node.name, (was, is.verdict.score.value), id))
+                asked.map(|is| rescored(&question.node, (&verdict.score, &is.verdict.score), id))
             }
             _ => return None,
         })
@@ -221,12 +219,12 @@ fn moved(
     (question.vms.len(), changed.collect())
 }
 
-fn rescored(node: &str, (was, is): (i64, i64), decision: &str) -> (usize, Vec<Change>) {
+fn rescored(node: &NodeFacts, (was, is): (&Score, &Score), decision: &str) -> (usize, Vec<Change>) {
     let change = Change {
         decision: decision.into(),
-        about: node.into(),
-        recorded: was.to_string(),
-        candidate: is.to_string(),
+        about: node.name.clone(),
+        recorded: was.value.to_string(),
+        candidate: is.value.to_string(),
     };
-    (1, if was == is { Vec::new() } else { vec![change] })
+    (1, if was.value == is.value { Vec::new() } else { vec![change] })
 }

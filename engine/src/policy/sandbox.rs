@@ -13,6 +13,7 @@ use wasmtime::{
     ResourceLimiter, Store, Trap, TypedFunc,
 };
 
+use super::arena::Arenas;
 use super::kind::Question;
 use super::load::encode;
 use super::ticker::{EPOCH_MS, Ticker};
@@ -202,6 +203,8 @@ fn config(limits: &Limits) -> Config {
         .memory_reservation(limits.memory_bytes as u64)
         .memory_reservation_for_growth(0)
         .memory_guard_size(64 << 10)
+        .with_host_memory(Arc::new(Arenas::default()))
+        .memory_init_cow(false)
         // Nothing that costs memory and only helps debuggers: a panic's message comes through the log.
         .generate_address_map(false)
         .wasm_backtrace_max_frames(None);

@@ -11,7 +11,7 @@ use super::rehearsal::Headroom;
 use super::{Failure, Kind, Limits, Stage};
 
 /// Whether a policy decides, or why it does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It decides.
@@ -36,7 +36,7 @@ pub enum State {
 }
 
 /// How long a stage of loading took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
@@ -47,7 +47,7 @@ pub struct StageTime {
 }
 
 /// `GET /v1/policies`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct PoliciesStatus {
     /// Every kind, with all policies that are for it.
     pub kinds: Vec<KindStatus>,
@@ -56,7 +56,7 @@ pub struct PoliciesStatus {
 }
 
 /// `GET /v1/policies/{kind}`: who decides the kind, and who else might.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KindStatus {
     /// What is decided.
@@ -78,7 +78,7 @@ pub struct KindStatus {
 }
 
 /// What one node holds for a kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Peer {
     /// The node.
@@ -92,7 +92,7 @@ pub struct Peer {
 }
 
 /// A verdict of a shadow that was not the decider's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Difference {
     /// Wall-clock time in milliseconds since 1970.
@@ -106,7 +106,7 @@ pub struct Difference {
 }
 
 /// How a shadow has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ShadowStatus {
     /// Questions that it answered.
@@ -120,7 +120,7 @@ pub struct ShadowStatus {
 }
 
 /// One policy and one kind that it is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyStatus {
     /// What it decides. `None`: its file did not get far enough to tell.

@@ -14,7 +14,7 @@ use steadfast_sdk::wire::{
 use super::book::{Book, Rung};
 use super::generation::{Generation, hex};
 use super::kind::Question;
-use super::load::{Progress, Source, encode, micros};
+use super::load::{Ahead, Progress, Source, encode, micros};
 use super::rollback;
 use super::sandbox::Sandbox;
 use super::settings::Settings;
@@ -70,6 +70,8 @@ pub struct PolicyStore {
     pub(super) settings: Settings,
     pub(super) sandbox: Arc<Sandbox>,
     book: Mutex<Book>,
+    /// What the next scan is likely to load.
+    ahead: Mutex<Option<Ahead>>,
     shadows: Shadows,
     scans: Mutex<u64>,
     scanned: Condvar,
@@ -121,6 +123,7 @@ impl PolicyStore {
             settings,
             sandbox,
             book: Mutex::new(book),
+            ahead: Mutex::default(),
             scans: Mutex::default(),
             scanned: Condvar::new(),
             wake: Mutex::new(wake),
@@ -226,12 +229,32 @@ impl PolicyStore {
         self.wake(Message::Publish);
     }
 
+    /// Compiles the first module of the folder that was not tried yet, for the next scan: only that decides. On the loading thread.
+    pub(super) fn look_ahead(&self) {
+        let read = |path: PathBuf| {
+            let source = Source::read(&path, &self.settings, &mut Progress::default()).ok()?;
+            let tried = Some(source.fingerprint());
+            let known =
+                self.book().files.get(&watch::name(&path)).is_some_and(|it| it.tried == tried);
+            if known { None } else { Some(source) }
+        };
+        let new = watch::modules(&self.folder).into_iter().find_map(read);
+        let compiled = new.map(|source| source.compile_ahead(&self.sandbox, &self.settings));
+        // What is wrong with it is the scan's to find.
+        *self.ahead() = compiled.and_then(Result::ok);
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the folder, loads what is new in it, and gives the seats anew. On the loading thread.
     pub(super) fn scan(&self) {
         let files = watch::modules(&self.folder);
         for path in &files {
             self.load(path);
         }
+        *self.ahead() = None;
         let mut book = self.book();
         for (name, entry) in &mut book.files {
             entry.present = files.iter().any(|path| watch::name(path) == *name);
@@ -260,9 +283,10 @@ impl PolicyStore {
         if tried.is_some() && self.book().files.get(&name).is_some_and(|it| it.tried == tried) {
             return;
         }
+        let ahead = self.ahead().take();
         let loaded = read.and_then(|source| {
             source.trust(&self.settings, &mut progress)?;
-            source.load(&self.sandbox, &self.settings, &mut progress)
+            source.load(&self.sandbox, &self.settings, &mut progress, ahead)
         });
         let mut book = self.book();
         let entry = book.files.entry(name).or_default();

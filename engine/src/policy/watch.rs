@@ -15,6 +15,8 @@ use super::{PolicyStatus, PolicyStore};
 const SETTLE: Duration = Duration::from_millis(300);
 /// ...but an always busy one is read after this.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
+/// After this it is looked at, and what is new compiled ahead: whoever copies a file has mostly ended by then.
+const LOOK: Duration = Duration::from_millis(50);
 /// Niceness of the loading thread: a compilation must not cost a heartbeat, nor wait for ever on a busy node.
 const NICE: i32 = 5;
 /// Stack of the loading thread: the compiler's recursion.
@@ -49,7 +51,8 @@ pub(super) fn spawn(
             holder.publish(&on_change);
             drop(holder);
             let publish = || store.upgrade().iter().for_each(|store| store.publish(&on_change));
-            if wait(&woken, every, publish) == Next::Stop {
+            let look_ahead = || store.upgrade().iter().for_each(|store| store.look_ahead());
+            if wait(&woken, every, publish, look_ahead) == Next::Stop {
                 return;
             }
         }
@@ -120,20 +123,32 @@ enum Next {
 }
 
 /// Waits until the folder should be read again: after an event, or `every` so often.
-fn wait(woken: &Receiver<Message>, every: Duration, publish: impl Fn()) -> Next {
+fn wait(
+    woken: &Receiver<Message>,
+    every: Duration,
+    publish: impl Fn(),
+    look_ahead: impl Fn(),
+) -> Next {
     let rescan = Instant::now() + every;
     let mut scan_at = rescan;
     let mut latest = rescan;
+    let mut look_at = None;
     loop {
-        match woken.recv_timeout(scan_at.saturating_duration_since(Instant::now())) {
+        let until = look_at.map_or(scan_at, |look_at| scan_at.min(look_at));
+        match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Message::Changed) => {
                 let now = Instant::now();
                 latest = latest.min(now + SETTLE_AT_MOST);
                 scan_at = latest.min(now + SETTLE);
+                look_at = Some(now + LOOK);
             }
             Ok(Message::Publish) => publish(),
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
-            Err(RecvTimeoutError::Timeout) => return Next::Scan,
+            Err(RecvTimeoutError::Timeout) => match look_at.take() {
+                // What happens meanwhile waits, and counts from then on: it is settled later, not earlier.
+                Some(look_at) if look_at < scan_at => look_ahead(),
+                _ => return Next::Scan,
+            },
         }
     }
 }

@@ -59,7 +59,7 @@ impl Workbench {
         let mut progress = Progress::default();
         let source = Source::read(path, &settings, &mut progress)?;
         source.signatures(&settings, &mut progress)?;
-        let generation = source.load(&sandbox, &settings, &mut progress)?;
+        let generation = source.load(&sandbox, &settings, &mut progress, None)?;
         Ok(Self { sandbox, generation, stages: progress.stages })
     }
 

@@ -17,7 +17,7 @@ const HANGS: Duration = Duration::from_secs(300);
 pub const MOST_POSTED: usize = 256;
 
 /// How a source is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Its first measurement is not done.
@@ -35,7 +35,7 @@ pub enum State {
 }
 
 /// One source, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct SourceReport {
     /// Its name.
     pub name: String,
@@ -54,7 +54,7 @@ pub struct SourceReport {
 }
 
 /// What others posted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct PostedReport {
     /// Who.
     pub source: String,
@@ -67,7 +67,7 @@ pub struct PostedReport {
 }
 
 /// What the risk policy said last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct AssessedReport {
     /// Its answer, and who gave it.
     #[serde(flatten)]
@@ -79,7 +79,7 @@ pub struct AssessedReport {
 }
 
 /// `GET /v1/telemetry`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct TelemetryReport {
     /// This node.
     pub node: String,

@@ -12,7 +12,8 @@ use steadfast_sdk::wire::{NodeFacts, RiskQuestion};
 /// Sources are given so long for their first measurement.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// Asks once an `interval`. `facts` says what policies are told of this node now, and own time in milliseconds.
+/// Asks once an `interval`. `facts` says what policies are told of this node now, and own time in milliseconds. `assess` answers
+/// what it is asked, if anything; `None`: there is nobody to ask any more, and this ends.
 ///
 /// # Errors
 /// No thread can be started.
@@ -20,15 +21,15 @@ pub fn start(
     interval: Duration,
     hub: Arc<Hub>,
     facts: impl Fn() -> Option<(u64, NodeFacts)> + Send + 'static,
-    assess: impl Fn(&RiskQuestion) -> Assessed + Send + 'static,
+    assess: impl Fn(Option<&RiskQuestion>) -> Option<Option<Assessed>> + Send + 'static,
     events: Sink,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("risk".into()).spawn(move || {
         std::thread::sleep(FIRST.min(interval));
         loop {
-            if let Some((now_ms, node)) = facts() {
-                let question = question(&hub, now_ms, node);
-                let assessed = assess(&question);
+            let question = facts().map(|(now_ms, node)| question(&hub, now_ms, node));
+            let Some(answer) = assess(question.as_ref()) else { return };
+            if let (Some(question), Some(assessed)) = (question, answer) {
                 hub.assessed(assessed.clone(), question.telemetry.len());
                 events(Event::RiskAssessed(Box::new(assessed)));
             }

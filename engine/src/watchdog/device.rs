@@ -1,11 +1,15 @@
-//! Devices: the kernel's, and the lab's socket.
+//! Devices: the kernel's, the lab's socket, and the switch of a demonstration.
 
+use crate::demo::Seat;
+use crate::systemd;
 use anyhow::{Context, Result, anyhow, ensure};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use steadfast_core::time::Millis;
 
@@ -20,52 +24,81 @@ const WDIOF_MAGICCLOSE: u32 = 0x0100;
 /// The lab's socket answers at once.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where a watchdog is.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Kernel(String),
+    Socket(PathBuf),
+    Demo(Arc<Seat>),
+}
+
 /// An open watchdog.
 #[derive(Debug)]
 pub(super) enum Device {
     Kernel(File),
     Socket(UnixStream),
+    Demo(Arc<Seat>),
 }
 
-fn socket_path(name: &str) -> Option<&str> {
-    name.strip_prefix("unix:")
+impl Source {
+    /// As the configuration names it.
+    pub(super) fn named(name: &str) -> Self {
+        match name.strip_prefix("unix:") {
+            Some(path) => Self::Socket(path.into()),
+            None => Self::Kernel(name.to_owned()),
+        }
+    }
+
+    /// The kernel feeds a device that is closed without the magic character; the others only count on.
+    pub(super) fn closing_is_harmless(&self) -> bool {
+        !matches!(self, Self::Kernel(_))
+    }
+
+    /// What systemd has kept of it.
+    pub(super) fn stored(&self, name: &str) -> Option<Device> {
+        match self {
+            Self::Kernel(_) => Some(Device::Kernel(systemd::stored_descriptor(name)?.into())),
+            Self::Socket(_) => Some(Device::Socket(systemd::stored_descriptor(name)?.into())),
+            Self::Demo(_) => None,
+        }
+    }
 }
 
-/// The kernel feeds a device that is closed without the magic character; the socket only counts on.
-pub(super) fn closing_is_harmless(name: &str) -> bool {
-    socket_path(name).is_some()
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(path) => f.write_str(path),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+            Self::Demo(_) => f.write_str("the demonstration's watchdog"),
+        }
+    }
 }
 
 impl Device {
-    pub(super) fn open(name: &str) -> Result<Self> {
-        match socket_path(name) {
-            Some(path) => {
+    pub(super) fn open(source: &Source) -> Result<Self> {
+        match source {
+            Source::Socket(path) => {
                 let socket = UnixStream::connect(path);
-                let socket = socket.with_context(|| format!("cannot connect to {name}"))?;
+                let socket = socket.with_context(|| format!("cannot connect to {source}"))?;
                 Ok(Self::Socket(socket))
             }
-            None => match OpenOptions::new().write(true).open(name) {
+            Source::Kernel(name) => match OpenOptions::new().write(true).open(name) {
                 Ok(file) => Ok(Self::Kernel(file)),
                 Err(error) => Err(anyhow!("cannot open {name}: {error}: {}", open_remedy(&error))),
             },
+            Source::Demo(seat) => Ok(Self::Demo(Arc::clone(seat))),
         }
     }
 
-    pub(super) fn from_store(name: &str, descriptor: OwnedFd) -> Self {
-        match socket_path(name) {
-            Some(_) => Self::Socket(descriptor.into()),
-            None => Self::Kernel(descriptor.into()),
-        }
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
         match self {
-            Self::Kernel(file) => file.as_raw_fd(),
-            Self::Socket(socket) => socket.as_raw_fd(),
+            Self::Kernel(file) => Some(file.as_raw_fd()),
+            Self::Socket(socket) => Some(socket.as_raw_fd()),
+            Self::Demo(_) => None,
         }
     }
 
-    /// Opening a kernel's watchdog starts it; the socket waits for its first line.
+    /// Opening a kernel's watchdog starts it; the others wait for their first feed.
     pub(super) fn opening_feeds(&self) -> bool {
         matches!(self, Self::Kernel(_))
     }
@@ -74,7 +107,7 @@ impl Device {
     pub(super) fn has_timeout(&self, timeout: Millis) -> bool {
         match self {
             Self::Kernel(file) => kernel_timeout(file).is_ok_and(|set| set == timeout),
-            Self::Socket(_) => false,
+            Self::Socket(_) | Self::Demo(_) => false,
         }
     }
 
@@ -83,6 +116,7 @@ impl Device {
         let (set, fed) = match self {
             Self::Kernel(file) => set_kernel_timeout(file, timeout)?,
             Self::Socket(socket) => (exchange(socket, timeout)?, true),
+            Self::Demo(seat) => (seat.feed_watchdog(timeout)?, true),
         };
         ensure!(set.0 > 0, "the device says that its time-out is 0: it never fires");
         Ok((set, fed))
@@ -93,6 +127,7 @@ impl Device {
             Self::Kernel(file) => Ok(ioctl(file, WDIOC_KEEPALIVE, &mut 0)?),
             // Answered, unlike `ping`: when it returns the feed has surely ended.
             Self::Socket(socket) => exchange(socket, timeout).map(drop),
+            Self::Demo(seat) => seat.feed_watchdog(timeout).map(drop),
         }
     }
 
@@ -101,13 +136,13 @@ impl Device {
         let system = error.downcast_ref::<std::io::Error>().and_then(|error| error.raw_os_error());
         match self {
             Self::Kernel(_) => [Some(libc::ENODEV), Some(libc::ENXIO)].contains(&system),
-            Self::Socket(_) => true,
+            Self::Socket(_) | Self::Demo(_) => true,
         }
     }
 
     /// An agent that dies closes it, and that must not stop it.
-    pub(super) fn check_close(&self, name: &str) -> Result<()> {
-        let Self::Kernel(file) = self else { return Ok(()) };
+    pub(super) fn check_close(&self, name: &Source) -> Result<()> {
+        let (Self::Kernel(file), Source::Kernel(name)) = (self, name) else { return Ok(()) };
         // A driver that does not say what it can do is taken for one of the many that can.
         let stops = options(file).is_ok_and(|options| options & WDIOF_MAGICCLOSE == 0);
         ensure!(
@@ -123,6 +158,10 @@ impl Device {
         match self {
             Self::Kernel(file) => stop_kernel(file),
             Self::Socket(socket) => socket.write_all(b"V\n").map(|()| true).context("no close"),
+            Self::Demo(seat) => {
+                seat.close_watchdog();
+                Ok(true)
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ fn configuration(lab: &Lab, node: Node) -> String {
 [cluster]
 name = "lab"
 preset = "{preset}"
-
+{level}
 [node]
 labels = {{ rack = "{rack}" }}
 
@@ -76,6 +76,7 @@ directory = "/run/steadfast"
 never_paused = true
 "#,
         preset = lab.options.preset,
+        level = feature_level(lab),
         store = store(lab),
         rack = node.rack(),
         verification = net::VERIFICATION,
@@ -91,6 +92,11 @@ never_paused = true
         }
     }
     text + &lab.options.configuration
+}
+
+fn feature_level(lab: &Lab) -> String {
+    let level = lab.options.feature_level;
+    level.map(|level| format!("feature_level = {level}\n")).unwrap_or_default()
 }
 
 /// libvirt's folder of hooks is the node's own: each libvirtd asks the agent of its node.
@@ -138,6 +144,10 @@ impl Lab {
         for name in &names {
             args.extend(["--node", name]);
         }
+        let level = self.options.feature_level.map(|level| level.to_string());
+        if let Some(level) = &level {
+            args.extend(["--feature-level", level]);
+        }
         self.steadfast(Node(1), &args)?;
         sys::write(&self.run.join(INITIALISED), "")
     }
@@ -157,6 +167,12 @@ impl Lab {
     /// As `systemctl stop` does it.
     pub fn stop_agent(&self, node: Node) -> Result<()> {
         self.end_agent(node, Signal::SIGTERM)
+    }
+
+    /// Writes the configuration anew, after its options changed.
+    pub fn configure_agent(&self, node: Node) -> Result<()> {
+        let file = self.home(node).join("etc/steadfast/steadfast.toml");
+        sys::write(&file, configuration(self, node))
     }
 
     /// SIGKILL, and nothing else of the node. Its watchdog goes on counting.

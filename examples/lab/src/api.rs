@@ -25,6 +25,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     #[serde(default)]
     pub vms: Vec<VmStatus>,
+    /// Feature level in force.
+    #[serde(default)]
+    pub feature_level: u16,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -249,6 +249,7 @@ fn start(run: &Path, options: UpOptions) -> Result<Lab> {
             no_agent: options.no_agent,
             storage: options.storage,
             policies: options.policies,
+            feature_level: None,
             configuration: String::new(),
         },
     )?;

@@ -94,6 +94,9 @@ pub struct Options {
     pub storage: Storage,
     /// Folder of the `.wasm` files that every node starts with.
     pub policies: Option<PathBuf>,
+    /// The cluster begins at this feature level, and its agents speak no more.
+    #[serde(default)]
+    pub feature_level: Option<u16>,
     /// More of the agents' configuration.
     #[serde(default)]
     pub configuration: String,
@@ -111,6 +114,7 @@ impl Default for Options {
             no_agent: false,
             storage: Storage::Directory,
             policies: None,
+            feature_level: None,
             configuration: String::new(),
         }
     }

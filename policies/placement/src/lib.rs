@@ -89,24 +89,53 @@ impl Placement for PlacementDefault {
 
     fn pair_score(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>) -> Option<Score> {
         let fit = Fit::of(now.load_of(vm), node);
-        let steps = vm.affinity.preference(&node.name).min(100);
-        let way = if self.pack { -1 } else { 1 };
-        let overcommitted = fit.cpus_used > self.overcommit_permille;
         let was_here = vm.last_node == Some(node.id);
         let mut score = Score::new();
-        score.add("free memory", points(fit.memory_free, 4 * way));
-        score.add("free CPUs", points(fit.cpus_free, 2 * way));
-        score.add("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden));
-        score.add("preferred node", points(steps.into(), self.preference));
-        score.add("memory does not fit", lost(fit.lacks_memory, self.too_small));
-        score.add("memory really used", lost(fit.lacks_real_memory, self.really_full));
-        score.add("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom));
-        score.add("CPU overcommit", lost(overcommitted, self.overcommit));
+        self.room(&fit).into_iter().for_each(|(name, value)| score.add(name, value));
+        if !vm.affinity.is_empty() {
+            score.add("affinity forbids it", lost(is_forbidden(vm, node, now), self.forbidden));
+            score.add("preferred node", points(steps(vm, node), self.preference));
+        }
+        self.lack(&fit).into_iter().for_each(|(name, value)| score.add(name, value));
         score.add("last node", -lost(was_here, self.last_node));
         if !vm.labels.is_empty() {
             self.meet(vm, node, now, &mut score);
         }
         Some(score)
+    }
+
+    fn size_score(&self, size: (u64, u32), node: &NodeFacts) -> Score {
+        let fit = Fit::of(size, node);
+        let mut score = Score::new();
+        self.room(&fit).into_iter().for_each(|(name, value)| score.add(name, value));
+        self.lack(&fit).into_iter().for_each(|(name, value)| score.add(name, value));
+        score
+    }
+
+    fn size_value(&self, size: (u64, u32), node: &NodeFacts) -> i64 {
+        let fit = Fit::of(size, node);
+        let terms = self.room(&fit).into_iter().chain(self.lack(&fit));
+        terms.fold(0, |sum, (_, value)| sum.wrapping_add(value))
+    }
+
+    fn add_pair_values(&self, vm: &VmFacts, now: &Situation<'_>, values: &mut [i64]) -> bool {
+        let shared = [KEEP_APART, GROUP, NEAR].map(|key| now.shared(vm, key));
+        if self.most_points(vm, now, shared) > Score::MAX {
+            return false;
+        }
+        if let Some(place) = vm.last_node.and_then(|node| now.place_of(node)) {
+            values[place] += points(1, self.last_node);
+        }
+        if !vm.affinity.is_empty() {
+            for (value, node) in values.iter_mut().zip(now.nodes()) {
+                *value += points(steps(vm, node), self.preference);
+                *value += lost(is_forbidden(vm, node, now), self.forbidden);
+            }
+        }
+        if !vm.labels.is_empty() {
+            self.meet_everywhere(now, shared, values);
+        }
+        true
     }
 
     fn node_score(&self, node: &NodeFacts) -> Score {
@@ -121,16 +150,97 @@ impl Placement for PlacementDefault {
 }
 
 impl PlacementDefault {
+    /// How much of the node would be left.
+    #[inline]
+    fn room(&self, fit: &Fit) -> [(&'static str, i64); 2] {
+        let way = if self.pack { -1 } else { 1 };
+        [
+            ("free memory", points(fit.memory_free, 4 * way)),
+            ("free CPUs", points(fit.cpus_free, 2 * way)),
+        ]
+    }
+
+    /// What of the node would be too little.
+    #[inline]
+    fn lack(&self, fit: &Fit) -> [(&'static str, i64); 4] {
+        let overcommitted = fit.cpus_used > self.overcommit_permille;
+        [
+            ("memory does not fit", lost(fit.lacks_memory, self.too_small)),
+            ("memory really used", lost(fit.lacks_real_memory, self.really_full)),
+            ("headroom", lost(fit.memory_free < self.headroom_permille, self.headroom)),
+            ("CPU overcommit", lost(overcommitted, self.overcommit)),
+        ]
+    }
+
     /// Whom the VM would meet there.
     fn meet(&self, vm: &VmFacts, node: &NodeFacts, now: &Situation<'_>, score: &mut Score) {
-        let here = |key| i64::from(now.peers(vm, key, node.id));
-        let around = |key| i64::from(now.peers_in_domain(vm, key, node, &self.domain));
-        score.add("keep apart", -points(here(KEEP_APART), self.keep_apart));
-        score.add("same group", -points(here(GROUP), self.group));
-        score.add("keep apart in its domain", -points(around(KEEP_APART), self.same_domain));
-        score.add("group in its domain", -points(around(GROUP), self.same_domain));
-        score.add("near its own", -lost(here(NEAR) > 0, self.near));
+        let [apart, group, near] = [KEEP_APART, GROUP, NEAR].map(|key| now.shared(vm, key));
+        let here =
+            |label: Option<Shared>| label.map_or(0, |label| i64::from(now.sharing(label, node.id)));
+        let around = |label: Option<Shared>| {
+            label.map_or(0, |label| i64::from(now.sharing_in_domain(label, node, &self.domain)))
+        };
+        score.add("keep apart", -points(here(apart), self.keep_apart));
+        score.add("same group", -points(here(group), self.group));
+        score.add("keep apart in its domain", -points(around(apart), self.same_domain));
+        score.add("group in its domain", -points(around(group), self.same_domain));
+        score.add("near its own", -lost(here(near) > 0, self.near));
     }
+
+    /// The same on all nodes at once, but for what each is called.
+    fn meet_everywhere(
+        &self,
+        now: &Situation<'_>,
+        [apart, group, near]: [Option<Shared>; 3],
+        values: &mut [i64],
+    ) {
+        let each = |points_lost| points(1, points_lost);
+        let around = (&*self.domain, each(self.same_domain));
+        for (label, lost) in [(apart, self.keep_apart), (group, self.group)] {
+            let Some(label) = label else { continue };
+            now.take_off_for_sharing(label, each(lost), around, values);
+        }
+        let near = near.filter(|label| now.sharing_anywhere(*label) > 0);
+        if let Some(label) = near {
+            for (value, node) in values.iter_mut().zip(now.nodes()) {
+                *value -= lost(now.sharing(label, node.id) > 0, self.near);
+            }
+        }
+    }
+
+    /// No node's score can be further from 0 than this, in whatever order its terms are added. (What a node's own terms add is
+    /// apart.)
+    fn most_points(
+        &self,
+        vm: &VmFacts,
+        now: &Situation<'_>,
+        [apart, group, _]: [Option<Shared>; 3],
+    ) -> i64 {
+        let one = |each| points(1, each).saturating_abs();
+        let mut most = [self.too_small, self.really_full, self.headroom, self.overcommit]
+            .into_iter()
+            .fold(ROOM + one(self.last_node), |sum, each| sum + one(each));
+        if !vm.affinity.is_empty() {
+            most += one(self.forbidden) + 100 * one(self.preference);
+        }
+        if !vm.labels.is_empty() {
+            most += one(self.near);
+            for (label, each) in [(apart, self.keep_apart), (group, self.group)] {
+                let peers = label.map_or(0, |label| i64::from(now.sharing_anywhere(label)));
+                most += peers.saturating_mul(one(each) + one(self.same_domain)).min(2 * Score::MAX);
+            }
+        }
+        most
+    }
+}
+
+/// The most that the room on a node is worth: four points for each thousandth of its memory, two for each of its CPUs, which may be
+/// overcommitted fourfold.
+const ROOM: i64 = 4 * 1000 + 2 * 4000;
+
+/// Steps of preference for the node by the VM's affinity.
+fn steps(vm: &VmFacts, node: &NodeFacts) -> i64 {
+    vm.affinity.preference(&node.name).min(100).into()
 }
 
 /// How a node would look with the VM on it, in thousandths of the node.

@@ -250,6 +250,48 @@ fn a_score_is_that_of_the_pair_and_that_of_the_node_together() {
     }
 }
 
+/// Those of [`Placement::pair_score`], as the verdict is made of them.
+fn values_of(
+    policy: &PlacementDefault,
+    vm: &VmFacts,
+    now: &Situation<'_>,
+) -> (Option<Vec<i64>>, Vec<i64>) {
+    let nodes = now.nodes();
+    let size = now.load_of(vm);
+    let mut quick: Vec<i64> =
+        nodes.iter().map(|node| policy.size_score(size, node).value).collect();
+    let told = policy.add_pair_values(vm, now, &mut quick);
+    let exact = nodes.iter().map(|node| policy.pair_score(vm, node, now).unwrap().value).collect();
+    (told.then_some(quick), exact)
+}
+
+#[test]
+fn the_values_of_all_nodes_at_once_are_those_of_each_pair() {
+    let weighty = r#"{"keep_apart": 300000000, "near": -900000000, "same_domain": 70000000}"#;
+    let parameters = ["{}", r#"{"pack": true, "domain": "zone", "near": 7, "group": -3}"#, weighty];
+    for (parameters, least, refused) in
+        parameters.iter().zip([(1800, 0), (1800, 0), (300, 300)]).map(|(it, (a, b))| (it, a, b))
+    {
+        let policy: PlacementDefault = steadfast_sdk::serde_json::from_str(parameters).unwrap();
+        let (mut told, mut silent) = (0, 0);
+        for asked in steadfast_sdk::laws::questions::<PlacementQuestion>(9, 400) {
+            let mut now = Situation::new(&asked);
+            for vm in &asked.vms {
+                let (quick, exact) = values_of(&policy, vm, &now);
+                match quick {
+                    Some(quick) => assert_eq!(quick, exact, "{parameters}"),
+                    None => silent += 1,
+                }
+                told += exact.len();
+                let best = asked.nodes.iter().find(|node| node.id % 3 == vm.priority as u32 % 3);
+                best.into_iter().for_each(|node| now.place(vm, node.id));
+            }
+        }
+        println!("{parameters}: {told} told, {silent} silent");
+        assert!(told >= least && silent >= refused, "{told} {silent}");
+    }
+}
+
 #[test]
 fn both_encodings_have_the_same_answer_and_the_one_of_the_twin() {
     use steadfast_sdk::{laws, run};

@@ -8,11 +8,12 @@ use alloc::{
 };
 
 use super::{Malformed, Reader, Sections, Writer, fit, owned};
+use crate::ids::Ids;
+use crate::tally::{find, sorted_by_id};
 use crate::wire::{
     Affinity, Name, NodeFacts, PlacementQuestion, PlacementVerdict, RankedNode, RankedVm, Resident,
     Score, Term, VmFacts,
 };
-use crate::words::Words;
 
 /// Tags of sections. Once given, a tag keeps its meaning; new fields take new tags.
 mod tag {
@@ -187,6 +188,7 @@ fn is_default(affinity: &Affinity) -> bool {
     affinity.is_empty() && !affinity.strict && !affinity.stays
 }
 
+#[inline(never)]
 pub(crate) fn question_of_columns(message: &[u8]) -> Result<PlacementQuestion, Malformed> {
     let sections = Sections::of(message)?;
     let words = sections.texts(super::WORDS)?;
@@ -200,6 +202,7 @@ pub(crate) fn question_of_columns(message: &[u8]) -> Result<PlacementQuestion, M
     Ok(question)
 }
 
+#[inline(never)]
 fn nodes_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<NodeFacts>, Malformed> {
     let names = sections.texts(tag::NODE_NAME)?;
     let of_name = |name: &&str| NodeFacts { name: owned(name), ..NodeFacts::default() };
@@ -231,6 +234,7 @@ fn nodes_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<NodeF
     Ok(nodes)
 }
 
+#[inline(never)]
 fn vms_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<VmFacts>, Malformed> {
     let (ids, names) = (sections.texts(tag::VM_ID)?, sections.texts(tag::VM_NAME)?);
     let mut names = names.into_iter();
@@ -261,6 +265,7 @@ fn vms_of_columns(sections: &Sections<'_>, words: &[&str]) -> Result<Vec<VmFacts
     Ok(vms)
 }
 
+#[inline(never)]
 fn residents_of_columns(
     sections: &Sections<'_>,
     words: &[&str],
@@ -329,17 +334,22 @@ fn words_of_columns<'m>(
     words: &[&'m str],
 ) -> Result<BTreeSet<String>, Malformed> {
     let count = reader.size()?;
-    (0..count).map(|_| reader.word(words).map(owned)).collect()
+    let mut set = BTreeSet::new();
+    for _ in 0..count {
+        // Not collected: that is a sort, for one or two words.
+        set.insert(owned(reader.word(words)?));
+    }
+    Ok(set)
 }
 
 /// `None` if it names what the question does not: then it goes as JSON, and the host says what is wrong with it.
+#[inline(never)]
 pub(crate) fn verdict_to_columns(
     question: &PlacementQuestion,
     verdict: &PlacementVerdict,
 ) -> Option<Vec<u8>> {
-    let mut vms = Words::default();
-    question.vms.iter().for_each(|vm| _ = vms.add((&vm.id, "")));
-    if vms.known().len() != question.vms.len() {
+    let mut vms = Ids::of(&question.vms);
+    if vms.len() != question.vms.len() {
         return None;
     }
     let places = places(question);
@@ -349,14 +359,14 @@ pub(crate) fn verdict_to_columns(
             .map(Writer::part);
     ranked.number(verdict.vms.len() as u64);
     for vm in &verdict.vms {
-        ranked.number(vms.find((&vm.vm, ""))? as u64);
+        ranked.number(vms.find(&vm.vm)? as u64);
         counts.number(vm.nodes.len() as u64);
         for RankedNode { node, score } in &vm.nodes {
             nodes.number(place(&places, *node)?);
             scores.signed(score.value);
             term_counts.number(score.terms.len() as u64);
             for term in &score.terms {
-                terms.word(&term.name);
+                terms.literal(&term.name);
                 terms.signed(term.value);
             }
         }
@@ -376,7 +386,8 @@ pub(crate) fn verdict_to_columns(
 enum Places {
     /// Ids are small, as they mostly are: places plus one by id.
     Direct(Vec<u32>),
-    Sorted(Vec<(u32, u32)>),
+    /// See [`sorted_by_id`].
+    Sorted(Vec<u64>),
 }
 
 fn places(question: &PlacementQuestion) -> Places {
@@ -387,18 +398,15 @@ fn places(question: &PlacementQuestion) -> Places {
         nodes().for_each(|(node, place)| direct[node.id as usize] = place + 1);
         return Places::Direct(direct);
     }
-    let mut sorted: Vec<(u32, u32)> = nodes().map(|(node, place)| (node.id, place)).collect();
-    sorted.sort_unstable();
-    Places::Sorted(sorted)
+    Places::Sorted(sorted_by_id(nodes().map(|(node, _)| node.id)))
 }
 
 #[inline]
 fn place(places: &Places, node: u32) -> Option<u64> {
-    let place = match places {
-        Places::Direct(direct) => direct.get(node as usize)?.checked_sub(1)?,
-        Places::Sorted(sorted) => sorted[sorted.binary_search_by_key(&node, |(id, _)| *id).ok()?].1,
-    };
-    Some(place.into())
+    match places {
+        Places::Direct(direct) => direct.get(node as usize)?.checked_sub(1).map(u64::from),
+        Places::Sorted(sorted) => find(sorted, node).map(|place| place as u64),
+    }
 }
 
 pub(crate) fn verdict_of_columns(

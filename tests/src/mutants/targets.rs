@@ -108,6 +108,7 @@ pub const TARGETS: &[Target] = &[
     target("GivenUpOfOlderOwnership", MOVED_AWAY, PROOF),
     target("EnrolledUnread", ENROLLED, PROOF),
     target("EvictedAcknowledges", ENROLLED, PROOF),
+    target("LevelOfTheLeaderAlone", RESTARTS, &["oldest_decides"]),
     target("PolicyAwaited", SILENT_POLICIES, LIVENESS),
     target("StaleTermObeyed", STALE_ORDERS, &["one_leader_per_term"]),
     target("OrderToOtherIncarnation", CROSSED_ORDERS, &["one_leader_per_term"]),

@@ -178,6 +178,7 @@ impl World {
         self.note(n, || format!("agent starts (incarnation {incarnation}, {inherited:?})"));
         self.script.tell(|| Told::AgentStarts { node: n });
         let config = self.config(n, number, incarnation, inherited);
+        self.nodes[n].speaks = config.level;
         let me = config.me;
         let (machine, step) = Machine::new(config, now);
         let keeper = Keeper::new(open && self.plan.fd_store);
@@ -213,6 +214,7 @@ impl World {
             never_paused: self.plan.never_paused,
             inherited,
             name: self.nodes[n].name.clone(),
+            level: self.plan.speaks(n, self.now),
             limits: self.plan.limits.clone(),
             builtin: self.plan.builtin(),
         }

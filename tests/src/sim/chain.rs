@@ -129,7 +129,8 @@ impl World {
             .or_else(|| self.too_early(n, &before, &ledger))
             .or_else(|| self.uncalled_for(n, &before, &ledger))
             .or_else(|| illegal(&before, &ledger))
-            .or_else(|| self.overdrawn(&before, &ledger));
+            .or_else(|| self.overdrawn(&before, &ledger))
+            .or_else(|| self.unspoken(&ledger));
         self.check.chain.written.insert(digest, Written { ledger: Rc::new(ledger), problem });
     }
 

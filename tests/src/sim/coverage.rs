@@ -126,7 +126,7 @@ every!(DECISIONS: Kind [
     Suspected, Status, Election, Elected, Deposed, Evicted, FenceOrdered, Fenced, Proved, Admitted,
     Decided, Waiting, StartOrdered, StartRefused, StartFailed, VmRunning, VmExited, VmStopped, Lease,
     Reset, LastWords, Enrolment, Membership, Wish, VmFailed, Migration, Maintenance, Risk, Disarm,
-    Policy, Alarm,
+    Policy, Level, Alarm,
 ]);
 
 /// Every message but beats, which there are in every seed. See [`World::cover_message`].

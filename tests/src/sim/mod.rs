@@ -38,6 +38,7 @@ pub mod strike;
 pub mod swarm;
 pub mod trace;
 pub mod truth;
+pub mod upgrade;
 pub mod watchdog;
 pub mod wishes;
 pub mod words;

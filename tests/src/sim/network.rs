@@ -373,8 +373,9 @@ impl World {
             self.net.nodes[n].incoming.clear();
             self.net.nodes[n].waiting.clear();
             if let Some(epoch) = self.epoch(n) {
+                // At once: an agent hears that its connection is gone before it has another.
                 let reason = "CS_ERR_LIBRARY".to_string();
-                self.answer(n, epoch, 9 * MS, Event::CorosyncLost { reason });
+                self.answer(n, epoch, 0, Event::CorosyncLost { reason });
             }
         } else {
             self.net.dead &= !(1 << n);

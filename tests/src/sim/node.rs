@@ -10,6 +10,7 @@ use super::script::Told;
 use super::watchdog::{FeedRecord, Watchdog};
 use super::world::World;
 use std::collections::BTreeMap;
+use steadfast_core::feature_level::FeatureLevel;
 use steadfast_core::ids::{BootId, NodeId, VmId};
 use steadfast_core::time::Instant;
 
@@ -38,6 +39,8 @@ pub struct Node {
     pub policy: u64,
     /// Its host is on its way down: in which boot, and whether it reboots.
     pub stops: Option<(u64, bool)>,
+    /// What its agent speaks, or spoke when it ran last.
+    pub speaks: FeatureLevel,
 }
 
 /// What lives as long as a kernel.

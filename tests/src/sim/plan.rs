@@ -114,6 +114,9 @@ pub struct Plan {
     pub patient: bool,
     /// systemd keeps the watchdog's descriptor over restarts of the agent.
     pub fd_store: bool,
+    /// A rolling upgrade: when each node has the newer release; empty: everybody has it.
+    #[serde(default)]
+    pub upgrades: Vec<Time>,
     /// Promises that are not looked at.
     pub overlook: Vec<String>,
     /// When everything heals.
@@ -165,6 +168,7 @@ impl Plan {
             frail: false,
             patient: rng.chance(100),
             fd_store: rng.chance(700),
+            upgrades: Vec::new(),
             overlook: wish.overlook.iter().map(|rule| (*rule).into()).collect(),
             heal: 0,
             bound: 240 * SECOND,
@@ -183,6 +187,7 @@ impl Plan {
         plan.draw_wishes();
         plan.draw_host_stops();
         plan.draw_omens();
+        plan.draw_upgrades();
         plan
     }
 

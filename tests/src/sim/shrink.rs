@@ -195,6 +195,9 @@ fn without_node(plan: &Plan, n: usize) -> Plan {
     let mut smaller = plan.clone();
     smaller.nodes -= 1;
     smaller.rates.remove(n);
+    if !smaller.upgrades.is_empty() {
+        smaller.upgrades.remove(n);
+    }
     smaller.fence_agents = squeeze(plan.fence_agents);
     smaller.faults.iter_mut().for_each(|(_, fault)| fix(fault));
     smaller.faults.retain(|(_, fault)| fault.nodes != 0);

@@ -260,5 +260,6 @@ impl World {
             self.switch_on(n);
         }
         self.topology_changed();
+        self.finish_upgrade();
     }
 }

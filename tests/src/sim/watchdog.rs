@@ -204,15 +204,16 @@ impl World {
             return;
         }
         let Some(boot) = self.nodes[n].boot.as_ref() else { return };
+        // Closed, or never opened, while HA was off: rule 4 counts on it only from a page that says so, which is written after this
+        // feed has ended. However late it opens, it fires W later, and whoever heard of it waits longer.
+        if boot.watchdog.is_none() && self.check.chain.was_disarmed() {
+            return;
+        }
         let agent = boot.agent.as_ref();
         let basis = basis.max(agent.and_then(|agent| agent.machine.basis()));
         let timing = &self.plan.timing;
         let deadline = basis.map(|basis| basis + timing.span());
-        // Closed, or never opened, while HA was off: nobody counts on it before this feed has ended, and it fires W after that. (The
-        // rule's 2 W are for a feed that may come W after the last.)
-        let own = boot.clock.own(self.now).0.saturating_sub(timing.watchdog.0);
-        let anew = self.check.chain.was_disarmed().then_some(Instant(own));
-        let last = boot.watchdog.map(|open| open.ended).or(anew);
+        let last = boot.watchdog.map(|open| open.ended);
         let safe = last.zip(deadline).is_some_and(|(l, d)| l + timing.watchdog * 2 <= d);
         if !safe {
             let own = boot.clock.own(self.now);

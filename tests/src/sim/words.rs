@@ -7,7 +7,7 @@ use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use steadfast_core::event::Event;
 use steadfast_core::ids::{NodeId, Stamp};
-use steadfast_core::ledger::{Ledger, Proof};
+use steadfast_core::ledger::{Ledger, Proof, Standing};
 use steadfast_core::message::{Beat, Body, Message};
 
 /// What one incarnation of an agent was told.
@@ -58,8 +58,8 @@ impl World {
         }
     }
 
-    /// `echo_rule`: nothing is echoed before one full read, and nobody whose eviction was read or heard, rumours included, until
-    /// a later commit admits it.
+    /// `echo_rule`: nothing is echoed before one full read, nobody whom the newest body read does not admit, and nobody whose
+    /// eviction was read or heard, rumours included, until a later commit admits it.
     fn check_echoes(&mut self, n: usize, beat: &Beat) {
         let Some(agent) = self.nodes[n].boot.as_ref().and_then(|boot| boot.agent.as_ref()) else {
             return;
@@ -78,6 +78,14 @@ impl World {
             let heard = agent.told.evicted.get(&node).copied().filter(gone);
             Some((node, read.or(heard)?))
         };
+        let unread = known.nodes.values().all(|entry| entry.standing == Standing::New);
+        let stranger =
+            beat.echoes.iter().find(|echo| !unread && known.admission(echo.node).is_none());
+        if let Some(echo) = stranger {
+            let text =
+                format!("n{} echoes {}, whom its newest body does not admit", n + 1, echo.node);
+            return self.fail("echo_rule", text);
+        }
         let wrong = beat.echoes.iter().find_map(|echo| forbidden(echo.node));
         if let Some((node, eviction)) = wrong {
             let text = format!("n{} echoes {node}, and knows of its eviction {eviction}", n + 1);

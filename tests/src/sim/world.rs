@@ -127,6 +127,7 @@ impl World {
             libvirt_down: 0,
             policy: 0,
             stops: None,
+            speaks: plan.first_level(),
         };
         let named = (0..count).filter(|n| plan.strangers >> n & 1 == 0);
         let names = named.map(|n| (id(n), format!("n{}", n + 1))).collect();
@@ -142,7 +143,7 @@ impl World {
             disk: Disk::new(count),
             vms: ours.chain(others).collect(),
             enrolments: Vec::new(),
-            genesis: Ledger::genesis("world", &names),
+            genesis: Ledger { level: plan.first_level(), ..Ledger::genesis("world", &names) },
             check: Check::new(count),
             violation: None,
             trace,

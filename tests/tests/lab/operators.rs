@@ -171,16 +171,3 @@ fn while_disarmed_agents_may_stop_and_afterwards_everything_is_guarded_again() -
     println!("disarm: failover after arming {} ms", failover.ms);
     lab.check_single()
 }
-
-#[test]
-fn agents_are_upgraded_in_place_and_no_guest_notices() -> Result<()> {
-    let lab = lab("upgrade", Options::default())?;
-    for node in lab.nodes() {
-        nothing_happens(&lab, Duration::from_secs(10), || {
-            lab.stop_agent(node)?;
-            lab.start_agent(node)
-        })?;
-        lab.wait_until_good()?;
-    }
-    lab.check_single()
-}

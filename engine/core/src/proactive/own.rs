@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use steadfast_sdk::wire::Score;
 
 /// A risk policy's answer about this node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assessed {
     /// 0 (healthy) to 1000 (failing), with its reasons.
@@ -52,9 +53,18 @@ impl OwnRisk {
 
     /// What is told of it now; nothing that is stale.
     pub fn report(&self, stale: Millis, now: Instant) -> Option<RiskReport> {
+        let (report, age) = self.fresh(stale, now)?;
+        Some(RiskReport { age, ..report.clone() })
+    }
+
+    /// Its score alone; 0 where nothing is told.
+    pub fn score(&self, stale: Millis, now: Instant) -> u16 {
+        self.fresh(stale, now).map_or(0, |(report, _)| report.score)
+    }
+
+    fn fresh(&self, stale: Millis, now: Instant) -> Option<(&RiskReport, Millis)> {
         let (report, at) = self.last.as_ref()?;
-        let age = now.since(*at);
-        (age < stale).then(|| RiskReport { age, ..report.clone() })
+        Some((report, now.since(*at))).filter(|(_, age)| *age < stale)
     }
 }
 

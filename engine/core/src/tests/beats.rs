@@ -18,6 +18,7 @@ fn sender(times: &[u64]) -> Beats {
 /// Node n1, which may echo, hears beat 1 of n3 at 100 and says so in its own beat at 150.
 fn listener() -> Beats {
     let mut beats = Beats::new(who(1), at(0));
+    beats.on_ledger(stamp(1, 1, 1), &all_admitted(), true);
     beats.permit_echoes();
     beats.on_received(who(3), Box::new(beat(1)), at(100));
     assert!(echoes(&mut beats, 3, 150));
@@ -95,8 +96,25 @@ fn nothing_is_echoed_before_the_first_full_read_of_the_incarnation() {
     beats.on_received(who(3), Box::new(beat(1)), at(100));
     assert!(!echoes(&mut beats, 3, 150));
     assert_eq!(beats.newest_echoed(id(3)), at(0), "nothing was echoed: its own start counts");
+    beats.on_ledger(stamp(1, 1, 1), &all_admitted(), true);
     beats.permit_echoes();
     assert!(echoes(&mut beats, 3, 200));
+}
+
+#[test]
+fn an_agent_that_starts_now_echoes_nobody_whom_the_ledger_has_forgotten_or_not_admitted_yet() {
+    let mut removed = all_admitted();
+    removed.nodes.remove(&id(3));
+    // n3 is removed, then added anew: it may still act on its admission of old.
+    for ledger in [removed, genesis(3)] {
+        let mut beats = Beats::new(who(1), at(0));
+        beats.on_received(who(3), Box::new(beat(1)), at(100));
+        beats.on_ledger(stamp(1, 2, 9), &ledger, true);
+        beats.permit_echoes();
+        assert!(!echoes(&mut beats, 3, 150));
+        beats.on_ledger(stamp(1, 2, 10), &all_admitted(), true);
+        assert!(echoes(&mut beats, 3, 200));
+    }
 }
 
 #[test]
@@ -195,6 +213,7 @@ fn no_bound_is_told_for_an_eviction_that_this_node_has_not_barred_or_that_is_pro
 #[test]
 fn an_echo_names_the_boot_and_the_incarnation_that_were_heard() {
     let mut beats = Beats::new(who(1), at(0));
+    beats.on_ledger(stamp(1, 1, 1), &all_admitted(), true);
     beats.permit_echoes();
     let reborn = Identity { incarnation: Incarnation(2), ..who(3) };
     beats.on_received(who(3), Box::new(beat(9)), at(100));

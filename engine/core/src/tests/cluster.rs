@@ -66,6 +66,8 @@ pub(crate) struct Cluster {
     pub start_takes: u64,
     /// Guests in D state: a destroy returns, and they go on.
     pub guests_hang: bool,
+    /// sysrq does nothing.
+    pub resets_hang: bool,
     /// Last words, recorded or as the reason of a reset.
     pub last_words: Vec<(u32, String)>,
     /// What was told about elections, enrolments and risk.
@@ -115,6 +117,7 @@ impl Cluster {
             guests_listen: true,
             start_takes: OTHER,
             guests_hang: false,
+            resets_hang: false,
             last_words: Vec::new(),
             told: Vec::new(),
             paused: BTreeSet::new(),
@@ -137,12 +140,16 @@ impl Cluster {
             let member = Member { machine, alive: true, storage: true, wake: 0 };
             cluster.members.insert(node, member);
             cluster.carry_out(node, step);
-            let (memory_free_mib, vcpus) = (8_192, 8);
-            let facts = NodeFacts { id: node, memory_free_mib, vcpus, ..NodeFacts::default() };
-            cluster.later(node, 1, Event::FactsMeasured(Box::new(facts)));
+            cluster.has_memory(node, 8_192);
         }
         cluster.split(&[&Vec::from_iter(1..=nodes)], 500);
         cluster
+    }
+
+    /// So much memory, in MiB, is free on this node.
+    pub fn has_memory(&mut self, node: u32, memory_free_mib: u64) {
+        let facts = NodeFacts { id: node, memory_free_mib, vcpus: 8, ..NodeFacts::default() };
+        self.later(node, 1, Event::FactsMeasured(Box::new(facts)));
     }
 
     /// Everybody is admitted, n3 runs `db`.
@@ -258,7 +265,11 @@ impl Cluster {
 
     /// The agent alone, one of three, dies and is back at once.
     pub fn restart_agent(&mut self, node: u32) {
-        let mut config = config_of(node, 3);
+        self.restart_agent_as(node, config_of(node, 3));
+    }
+
+    /// It comes back configured like this.
+    pub fn restart_agent_as(&mut self, node: u32, mut config: Config) {
         config.me.incarnation.0 = 2;
         let lately = Some(at(self.now - 200));
         config.inherited = Some(Inherited { basis: lately, last_feed_ended: lately });
@@ -417,7 +428,9 @@ impl Cluster {
             Action::ResetNode { reason } => {
                 self.resets.push(node);
                 self.last_words.push((node, reason));
-                self.kill(node);
+                if !self.resets_hang {
+                    self.kill(node);
+                }
             }
             Action::AskPriority { id, policy, question } => {
                 let decider = Decider { digest: policy, ..Decider::default() };

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::ids::Digest;
-use crate::kit::{cycle, evict, genesis, id, page, pages, stamp};
+use crate::kit::{admitted, cycle, evict, id, page, pages, stamp};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::page::Page;
@@ -20,7 +20,7 @@ fn a_body_that_names_an_unread_page_still_bars_whom_it_evicts() {
     assert!(heard(machine).contains(&3));
 
     let since = stamp(9, 1, 99);
-    let mut ledger = Ledger { nodes: genesis(4).nodes, ..Ledger::clone(&machine.ledger()) };
+    let mut ledger = Ledger { nodes: admitted(4).nodes, ..Ledger::clone(&machine.ledger()) };
     evict(&mut ledger, 3, since);
     let bytes = ledger.encode();
     let writer = Page { accepted: since, digest: Digest::of(&bytes), ..page(1, 1) };

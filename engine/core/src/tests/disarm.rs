@@ -208,3 +208,18 @@ fn what_the_same_commit_sends_on_its_way_is_waited_for_too() {
     disarm(&mut next, crate::kit::stamp(1, 1, 5), (None, "cables"), &outlook, &mut Vec::new());
     assert!(next.disarm.is_some_and(|disarm| disarm.pending));
 }
+
+#[test]
+fn a_node_whose_reset_hangs_is_left_to_its_watchdog_though_ha_is_off() {
+    let mut cluster = disarmed();
+    cluster.closed.clear();
+    cluster.resets_hang = true;
+    let mut config = crate::kit::config_of(2, 3);
+    config.me.incarnation.0 = 2;
+    let (basis, last_feed_ended) = (Some(at(cluster.now - 25_000)), Some(at(cluster.now - 200)));
+    config.inherited = Some(crate::config::Inherited { basis, last_feed_ended });
+    cluster.restart(2, config);
+    cluster.run(5_000);
+    assert_eq!(cluster.resets, [2]);
+    assert!(!cluster.closed.contains(&2), "or it would neither take part nor come back");
+}

@@ -123,6 +123,51 @@ fn a_request_is_repeated_until_answered_and_given_up_as_unknown() {
     assert!(at_time(&mut enrolment, 13_000, true).is_empty());
 }
 
+fn as_of(stamp: Stamp, name: &str) -> Change {
+    Change::AsOf { stamp, change: Box::new(enable(name)) }
+}
+
+/// Two agents, asked at the same moment by people who saw the same: one of them must look again.
+#[test]
+fn of_two_changes_that_were_decided_on_one_ledger_the_second_is_stale() {
+    let (mut enrolment, mut out) = (Enrolment::default(), outbox(1, 1_000));
+    let mut next = Stage::new().facts().ledger.clone();
+    let requests = [(1, as_of(COMMITTED, "new")), (2, as_of(COMMITTED, "other"))];
+    let (changed, refused) = take(&mut enrolment, &mut next, &requests);
+    assert_eq!((changed, refused), (true, [(2, Err(STALE.into()))].into()));
+    enrolment.on_committed(NEXT, &mut out);
+    assert_eq!(replies(&mut out), [(1, Ok(NEXT))]);
+    assert_eq!(next.vms.len(), Stage::new().facts().ledger.vms.len() + 1);
+}
+
+#[test]
+fn a_change_that_was_decided_on_another_ledger_or_on_one_that_changes_now_is_stale() {
+    let mut enrolment = Enrolment::default();
+    let mut next = Stage::new().facts().ledger.clone();
+    let (before, _) = (next.clone(), take(&mut enrolment, &mut next, &[(1, as_of(NEXT, "new"))]));
+    assert_eq!(next, before, "it names another ledger");
+    own_vm(&mut next, "db", 2, NEXT);
+    let (changed, refused) = take(&mut enrolment, &mut next, &[(2, as_of(COMMITTED, "new"))]);
+    assert_eq!((changed, refused), (false, [(2, Err(STALE.into()))].into()));
+}
+
+/// The first one may have been granted, and its answer lost: then the second is stale by what the first did.
+#[test]
+fn a_stale_answer_to_what_was_sent_twice_is_unknown() {
+    for (until, words) in [(100, STALE), (1_700, UNKNOWN)] {
+        let (mut enrolment, mut out) = (Enrolment::default(), outbox(2, 0));
+        enrolment.ask(3, as_of(COMMITTED, "db"), at(0));
+        for now in [0, until] {
+            out.now = at(now);
+            enrolment.on_time(who(2), true, &mut out);
+        }
+        let reply = Reply { to: who(2), id: 3, result: Err(STALE.into()) };
+        out.actions.clear();
+        enrolment.on_reply(&reply, &mut out);
+        assert_eq!(out.actions, [Action::Answer(Reply { result: Err(words.into()), ..reply })]);
+    }
+}
+
 #[test]
 fn only_the_first_reply_to_an_own_request_is_an_answer() {
     let mut enrolment = Enrolment::default();

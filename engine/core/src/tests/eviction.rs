@@ -40,6 +40,7 @@ impl Case3 {
         set_eviction(&mut ledger, 3, eviction);
         let config = config(1);
         let mut beats = Beats::new(who(1), at(0));
+        beats.on_ledger(stamp(1, 1, 1), &all_admitted(), true);
         beats.permit_echoes();
         beats.on_received(who(3), Box::new(beat(8)), at(OWN_ECHO));
         beats.begin_beat(&config, at(OWN_ECHO + 10));

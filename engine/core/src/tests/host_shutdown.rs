@@ -83,6 +83,20 @@ fn vms_wait_for_their_host_no_longer_than_the_limit() {
 }
 
 #[test]
+fn a_host_whose_vm_finds_no_place_is_let_go_after_the_limit() {
+    let mut cluster = cluster(HostShutdown::Migrate, |config| {
+        config.limits.host_freeze = Millis(60_000);
+    });
+    [1, 2].into_iter().for_each(|node| cluster.has_memory(node, 100));
+    cluster.run(5_000);
+    stops(&mut cluster, 3, true);
+    cluster.run(40_000);
+    assert_eq!((cluster.let_go.len(), cluster.homes("db")), (0, [3].into()));
+    cluster.run(40_000);
+    assert_eq!((cluster.let_go.clone(), cluster.homes("db")), ([3].into(), [].into()));
+}
+
+#[test]
 fn a_host_that_no_leader_hears_shuts_its_vms_down_by_itself() {
     let mut cluster = cluster(HostShutdown::Failover, |_| {});
     cluster.split(&[&[1], &[2], &[3]], 100);

@@ -107,6 +107,11 @@ fn policy_is_advice_is_broken_by_a_second_node_of_three_that_is_drained() {
     (1..=2).for_each(|node| drain(&mut two, node));
     assert!(policy_is_advice(&one, &two).is_some_and(|text| text.contains("2 of 3 nodes")));
     assert_eq!(policy_is_advice(&two, &two), None, "nodes may have been removed since");
+    let before = crate::kit::admitted(8);
+    let mut after = before.clone();
+    after.nodes.remove(&id(8));
+    (1..=2).for_each(|node| drain(&mut after, node));
+    assert_eq!(policy_is_advice(&before, &after), None, "one of eight goes in the same commit");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::config::{Builtin, Config, Timing};
+use crate::feature_level::FeatureLevel;
 use crate::heartbeat::{Cycle, Heartbeat, Progress};
 use crate::ids::{Ballot, BootId, Digest, Identity, Incarnation, NodeId, Stamp, VmId};
 use crate::ledger::{Eviction, EvictionReason, Ledger, Standing, VmEntry, VmSpec};
@@ -70,6 +71,7 @@ pub(crate) fn config_of(me: u32, nodes: u32) -> Config {
         never_paused: true,
         inherited: None,
         name: format!("n{me}"),
+        level: FeatureLevel::NEWEST,
         limits: crate::config::Limits::default(),
         builtin: Builtin { node_priority, placement },
     }
@@ -105,6 +107,7 @@ pub(crate) fn sent(out: &mut Outbox) -> Vec<Body> {
 
 pub(crate) fn page(node: u32, sequence: u64) -> Page {
     Page {
+        level: FeatureLevel::NEWEST,
         writer: who(node),
         sequence,
         promised: Ballot::default(),
@@ -148,6 +151,7 @@ pub(crate) fn cycle(began: u64, ended: u64, pages: &Pages) -> Cycle {
 
 pub(crate) fn beat(number: u64) -> Beat {
     Beat {
+        level: FeatureLevel::NEWEST,
         number,
         echoes: Vec::new(),
         term: 0,

@@ -1,6 +1,7 @@
 //! Disk Paxos, rule by rule (PROTOCOL section 3). Random schedules are in `register_model.rs`.
 
 use super::*;
+use crate::feature_level::FeatureLevel;
 use crate::kit::{ballot, cycle, genesis, id, labelled, page, pages, stamp};
 use std::collections::BTreeMap;
 
@@ -82,7 +83,7 @@ impl Disk {
 }
 
 fn follower(node: u32) -> Register {
-    Register::new(id(node), genesis(3))
+    Register::new(id(node), FeatureLevel::NEWEST, genesis(3))
 }
 
 fn label(register: &Register) -> std::string::String {

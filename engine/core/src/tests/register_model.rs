@@ -2,6 +2,7 @@
 //! nodes crash and come back, ballots rise in mid-commit. Whatever anybody calls committed is one chain.
 
 use super::*;
+use crate::feature_level::FeatureLevel;
 use crate::ids::Digest;
 use crate::kit::{genesis, id, page, pages};
 use proptest::prelude::*;
@@ -44,7 +45,11 @@ struct World {
 
 fn fresh(node: NodeId) -> Node {
     let genesis = crate::ledger::Ledger { cluster: String::new(), ..genesis(NODES) };
-    Node { register: Register::new(node, genesis), sequence: 0, work: Work::Unread }
+    Node {
+        register: Register::new(node, FeatureLevel::NEWEST, genesis),
+        sequence: 0,
+        work: Work::Unread,
+    }
 }
 
 impl World {

@@ -110,6 +110,19 @@ fn a_stopped_vm_keeps_its_owner_and_its_ownership() {
 }
 
 #[test]
+fn a_priority_may_be_set_anywhere_and_keeps_the_ownership() {
+    let change = |priority| Change::SetPriority { vm: vm("web"), priority };
+    let (changed, next) = asked(&ledger(), &change(900), true).unwrap();
+    let entry = &next.vms[&vm("web")];
+    assert!(changed);
+    assert_eq!((entry.spec.priority, entry.owner, entry.since), (900, id(3), COMMITTED));
+    let (changed, again) = asked(&next, &change(900), true).unwrap();
+    assert!(!changed && again == next);
+    let unknown = Change::SetPriority { vm: vm("nobody"), priority: 1 };
+    assert!(asked(&ledger(), &unknown, true).is_err_and(|why| why.contains("not under HA")));
+}
+
+#[test]
 fn a_failed_vm_that_is_to_be_off_is_off_as_wished() {
     let mut failed = ledger();
     failed.vms.get_mut(&vm("db")).unwrap().failed = Some("it ended 4 times".into());

@@ -24,34 +24,23 @@ const LIVE_WATCH: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 
 ///
 /// # Errors
 /// It is no block device, in use, too small, holds something else; a node is named twice or badly; storage fails.
-pub fn init(
-    device: &Path,
-    cluster: &str,
-    nodes: &[StoredNode],
-    force: Option<&Path>,
-) -> Result<()> {
+pub fn init(device: &Path, wanted: &ClusterFile, force: Option<&Path>) -> Result<()> {
     let _claim = claim(device)?;
-    format(device, cluster, nodes, force)
+    format(device, wanted, force)
 }
 
 /// Also of a plain file.
-pub(super) fn format(
-    device: &Path,
-    cluster: &str,
-    nodes: &[StoredNode],
-    force: Option<&Path>,
-) -> Result<()> {
-    let cluster = ClusterFile::new(cluster, nodes)?;
-    check_ids(nodes)?;
+pub(super) fn format(device: &Path, wanted: &ClusterFile, force: Option<&Path>) -> Result<()> {
+    check_ids(&wanted.nodes)?;
     let geometry = Geometry::for_size(device, size_of(device)?)?;
     let header = read_header(device);
     if let Ok(Some((_, found))) = &header
-        && found.cluster == cluster
+        && found.cluster.is_same(wanted)
     {
         return found.geometry.check(device, size_of(device)?);
     }
-    must_be_free(device, &header, &cluster, force)?;
-    write(device, &Header { cluster, id: new_id()?, geometry })
+    must_be_free(device, &header, wanted, force)?;
+    write(device, &Header { cluster: wanted.clone(), id: new_id()?, geometry })
 }
 
 fn check_ids(nodes: &[StoredNode]) -> Result<()> {

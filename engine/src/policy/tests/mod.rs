@@ -80,7 +80,7 @@ fn root() -> PathBuf {
 }
 
 /// A module from `tests/wat` for placement.
-fn module(fixture: &str) -> Vec<u8> {
+pub(crate) fn module(fixture: &str) -> Vec<u8> {
     module_for(fixture, Kind::Placement)
 }
 
