@@ -19,6 +19,8 @@ use crate::{agent, corosync, init, libvirt, net, san, wait};
 
 /// A machine that also compiles may take this long to start a daemon.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// So many lines of a log are shown when its daemon did not start.
+const LOG_LINES: usize = 8;
 /// What a lab makes in its folder, besides the nodes' homes and `last-logs`.
 const OWN_FILES: [&str; 10] = [
     "bin",
@@ -104,6 +106,7 @@ impl Lab {
         for name in ["corosync", "libvirt", "steadfast"] {
             let _ = fs::remove_dir_all(etc.join(name));
         }
+        libvirt::ensure_user(&etc)?;
         sys::write(&etc.join("hostname"), format!("{node}\n"))?;
         self.write_hosts(node)?;
         let _ = fs::remove_file(etc.join("machine-id"));
@@ -171,9 +174,28 @@ impl Lab {
             let ready =
                 control.exists() && corosync::is_ready(self, node) && libvirt::is_ready(self, node);
             Ok(ready.then_some(()))
-        })?;
+        })
+        .with_context(|| self.what_did_not_start(node))?;
         san::attach(self, node)?;
         if self.runs_agents() { self.start_agent(node) } else { Ok(()) }
+    }
+
+    /// The parts of a node that are not ready, each with the end of its log.
+    fn what_did_not_start(&self, node: Node) -> String {
+        let parts = [
+            ("faultfs", self.fault_control(node).exists(), "faultfs.log"),
+            ("corosync", corosync::is_ready(self, node), corosync::LOG),
+            ("libvirtd", libvirt::is_ready(self, node), libvirt::LOG),
+        ];
+        let mut text = String::new();
+        for (name, _, log) in parts.into_iter().filter(|(_, ready, _)| !ready) {
+            let log = self.log(node, log);
+            let all = fs::read_to_string(&log).unwrap_or_default();
+            let skipped = all.lines().count().saturating_sub(LOG_LINES);
+            text += &format!("{name} did not start on {node}; the end of {}:\n", log.display());
+            all.lines().skip(skipped).for_each(|line| text += &format!("  {line}\n"));
+        }
+        text
     }
 
     /// Until every powered node's corosync sees every powered node.
@@ -204,6 +226,10 @@ impl Lab {
     }
 
     fn keep_logs(&self) {
+        // Nothing to keep any more: a lab that failed on its way up kept its logs then.
+        if !self.nodes().any(|node| self.home(node).exists()) {
+            return;
+        }
         let kept = self.run.join("last-logs");
         let _ = fs::remove_dir_all(&kept);
         let _ = fs::create_dir_all(&kept);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::lab::{Coefficient, Lab, Node};
 use crate::sys;
 
-const LOG: &str = "corosync/corosync.log";
+pub const LOG: &str = "corosync/corosync.log";
 const READY: &str = "Completed service synchronization, ready to provide service";
 
 /// All nodes have the same file and key.

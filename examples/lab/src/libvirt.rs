@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,13 @@ const GUEST_ROM: &str = "guest/haguest.rom";
 const DISK_BYTES: u64 = 1 << 20;
 /// Sector 1 is all that the guest uses.
 const RECORD_OFFSET: u64 = 512;
+/// The daemon's own log, in a node's `/var/log`.
+pub const LOG: &str = "libvirt/libvirtd.log";
+/// Debian's libvirt does not start without this account, although `qemu.conf` names another one. Only the package
+/// `libvirt-daemon-system` makes it, and that one would start libvirt on the machine itself.
+const USER: &str = "libvirt-qemu";
+/// Debian's reserved number for it.
+const USER_NUMBER: u32 = 64055;
 
 /// Fresh settings: nothing of the machine's own libvirt, least of all its guests.
 pub fn configure(lab: &Lab, node: Node) -> Result<()> {
@@ -27,7 +35,7 @@ pub fn configure(lab: &Lab, node: Node) -> Result<()> {
         "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nunix_sock_group = \"root\"\n\
          host_uuid = \"00000000-0000-4000-8000-{:012}\"\n\
          listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"{}\"\nauth_tcp = \"none\"\n\
-         log_outputs = \"3:file:/var/log/libvirt/libvirtd.log\"\n",
+         log_outputs = \"3:file:/var/log/{LOG}\"\n",
         node.0,
         node.address(0)
     );
@@ -38,6 +46,34 @@ pub fn configure(lab: &Lab, node: Node) -> Result<()> {
                 dynamic_ownership = 0\nremember_owner = 0\n";
     sys::write(&folder.join("libvirtd.conf"), daemon)?;
     sys::write(&folder.join("qemu.conf"), qemu)
+}
+
+/// In the node's own `/etc` alone; the machine's accounts stay as they are.
+pub fn ensure_user(etc: &Path) -> Result<()> {
+    let lines = [
+        (
+            "passwd",
+            format!("{USER}:x:{USER_NUMBER}:{USER_NUMBER}::/nonexistent:/usr/sbin/nologin\n"),
+        ),
+        ("group", format!("{USER}:x:{USER_NUMBER}:\n")),
+    ];
+    for (name, line) in lines {
+        let path = etc.join(name);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if let Some(text) = with_account(&text, &line) {
+            sys::write(&path, text)?;
+        }
+    }
+    Ok(())
+}
+
+/// An account file's text with one more line, unless it has that name already.
+fn with_account(text: &str, line: &str) -> Option<String> {
+    let of = |line: &str| line.split(':').next().map(str::to_owned);
+    let known = text.lines().any(|other| of(other) == of(line));
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    (!known).then(|| format!("{text}{end}{line}"))
 }
 
 pub fn is_ready(lab: &Lab, node: Node) -> bool {
@@ -160,6 +196,15 @@ mod tests {
         assert_ne!(web, uuid("db"));
         let lengths: Vec<usize> = web.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12], "{web}");
+    }
+
+    #[test]
+    fn an_account_is_added_once() {
+        let line = "libvirt-qemu:x:64055:\n";
+        assert_eq!(with_account("root:x:0:", line).unwrap(), format!("root:x:0:\n{line}"));
+        assert_eq!(with_account("", line).unwrap(), line);
+        assert_eq!(with_account("libvirt-qemu2:x:7:\n", line).unwrap().lines().count(), 2);
+        assert_eq!(with_account("libvirt-qemu:x:109:\nroot:x:0:\n", line), None);
     }
 
     #[test]
