@@ -31,6 +31,8 @@ struct Service {
 impl Service {
     fn start(lab: &Lab) -> Result<Self> {
         let folder = lab.run.join("watch");
+        // An earlier run's history is of another cluster.
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
         // Freed at once, and taken again by the service.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;

@@ -9,7 +9,7 @@ mod tests;
 
 use super::seen::{Seen, VmSeen};
 use crate::api::wire::DecisionReport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use steadfast_core::decision::Kind;
 
 use incident::milestone;
@@ -21,6 +21,18 @@ const STEADY_MS: u64 = 2_000;
 const VM_DOWN_MS: u64 = 5_000;
 /// Closed incidents that late decisions may still belong to.
 const REMEMBERED: usize = 50;
+/// Early decisions that wait for the incident that they belong to.
+const EARLY: usize = 500;
+
+/// A VM as it was seen last.
+#[derive(Debug)]
+struct Known {
+    vm: VmSeen,
+    /// Since when it is down, or, if it is not, when it was looked at.
+    since: u64,
+    /// When it was first seen with the owner that it has.
+    owned_since: u64,
+}
 
 /// Makes incidents of one cluster.
 #[derive(Debug, Default)]
@@ -28,7 +40,9 @@ pub(in crate::watch) struct Tracker {
     next: i64,
     incidents: Vec<Incident>,
     nodes: BTreeMap<String, (String, u64)>,
-    vms: BTreeMap<String, (VmSeen, u64)>,
+    vms: BTreeMap<String, Known>,
+    /// Steps of a failover that nobody had told of yet: each agent tells its own decisions, in its own time.
+    early: VecDeque<DecisionReport>,
     /// Nobody sees the cluster: nothing ends.
     blind: bool,
 }
@@ -41,15 +55,60 @@ impl Tracker {
 
     /// A decision: the incidents that it changed.
     pub(in crate::watch) fn decided(&mut self, report: &DecisionReport) -> Vec<Incident> {
-        let Some(index) = self.belongs_to(report) else { return Vec::new() };
+        let Some(index) = self.belongs_to(report) else {
+            self.wait_with(report);
+            return Vec::new();
+        };
+        if report.kind == Kind::Evicted {
+            let before = self.incidents.clone();
+            self.put(index, report);
+            self.place_early();
+            return self.changes(&before);
+        }
+        let before = self.incidents[index].clone();
+        self.put(index, report);
+        self.changed(index, &before)
+    }
+
+    fn put(&mut self, index: usize, report: &DecisionReport) {
         let incident = &mut self.incidents[index];
-        let before = incident.clone();
         incident.add(milestone(report));
         incident.learn(report);
         if report.kind == Kind::Evicted {
             self.touch_vms(index);
         }
-        self.changed(index, &before)
+    }
+
+    /// Only what follows from an eviction: the rest of what belongs to no incident is everyday.
+    fn wait_with(&mut self, report: &DecisionReport) {
+        let follows = matches!(
+            report.kind,
+            Kind::FenceOrdered
+                | Kind::Fenced
+                | Kind::Proved
+                | Kind::Decided
+                | Kind::Waiting
+                | Kind::StartOrdered
+                | Kind::StartRefused
+                | Kind::VmRunning
+        );
+        if !follows {
+            return;
+        }
+        if self.early.len() >= EARLY {
+            self.early.pop_front();
+        }
+        self.early.push_back(report.clone());
+    }
+
+    /// A node is evicted: what came early may belong to it.
+    fn place_early(&mut self) {
+        for report in std::mem::take(&mut self.early) {
+            match self.belongs_to(&report) {
+                Some(index) => self.put(index, &report),
+                None => self.early.push_back(report),
+            }
+        }
     }
 
     /// The incident that `report` tells of; a new one if it begins one.
@@ -101,9 +160,11 @@ impl Tracker {
         self.find(at, |it| it.vms.iter().any(|touched| touched.id == vm))
     }
 
-    /// A VM that nobody knew to be on the node, but that is placed while it is evicted.
+    /// A VM that nobody knew to be on the node, but that is placed while it is evicted. Who owns it now says nothing of who
+    /// owned it before: after a pause the state, which is new, may be seen before the decisions that led to it.
     fn of_failover(&self, vm: &str, at: u64) -> Option<usize> {
-        let owner = self.vms.get(vm).map(|(seen, _)| seen.owner.as_str());
+        let then = self.vms.get(vm).filter(|known| known.owned_since < at);
+        let owner = then.map(|known| known.vm.owner.as_str());
         let lost = |it: &Incident| it.evicted && (owner.is_none() || owner == it.node.as_deref());
         self.find(at, |it| lost(it) && it.closed_wall_ms.is_none())
     }
@@ -118,7 +179,7 @@ impl Tracker {
     }
 
     fn open_vm(&mut self, vm: &str, name: Option<&str>, at: u64) -> usize {
-        let known = self.vms.get(vm).map(|(seen, _)| seen.name.clone());
+        let known = self.vms.get(vm).map(|known| known.vm.name.clone());
         let name = name.map(Into::into).or(known).unwrap_or_else(|| vm.to_string());
         let title = format!("{name} is down");
         let vms = vec![Touched { id: vm.into(), name, running_wall_ms: None }];
@@ -149,9 +210,9 @@ impl Tracker {
     /// VMs of the node of an incident, as long as the state has them there.
     fn touch_vms(&mut self, index: usize) {
         let Some(node) = self.incidents[index].node.clone() else { return };
-        let lost = self.vms.iter().filter(|(_, (vm, _))| vm.owner == node && !vm.runs);
+        let lost = self.vms.iter().filter(|(_, known)| known.vm.owner == node && !known.vm.runs);
         let lost: Vec<(String, String)> =
-            lost.map(|(id, (vm, _))| (id.clone(), vm.name.clone())).collect();
+            lost.map(|(id, known)| (id.clone(), known.vm.name.clone())).collect();
         lost.iter().for_each(|(id, name)| self.incidents[index].touch(id, name));
     }
 
@@ -196,6 +257,7 @@ impl Tracker {
         if status == "Evicted" {
             incident.evicted = true;
             self.touch_vms(index);
+            self.place_early();
         }
     }
 
@@ -206,9 +268,12 @@ impl Tracker {
             self.incidents.iter_mut().for_each(|it| it.runs_again(id, at));
             return;
         };
-        let was_down = self.vms.get(id).is_some_and(|(known, _)| known.down);
-        let since = self.vms.get(id).filter(|_| was_down && vm.down).map_or(at, |(_, at)| *at);
-        self.vms.insert(id.into(), (vm.clone(), since));
+        let known = self.vms.get(id);
+        let was_down = known.is_some_and(|known| known.vm.down);
+        let since = known.filter(|_| was_down && vm.down).map_or(at, |known| known.since);
+        let same_owner = known.filter(|known| known.vm.owner == vm.owner);
+        let owned_since = same_owner.map_or(at, |known| known.owned_since);
+        self.vms.insert(id.into(), Known { vm: vm.clone(), since, owned_since });
         if vm.runs {
             self.incidents.iter_mut().for_each(|it| it.runs_again(id, at));
         } else if vm.down && !was_down {
@@ -242,8 +307,8 @@ impl Tracker {
     fn open_long_down(&mut self, now: u64) {
         let long = |since: u64| now.saturating_sub(since) >= VM_DOWN_MS;
         let down: Vec<(String, u64)> = (self.vms.iter())
-            .filter(|(_, (vm, since))| vm.down && long(*since))
-            .map(|(id, (_, since))| (id.clone(), *since))
+            .filter(|(_, known)| known.vm.down && long(known.since))
+            .map(|(id, known)| (id.clone(), known.since))
             .collect();
         for (vm, since) in down {
             let open = |it: &Incident| {
@@ -273,12 +338,12 @@ impl Tracker {
         }
         for touched in &mut incident.vms {
             let known = self.vms.get(&touched.id);
-            let runs = known.is_none_or(|(vm, _)| vm.runs || !vm.down);
+            let runs = known.is_none_or(|known| known.vm.runs || !known.vm.down);
             if !runs {
                 return;
             }
             // Without a word of when: it ran when we looked.
-            let at = touched.running_wall_ms.get_or_insert(known.map_or(now, |(_, since)| *since));
+            let at = touched.running_wall_ms.get_or_insert(known.map_or(now, |known| known.since));
             end = end.max(*at);
         }
         incident.closed_wall_ms = Some(end);

@@ -79,6 +79,41 @@ fn after_a_restart_the_story_is_the_same() {
 }
 
 #[test]
+fn the_state_after_a_failover_does_not_hide_whose_vms_the_decisions_before_it_were_about() {
+    let all = failover();
+    let mut before = Tracker::new(Vec::new(), 1);
+    let open = last(before.decided(&all[0]));
+    let mut after = Tracker::new(vec![open], 2);
+    after.seen(&seen(20_000, "Evicted", "n3", true));
+    let told = last(all[1..6].iter().flat_map(|report| after.decided(report)).collect());
+    assert_eq!(told.summary, "1 VM ran again within 8.0 s");
+    let names: Vec<&str> = told.milestones.iter().map(|it| it.name.as_str()).collect();
+    assert!(names.ends_with(&["decided", "start_ordered", "vm_running", "suspected"]), "{names:?}");
+}
+
+#[test]
+fn decisions_of_several_nodes_make_the_same_incident_in_any_order() {
+    let all = failover();
+    let mut tracker = Tracker::new(Vec::new(), 1);
+    // The node that starts the VM is heard before the leader.
+    assert_eq!(tracker.decided(&all[5]), []);
+    let told = last(all[..5].iter().flat_map(|report| tracker.decided(report)).collect());
+    assert_eq!(told.summary, "1 VM ran again within 8.0 s");
+    let names: Vec<&str> = told.milestones.iter().map(|it| it.name.as_str()).collect();
+    let steps = ["suspected", "suspected", "evicted", "decided", "start_ordered", "vm_running"];
+    assert_eq!(names, steps);
+}
+
+#[test]
+fn what_happens_to_a_vm_of_another_node_meanwhile_is_another_story() {
+    let mut tracker = Tracker::new(Vec::new(), 1);
+    tracker.seen(&seen(500, "Member", "n3", true));
+    let all = failover();
+    all[..3].iter().for_each(|report| drop(tracker.decided(report)));
+    assert_eq!(tracker.decided(&all[5]), [], "web was on n3 all the time");
+}
+
+#[test]
 fn what_several_nodes_say_is_told_once_and_late_words_find_their_place() {
     let mut tracker = Tracker::new(Vec::new(), 1);
     tracker.decided(&node(Kind::Suspected, 1_000, "n2 is Suspect: no beat for 1 s"));
