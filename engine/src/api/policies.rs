@@ -2,7 +2,7 @@
 
 use super::change::{blocking, parse};
 use super::errors::Refusal;
-use super::wire::{Evaluate, RolledBack};
+use super::wire::{Evaluate, RollBack, RolledBack};
 use crate::driver::{Agent, Live};
 use crate::policy::{
     Evaluation, Kind, KindStatus, NotEvaluated, Peer, PoliciesStatus, State as Is,
@@ -38,9 +38,16 @@ pub(super) async fn one(State(agent): Shared, Path(name): Path<String>) -> Answe
 pub(super) async fn roll_back(
     State(agent): Shared,
     Path(name): Path<String>,
+    body: Bytes,
 ) -> Answer<RolledBack> {
     let (kind, live) = (find_kind(&name)?, agent.live()?);
+    let RollBack { digest } = parse(&body)?;
     let worker = Arc::clone(&live);
+    if let Some(text) = digest {
+        let Digest(digest) = text.clone().try_into().map_err(Refusal::malformed)?;
+        blocking(move || Ok(worker.policies.turn_away(kind, digest))).await?;
+        return Ok(Json(rolled_back(&live, kind, Some(text))));
+    }
     let from = blocking(move || Ok(worker.policies.roll_back(kind))).await?;
     let from = from.ok_or_else(|| {
         let why =

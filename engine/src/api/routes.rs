@@ -403,7 +403,8 @@ fn policies_() -> Group {
             get(policies::one),
         ),
         (
-            admin(Method::POST, "Lets the policy before the active one decide."),
+            admin(Method::POST, "Lets the policy before the active one decide.")
+                .with::<wire::RollBack>(),
             post(policies::roll_back),
         ),
         (admin(Method::DELETE, "Takes a rollback back."), delete(policies::undo_roll_back)),

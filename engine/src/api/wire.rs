@@ -207,6 +207,16 @@ pub struct Evaluate {
     pub policy: Option<String>,
 }
 
+/// `POST /v1/policies/{kind}/rollback`.
+#[derive(Debug, Clone, Default, schemars::JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollBack {
+    /// What is to decide no more (SHA-256, as in `GET /v1/policies`), also where it is not loaded yet; without it whoever decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+}
+
 /// `POST` and `DELETE /v1/policies/{kind}/rollback`.
 #[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema, Serialize, Deserialize)]
 pub struct RolledBack {

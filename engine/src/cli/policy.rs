@@ -4,7 +4,7 @@ use super::args::{NewPolicy, PolicyCommand};
 use super::client::{Client, Failure};
 use super::format::{table, utc};
 use super::{say, say_json};
-use crate::api::wire::{Evaluate, RolledBack};
+use crate::api::wire::{Evaluate, RollBack, RolledBack};
 use crate::policy::{
     BreakerState, Evaluation, Headroom, Kind, KindStatus, PoliciesStatus, PolicyStatus, StageTime,
 };
@@ -56,8 +56,11 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
 
 async fn roll_back(client: &Client, kind: Kind, undo: bool, json: bool) -> Result<(), Failure> {
     let route = route(kind, "/rollback");
-    let told: RolledBack =
-        if undo { client.delete(&route).await? } else { client.post(&route, &()).await? };
+    let told: RolledBack = if undo {
+        client.delete(&route).await?
+    } else {
+        client.post(&route, &RollBack::default()).await?
+    };
     if json {
         return say_json(&told);
     }

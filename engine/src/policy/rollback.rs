@@ -18,7 +18,7 @@ type Rollbacks = BTreeMap<Kind, String>;
 pub(super) fn recall(settings: &Settings, book: &mut Book) {
     for (kind, digest) in read(settings) {
         if let Some(digest) = unhex(&digest) {
-            let away = TurnedAway { digest, generation: None };
+            let away = TurnedAway { digest, generation: None, expected: false };
             book.seats[kind.seat()].turned_away = Some(away);
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct TurnedAway {
     pub(super) digest: [u8; 32],
     /// Itself, if this agent has ever loaded it.
     pub(super) generation: Option<Arc<Generation>>,
+    /// It decides on other nodes, and is still to come here: that the folder says something else means nothing yet.
+    pub(super) expected: bool,
 }
 
 /// What the folder's files say of one kind.
@@ -50,10 +52,16 @@ impl Seat {
         let (custom, default) = claimants(files, kind);
         self.ambiguous = !settings.bind.contains_key(&kind) && custom.len() > 1;
         let chosen = match choose(kind, &custom, &default, settings) {
-            Choice::One(chosen) if self.is_turned_away(&chosen) => self.instead(custom, &default),
+            Choice::One(chosen) if self.is_turned_away(&chosen) => {
+                self.turned_away.iter_mut().for_each(|away| {
+                    (away.expected, away.generation) = (false, Some(Arc::clone(&chosen)));
+                });
+                self.instead(custom, &default)
+            }
             Choice::One(chosen) => {
+                let as_before = self.active.as_ref().is_some_and(|active| same(active, &chosen));
                 // The folder says something else than what an operator turned away.
-                self.turned_away = None;
+                self.turned_away.take_if(|away| !(away.expected && as_before));
                 Some(chosen)
             }
             Choice::AsBefore if self.active.is_none() => default.first().cloned(),
@@ -96,9 +104,23 @@ impl Seat {
     pub(super) fn roll_back(&mut self) -> Option<Arc<Generation>> {
         let from = self.active.take()?;
         self.active = self.earlier.pop();
-        let away = TurnedAway { digest: from.digests.all, generation: Some(Arc::clone(&from)) };
-        self.turned_away.get_or_insert(away);
+        let (digest, generation) = (from.digests.all, Some(Arc::clone(&from)));
+        self.turned_away.get_or_insert(TurnedAway { digest, generation, expected: false });
         Some(from)
+    }
+
+    /// Turns one generation away, whoever decides here: an operator who saw it decide elsewhere means that one, and may be faster
+    /// than this node's loading.
+    pub(super) fn turn_away(&mut self, digest: [u8; 32]) {
+        if self.active.as_ref().is_some_and(|active| active.digests.all == digest) {
+            self.roll_back();
+            return;
+        }
+        let is_it = |it: &Arc<Generation>| it.digests.all == digest;
+        let known = self.earlier.iter().position(is_it).map(|index| self.earlier.remove(index));
+        if known.is_none() && !self.turned_away.as_ref().is_some_and(|away| away.digest == digest) {
+            self.turned_away = Some(TurnedAway { digest, generation: None, expected: true });
+        }
     }
 
     /// What was turned away may decide again; false: nothing was.

@@ -214,6 +214,13 @@ impl PolicyStore {
         Some(from.to_string())
     }
 
+    /// Lets the generation of this digest decide no more; whether it decides here, comes later, or never.
+    pub fn turn_away(&self, kind: Kind, digest: [u8; 32]) {
+        let mut book = self.book();
+        book.seats[kind.seat()].turn_away(digest);
+        self.seats_changed(book);
+    }
+
     /// Takes a rollback back; false: there was none.
     pub fn undo_roll_back(&self, kind: Kind) -> bool {
         let mut book = self.book();

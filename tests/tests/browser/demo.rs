@@ -139,9 +139,11 @@ async fn a_policy_that_never_ends_is_refused_and_a_good_one_decides_until_it_is_
     upload(&browser, "placement", &file("good.wasm", &module("good"))).await;
     browser.until_text("[data-kind=placement] .drop .done", "passed all checks").await;
     browser.until_text("[data-kind=placement] .drop .done", "It is on all nodes").await;
-    browser.until_text(deciding, "good").await;
+    browser.until_text(deciding, "good 1.0.0").await;
     browser.press("[data-kind=placement]", "Roll back").await;
+    browser.until_text(DIALOG, "good 1.0.0 decides no more").await;
     browser.press(DIALOG, "Roll back").await;
+    browser.until_text(DIALOG, "steadfast.default.placement").await;
     browser.press(DIALOG, "Close").await;
     browser.until_text(deciding, "steadfast.default.placement").await;
     browser.end().await;

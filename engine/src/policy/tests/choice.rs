@@ -125,6 +125,24 @@ fn before_the_first_generation_a_rollback_leads_to_the_agents_own_and_no_further
 }
 
 #[test]
+fn what_is_turned_away_before_it_is_loaded_does_not_decide_when_it_comes() {
+    let (elsewhere, other) = replaced(&small());
+    elsewhere.drop_file("x.wasm", &module("log-flood"));
+    other.scan();
+    let digest = other.digest(Kind::Placement);
+    let (folder, store) = replaced(&small());
+    store.turn_away(Kind::Placement, digest);
+    store.scan();
+    assert_eq!(decides(&store), "other-good", "nothing else is rolled back instead");
+    folder.drop_file("x.wasm", &module("log-flood"));
+    store.scan();
+    assert_eq!(decides(&store), "other-good");
+    assert!(store.status().kinds[1].rolled_back_from.is_some());
+    assert!(store.undo_roll_back(Kind::Placement));
+    assert_eq!(decides(&store), "log-flood");
+}
+
+#[test]
 fn a_rollback_outlives_the_agent() {
     let state = Folder::new();
     let settings = Settings { state: Some(state.0.clone()), ..small() };

@@ -144,15 +144,15 @@ export function uploadPolicy(kind, file) {
   return put(agent`policies/${kind}/module`, file);
 }
 
-export function rollBack(kind, from, to) {
+export function rollBack(kind, from, digest) {
   return confirm({
     title: `Roll ${kind.replaceAll('_', ' ')} back`,
-    happens: [`${from} decides no more${to ? `; ${to} decides instead` : ''}, at once and on this cluster's leader.`,
+    happens: [`${from} decides no more, at once and on every node.`,
       'Dropping another file into the folder, or taking the rollback back, ends it.'],
     verb: 'Roll back',
     tone: 'danger',
     act: async () => {
-      const it = await post(agent`policies/${kind}/rollback`);
+      const it = await post(agent`policies/${kind}/rollback`, { digest });
       return done(`${it?.decides || 'The one before'} decides now.`, it);
     },
   });

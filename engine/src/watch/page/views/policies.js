@@ -44,7 +44,7 @@ export function make() {
     const called = (it) => `${it.name} ${it.version}`;
     const custom = status.policies.filter((it) => it.file);
     fill(parts.actions,
-      deciding?.file && button('Roll back', () => rollBack(status.kind, called(deciding), ''), { name: 'clock', label: `Roll ${kindName(status.kind)} back` }),
+      deciding?.file && button('Roll back', () => rollBack(status.kind, called(deciding), deciding.digest), { name: 'clock', label: `Roll ${kindName(status.kind)} back` }),
       status.rolled_back_from && button('Take the rollback back', () => undoRollBack(status.kind), { name: 'check' }),
       custom.length > 0 && button('Bind', () => bindPolicy(status.kind, [...new Set(custom.map((it) => it.name))], status.bind), { name: 'link' }));
     fill(parts.list, [...status.policies].sort((a, b) => b.deciding - a.deciding || b.generation - a.generation).map((it) => policyCard(it, open)));
