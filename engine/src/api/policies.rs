@@ -45,7 +45,11 @@ pub(super) async fn roll_back(
     let worker = Arc::clone(&live);
     if let Some(text) = digest {
         let Digest(digest) = text.clone().try_into().map_err(Refusal::malformed)?;
-        blocking(move || Ok(worker.policies.turn_away(kind, digest))).await?;
+        let turn_away = move || {
+            worker.policies.turn_away(kind, digest);
+            Ok(())
+        };
+        blocking(turn_away).await?;
         return Ok(Json(rolled_back(&live, kind, Some(text))));
     }
     let from = blocking(move || Ok(worker.policies.roll_back(kind))).await?;

@@ -118,7 +118,7 @@ impl Seat {
         }
         let is_it = |it: &Arc<Generation>| it.digests.all == digest;
         let known = self.earlier.iter().position(is_it).map(|index| self.earlier.remove(index));
-        if known.is_none() && !self.turned_away.as_ref().is_some_and(|away| away.digest == digest) {
+        if known.is_none() && self.turned_away.as_ref().is_none_or(|away| away.digest != digest) {
             self.turned_away = Some(TurnedAway { digest, generation: None, expected: true });
         }
     }
